@@ -1,0 +1,1 @@
+"""Explain EEG decoders and be believed: every map comes with its receipt."""

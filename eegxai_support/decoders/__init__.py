@@ -1,0 +1,28 @@
+"""Build, train, evaluate, save and load decoders; `frozen` makes a model safe to explain."""
+
+from eegxai_support.decoders.evaluation import (
+    cross_validate,
+    csp_lda,
+    decoder_fit,
+    permutation_p_value,
+)
+from eegxai_support.decoders.inference import frozen, model_input, predict
+from eegxai_support.decoders.models import RECIPES, InterpretableCNN, build_decoder
+from eegxai_support.decoders.training import Training, load, save, train
+
+__all__ = [
+    "RECIPES",
+    "InterpretableCNN",
+    "Training",
+    "build_decoder",
+    "cross_validate",
+    "csp_lda",
+    "decoder_fit",
+    "frozen",
+    "load",
+    "model_input",
+    "permutation_p_value",
+    "predict",
+    "save",
+    "train",
+]

@@ -1,0 +1,130 @@
+"""Accuracy on trials that a decoder has not seen, with a baseline and p-values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mne
+import numpy as np
+import pandas as pd
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.pipeline import make_pipeline
+from tqdm.auto import tqdm
+
+from eegxai_support.decoders.inference import predict
+from eegxai_support.decoders.models import RECIPES, build_decoder
+from eegxai_support.decoders.training import train
+from eegxai_support.trials import Trials
+
+Classifier = Callable[[np.ndarray], np.ndarray]
+Fit = Callable[[Trials], Classifier]
+
+
+def decoder_fit(name: str, *, epochs: int, n_times: int, seed: int = 0, stride: int = 20, **training) -> Fit:
+    """Return a function that trains a network with its recipe and gives back its classifier.
+
+    Parameters
+    ----------
+    name : str
+        A decoder's name; its entry in `RECIPES`, where there is one, sets its options.
+    epochs, seed, **training
+        Passed to `train`.
+    n_times : int
+        Samples of a crop.
+    stride : int
+        Samples between the crops whose logits are averaged for a test trial.
+    """
+
+    def fit(trials: Trials) -> Classifier:
+        model = build_decoder(name, trials, n_times=n_times, seed=seed, **RECIPES.get(name, {}))
+        train(model, trials, epochs=epochs, seed=seed, **training)
+        return lambda signal: predict(model, signal, stride=stride).argmax(1)
+
+    return fit
+
+
+def csp_lda(n_components: int = 6) -> Fit:
+    """Return a function that fits common spatial patterns and linear discriminant analysis.
+
+    Log-variance of CSP components [1]_ with a shrunk covariance, the classical baseline for motor imagery.
+
+    Parameters
+    ----------
+    n_components : int
+        Spatial filters that are kept.
+
+    References
+    ----------
+    .. [1] Blankertz et al. (2008). Optimizing spatial filters for robust EEG single-trial analysis.
+       IEEE Signal Process. Mag. 25(1), 41-56.
+    """
+
+    def fit(trials: Trials) -> Classifier:
+        csp = mne.decoding.CSP(n_components, reg="ledoit_wolf", log=True, rank={"eeg": trials.signal.shape[1] - 1})
+        pipeline = make_pipeline(csp, LinearDiscriminantAnalysis())
+        with mne.use_log_level("ERROR"):
+            pipeline.fit(trials.signal.astype(float), trials.label)
+        return lambda signal: pipeline.predict(signal.astype(float))
+
+    return fit
+
+
+def cross_validate(fit: Fit, trials: Trials, *, by="run", tested=None) -> pd.DataFrame:
+    """Leave one group out at a time, fit on the rest, predict the group.
+
+    Parameters
+    ----------
+    fit : callable
+        Takes training trials, returns a function from a signal (trial, channel, time) to class labels: `csp_lda`,
+        `decoder_fit` or your own.
+    trials : Trials
+    by : str or array-like, shape (trial,)
+        Column of the metadata, or one value per trial: the groups that are left out in turn.
+    tested : ndarray of bool, shape (trial,), optional
+        Trials that are predicted; groups without one are only ever trained on. All by default.
+
+    Returns
+    -------
+    DataFrame
+        The metadata of the predicted trials with their label and predicted class.
+    """
+    group = trials.metadata[by].to_numpy() if isinstance(by, str) else np.asarray(by)
+    tested = np.ones(len(trials), bool) if tested is None else np.asarray(tested, bool)
+    folds = pd.unique(group[tested])
+    if len(pd.unique(group)) < 2:
+        raise ValueError(f"All trials are in one group ({group[0]}); leaving a group out needs at least two.")
+    tables = []
+    for fold in tqdm(folds, desc="Cross-validation", unit="fold", leave=False, delay=2):
+        test = trials.subset(tested & (group == fold))
+        classify = fit(trials.subset(group != fold))
+        tables.append(test.metadata.assign(label=test.label, predicted=classify(test.signal)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def permutation_p_value(label, predicted, group, *, n_permutations: int = 10_000, seed: int = 0) -> float:
+    """Return the p-value of an accuracy under label permutation within groups.
+
+    Parameters
+    ----------
+    label, predicted : array-like of int, shape (trial,)
+    group : array-like, shape (trial,)
+        Labels are exchanged only within a group, such as a run: drifts from run to run are not evidence.
+    n_permutations, seed : int
+
+    Returns
+    -------
+    float
+        ``(1 + #{permuted ≥ observed}) / (1 + n_permutations)`` [1]_, never zero.
+
+    References
+    ----------
+    .. [1] Phipson & Smyth (2010). Permutation P-values should never be zero. Stat. Appl. Genet. Mol. Biol. 9(1), 39.
+    """
+    label, predicted, group = np.asarray(label), np.asarray(predicted), np.asarray(group)
+    rng = np.random.default_rng(seed)
+    n_right = np.zeros(n_permutations, int)
+    for value in np.unique(group):
+        inside = group == value
+        permuted = rng.permuted(np.tile(label[inside], (n_permutations, 1)), axis=1)
+        n_right += (permuted == predicted[inside]).sum(1)
+    return float((1 + (n_right >= (label == predicted).sum()).sum()) / (1 + n_permutations))

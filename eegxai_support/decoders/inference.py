@@ -1,0 +1,113 @@
+"""Ask a model without changing it, and check what goes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from einops import rearrange, reduce
+from torch import nn
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[nn.Module]:
+    """Hold a model still while it is explained, and give it back as it was.
+
+    Inside the context every module is in eval mode, no parameter requires or collects a gradient and
+    batch-norm statistics do not move. Training flags, ``requires_grad`` and ``.grad`` are restored on
+    the way out, also after an exception. Input gradients work as usual.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    """
+    training = [(module, module.training) for module in model.modules()]
+    parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    model.eval()
+    for p, _, _ in parameters:
+        p.requires_grad_(False)
+    try:
+        yield model
+    finally:
+        for module, mode in training:
+            module.training = mode
+        for p, requires_grad, grad in parameters:
+            p.requires_grad_(requires_grad)
+            p.grad = grad
+
+
+def model_input(model: nn.Module, x, *, name: str = "x") -> torch.Tensor:
+    """Check an array of trials against a model and move it to the model's device.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        ``model.n_chans`` and ``model.n_times`` are compared with `x` where the model has them.
+    x : ndarray or Tensor, shape (trial, channel, time)
+        float64 stays float64 where the model is float64; everything else becomes the model's type.
+    name : str
+        What the error messages call the array.
+
+    Returns
+    -------
+    Tensor, shape (trial, channel, time), detached
+
+    Raises
+    ------
+    ValueError
+        Wrong number of axes, channels or samples, no trials, NaN or infinity.
+    """
+    parameter = next(model.parameters(), torch.empty(0))
+    x = torch.as_tensor(x).detach().to(parameter.device, parameter.dtype)
+    if x.ndim != 3 or 0 in x.shape:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time) with at least one trial.")
+    for axis, attribute, hint in (
+        (1, "n_chans", "Is the order (trial, channel, time)?"),
+        (2, "n_times", "Crop the trials with Trials.crop, or build the decoder for this length."),
+    ):
+        expected = model_size(model, attribute)
+        if expected is not None and x.shape[axis] != expected:
+            what = "channels" if axis == 1 else "samples"
+            raise ValueError(f"{name} has {x.shape[axis]} {what} but the model expects {expected}. {hint}")
+    if not torch.isfinite(x).all():
+        trial = int((~torch.isfinite(x)).nonzero()[0, 0])
+        raise ValueError(f"{name} holds NaN or infinity, first in trial {trial}. Drop or repair those trials first.")
+    return x
+
+
+def predict(model: nn.Module, x, *, stride: int | None = None, batch_size: int = 256) -> np.ndarray:
+    """Return the logits of a model in eval mode.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    x : ndarray or Tensor, shape (trial, channel, time)
+    stride : int, optional
+        Average the logits over crops of ``model.n_times`` samples that start every `stride` samples. Without it the
+        trials must have the model's length.
+    batch_size : int
+        Crops per forward pass.
+
+    Returns
+    -------
+    ndarray, shape (trial, class)
+    """
+    n_trials = len(x)
+    if stride:
+        n_times = model_size(model, "n_times") or x.shape[2]
+        crops = torch.as_tensor(x).unfold(2, n_times, stride)
+        x = rearrange(crops, "trial channel crop time -> (trial crop) channel time")
+    x = model_input(model, x)
+    with frozen(model), torch.no_grad():
+        logits = torch.cat([model(batch) for batch in x.split(batch_size)])
+    return reduce(logits, "(trial crop) output -> trial output", "mean", trial=n_trials).cpu().numpy()
+
+
+def model_size(model: nn.Module, attribute: str) -> int | None:
+    """Size that a braindecode model declares; its properties raise ValueError where it was not given."""
+    try:
+        return getattr(model, attribute, None)
+    except ValueError:
+        return None
