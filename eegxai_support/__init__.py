@@ -1,1 +1,73 @@
 """Explain EEG decoders and be believed: every map comes with its receipt."""
+
+from importlib.metadata import version
+
+from eegxai_support import viz
+from eegxai_support.attribution import METHODS, Attribution, Method, UnsupportedOperation, attribute
+from eegxai_support.decoders import (
+    RECIPES,
+    InterpretableCNN,
+    Training,
+    build_decoder,
+    cross_validate,
+    csp_lda,
+    decoder_fit,
+    frozen,
+    load,
+    permutation_p_value,
+    predict,
+    save,
+    train,
+)
+from eegxai_support.patterns import haufe_patterns
+from eegxai_support.recordings import (
+    from_epochs,
+    load_bnci2014_001,
+    load_eegbci,
+    load_motor_imagery,
+    recorded,
+)
+from eegxai_support.sanity import label_randomisation_test, random_target, randomize, weight_randomisation_test
+from eegxai_support.scoring import METRICS, score_maps
+from eegxai_support.simulate import simulate
+from eegxai_support.spectral import amplitude_gradients
+from eegxai_support.trials import Trials
+
+__version__ = version("eegxai-support")
+
+__all__ = [
+    "METHODS",
+    "METRICS",
+    "RECIPES",
+    "Attribution",
+    "InterpretableCNN",
+    "Method",
+    "Training",
+    "Trials",
+    "UnsupportedOperation",
+    "amplitude_gradients",
+    "attribute",
+    "build_decoder",
+    "cross_validate",
+    "csp_lda",
+    "decoder_fit",
+    "from_epochs",
+    "frozen",
+    "haufe_patterns",
+    "label_randomisation_test",
+    "load",
+    "load_bnci2014_001",
+    "load_eegbci",
+    "load_motor_imagery",
+    "permutation_p_value",
+    "predict",
+    "random_target",
+    "randomize",
+    "recorded",
+    "save",
+    "score_maps",
+    "simulate",
+    "train",
+    "viz",
+    "weight_randomisation_test",
+]

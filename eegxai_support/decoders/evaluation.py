@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.pipeline import make_pipeline
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from eegxai_support.decoders.inference import predict
 from eegxai_support.decoders.models import RECIPES, build_decoder

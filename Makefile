@@ -1,0 +1,43 @@
+# Every target sets itself up: it makes .venv, or updates it where requirements.lock or pyproject.toml changed.
+# PYTHON=python3.12 names the interpreter, ARGS="-k scoring" goes to pytest, MNE_DATA is the folder of the recordings.
+
+PY := .venv/bin/python
+ARGS ?=
+
+.PHONY: help setup book test lint sync bench results clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: ## make or update .venv
+	@sh tools/setup.sh
+
+book: setup ## run every chapter and build the book in _build/html
+	@echo "book: chapters from their sources"
+	@$(PY) tools/sync.py
+	@$(PY) tools/build_book.py
+
+test: setup lint ## run every check: environment, style, unit tests, chapters with FAST=True, the book in a browser
+	@echo "test: environment"
+	@$(PY) -m pip --disable-pip-version-check check
+	@echo "test: unit tests, chapters and book, two at a time"
+	@$(PY) -m pytest --numprocesses 2 --dist loadgroup --verbose --durations 15 $(ARGS)
+
+lint: setup ## check the style of the code and that each notebook is in step with its source
+	@echo "lint: ruff"
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@echo "lint: notebooks"
+	@$(PY) tools/sync.py --check
+
+sync: setup ## write badges, setup cells and notebooks from pyproject.toml and the chapters' .py
+	@$(PY) tools/sync.py
+
+bench: setup ## run every benchmark against its peer
+	@for file in benchmarks/*.py; do echo "bench: $$file"; $(PY) $$file || exit 1; done
+
+results: setup ## compute the recorded results in book/results from the real recordings (MNE_DATA)
+	@$(PY) tools/make_results.py
+
+clean: ## remove what was built; .venv and the caches of data and decoders stay
+	rm -rf _build build dist .pytest_cache .ruff_cache

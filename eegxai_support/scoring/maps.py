@@ -1,0 +1,172 @@
+"""Score maps against a reference: `score_maps`, its columns and its correlation alone."""
+
+from __future__ import annotations
+
+import difflib
+from functools import partial
+
+import mne
+import numpy as np
+import pandas as pd
+import torch
+
+from eegxai_support.scoring.braindecode import braindecode_scores
+from eegxai_support.scoring.chance import chance_levels, in_blocks
+from eegxai_support.scoring.formulas import correlation, scores_of, top_support, truth_support, unit
+from eegxai_support.scoring.metrics import METRICS
+from eegxai_support.scoring.scalp import position_2d, scalp_images
+
+PROTOCOLS = ("accuracy", "randomisation", "braindecode")
+
+
+def score_maps(
+    maps,
+    reference,
+    info: mne.Info | None = None,
+    *,
+    protocol: str = "accuracy",
+    label=None,
+    n_null: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score each trial's map on twelve metrics and four SSIM, with chance levels.
+
+    E is the map, A = |E|, E⁺ = max(E, 0); R the reference, G = |R|, G⁺ = max(R, 0). top(X) keeps the highest 5 % of X,
+    ·ₛ divides by the maximum absolute value, S is the support of the reference and K its number of points. `METRICS`
+    holds the formula of each column. Each relevance mass is divided by that of the reference itself. A map equal to its
+    reference scores 1 on every column, and multiplying a map by a positive number changes no score.
+
+    Parameters
+    ----------
+    maps, reference : ndarray or Tensor, shape (trial, channel, time)
+        Tensors are scored on their device. Everything is computed in float64.
+    info : mne.Info, optional
+        Electrode positions. With them each map is averaged over time and interpolated to a 64 × 64 scalp image; only
+        pixels inside the convex hull of the electrodes count. Without them channel × time is scored, and the SSIM
+        treats the order of the channels as space.
+    protocol : {"accuracy", "randomisation", "braindecode"}
+        accuracy: `reference` is the truth, R = |truth| (taken before the average over time), so G⁺ = G = R, and
+        S = {G ≥ 0.05 max G}. Higher is better.
+        randomisation: `maps` are those after randomising, `reference` the original ones, S = the top 5 % of G.
+        Lower is better.
+        braindecode: the numbers of ``compute_metrics`` and ``compute_ssim_metrics`` of braindecode 1.8.1 with their
+        default flags (``abs_reference=True``, ``abs_explanation=False``), defects included. Our ``Pearson_absnorm``,
+        ``_norm`` and ``_raw`` are its ``Pearson_*_vs_refnorm``.
+    label : array-like, shape (trial,), optional
+        Class of each trial. With it the first null takes its other trials from another class.
+    n_null : int
+        Draws for each chance level; 0 leaves the chance levels out.
+    seed : int
+        Seed of these draws.
+
+    Returns
+    -------
+    DataFrame
+        One row per trial and one column per key of `METRICS`. A score that does not exist (nothing positive in E⁺ or
+        in G⁺ on S, a constant map in a correlation, a map or reference that is zero or holds NaN) is NaN. ``.attrs`` holds
+
+        - ``protocol``;
+        - ``n_valid``: for each column, the number of trials with a score;
+        - ``chance``: ``{null: {column: {"mean", "low", "high"}}}``, the mean and 95 % interval of the mean over trials.
+          Null "other_trial" scores the same maps against the references of other trials (absent when there are none).
+          Null "surrogate" scores random maps with the values and the smoothness of the trial's own map against its own
+          reference: the phases of the map's two-dimensional Fourier transform are drawn at random, then the map's
+          values are put in the order of the result. A trial draws from 10 to `n_null` references or surrogates, fewer
+          the more trials there are to average over;
+        - ``skipped`` (protocol "braindecode" only): the trials that braindecode gives up, which enter as rows of zeros.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not match, too few channels or samples for an SSIM window, an unknown protocol, a `label` of the
+        wrong length or of one class only, positions missing from `info`.
+
+    Notes
+    -----
+    Roles and columns follow [1]_; supports, chance levels and invalid trials do not. Points that tie for the last place
+    among the K highest share the places that are left, and a point without relevance is never among them. Interpolation
+    overshoots, so pixels of the wrong sign are set to zero where all channels of a map have one sign. SSIM is that of
+    [2]_ with a uniform 7 × 7 window (smaller where the map is smaller), averaged over the windows that lie fully in the
+    map or hull. The surrogates are those of [3]_.
+
+    References
+    ----------
+    .. [1] Sujatha Ravindran, A., & Contreras-Vidal, J. (2023). Scientific Reports, 13, 17709.
+    .. [2] Wang, Z., et al. (2004). IEEE Transactions on Image Processing, 13(4), 600-612.
+    .. [3] Theiler, J., et al. (1992). Physica D, 58(1-4), 77-94.
+    """
+    if protocol not in PROTOCOLS:
+        nearest = difflib.get_close_matches(protocol, PROTOCOLS, n=1, cutoff=0.0)[0]
+        raise ValueError(f"Unknown protocol {protocol!r}; expected one of {PROTOCOLS}. Did you mean {nearest!r}?")
+    maps, reference = _checked_pair(maps, reference)
+    if label is not None:
+        label = _checked_label(label, len(maps))
+
+    if protocol == "accuracy":
+        reference = reference.abs()
+    if protocol == "braindecode":
+        maps, reference = maps.nan_to_num(nan=0.0), reference.nan_to_num(nan=0.0)
+    valid = torch.ones(maps.shape[1:], dtype=torch.bool, device=maps.device)
+    if info is not None:
+        position = position_2d(info, maps.shape[1])
+        maps, valid = scalp_images(maps, position, keep_sign=protocol != "braindecode")
+        reference, _ = scalp_images(reference, position, keep_sign=protocol != "braindecode")
+
+    if protocol == "braindecode":
+        score = braindecode_scores
+    else:
+        score = partial(scores_of, valid=valid, support=truth_support if protocol == "accuracy" else top_support)
+    scores = pd.DataFrame(in_blocks(score, maps, reference), columns=list(METRICS))
+    scores.index.name = "trial"
+    scores.attrs["protocol"] = protocol
+    scores.attrs["n_valid"] = {column: int(n) for column, n in scores.notna().sum().items()}
+    if protocol == "braindecode":
+        scores.attrs["skipped"] = np.flatnonzero((scores == 0).all(axis=1)).tolist()
+    if n_null:
+        scores.attrs["chance"] = chance_levels(score, maps, reference, valid, label, n_null, seed)
+    return scores
+
+
+def pearson(maps, reference) -> np.ndarray:
+    """Return the correlation of each trial's map with its reference.
+
+    Parameters
+    ----------
+    maps, reference : ndarray or Tensor, shape (trial, channel, time)
+
+    Returns
+    -------
+    ndarray, shape (trial,)
+        NaN where one of the two is constant or holds NaN.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not match.
+    """
+    maps, reference = (m.flatten(1).double() for m in _checked_pair(maps, reference))
+    return correlation(unit(maps), unit(reference), maps.shape[1]).cpu().numpy()
+
+
+def _checked_pair(maps, reference) -> tuple[torch.Tensor, torch.Tensor]:
+    maps, reference = _tensor(maps), _tensor(reference)
+    if maps.shape != reference.shape or maps.ndim != 3 or 0 in maps.shape:
+        raise ValueError(
+            f"maps have shape {tuple(maps.shape)} and reference {tuple(reference.shape)}; expected the same"
+            " (trial, channel, time) with at least one trial."
+        )
+    return maps, reference.to(maps.device)
+
+
+def _tensor(x) -> torch.Tensor:
+    # The copy makes arrays that are read-only or have negative strides acceptable to torch.
+    return x.detach() if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x))
+
+
+def _checked_label(label, n_trials: int) -> np.ndarray:
+    label = np.asarray(label)
+    if label.shape != (n_trials,):
+        raise ValueError(f"label has shape {label.shape}; expected ({n_trials},), one class per trial.")
+    if len(np.unique(label)) == 1:
+        raise ValueError("label holds one class only, so no trial has another class to be compared with. Omit label.")
+    return label

@@ -1,0 +1,248 @@
+"""Figures of trials, of training and of accuracies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.signal import welch
+from sklearn.metrics import ConfusionMatrixDisplay
+
+from ..trials import Trials
+from .parts import (
+    LANDMARKS,
+    OKABE_ITO,
+    UNIT_NAMES,
+    WIDTH,
+    band_mask,
+    channel_indices,
+    check_columns,
+    checked,
+    class_title,
+    colour,
+    colour_bar,
+    colour_scale,
+    n_rows,
+    new_figure,
+    styled,
+    topomap,
+    topomap_row,
+    wrapped_axes,
+)
+
+
+@styled
+def plot_trials(
+    trials: Trials,
+    *,
+    channels: tuple[str, ...] = LANDMARKS,
+    band: tuple[float, float] = (7, 13),
+    title: str | None = None,
+) -> Figure:
+    """Draw what differs between the classes: spectra at some channels and band power on the head.
+
+    Parameters
+    ----------
+    trials : Trials
+    channels : tuple of str
+        One spectrum panel each: mean over trials of the log power (Welch, segments of 2 s) and its 95 % interval.
+    band : (float, float)
+        Lowest and highest frequency in Hz of the topomaps, which show each class minus the mean over classes.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Unknown channel, or a band without a frequency bin.
+    """
+    picks = channel_indices(trials.info, channels)
+    freqs, power = welch(trials.signal, trials.sfreq, nperseg=min(trials.signal.shape[2], round(2 * trials.sfreq)))
+    classes = np.unique(trials.label)
+    in_band = band_mask(freqs, band)
+    band_power = _decibel(power[:, :, in_band].mean(axis=2))
+    per_class = np.stack([band_power[trials.label == k].mean(axis=0) for k in classes])
+
+    fig = new_figure(WIDTH, 2.2 + 1.9 * n_rows(len(classes)), title)
+    top, bottom = fig.subfigures(2, 1, height_ratios=[2.2, 1.9 * n_rows(len(classes))])
+    axes = top.subplots(1, len(picks), sharey=True, squeeze=False)[0]
+    for ax, pick in zip(axes, picks, strict=True):
+        for k in classes:
+            _spectrum(ax, freqs, _decibel(power[trials.label == k, pick]), colour(k), trials.class_names[k])
+        passband = max(trials.info["highpass"], freqs[1]), min(trials.info["lowpass"], freqs[-1])
+        ax.set(title=trials.info.ch_names[pick], xlabel="frequency (Hz)", xlim=passband)
+        ax.axvspan(*band, color="0.93", zorder=0)
+    axes[0].set_ylabel(f"power (dB re 1 {UNIT_NAMES[trials.unit]}²/Hz)")
+    top.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    heads = wrapped_axes(bottom, len(classes))
+    label = f"{band[0]:g}-{band[1]:g} Hz power\n(dB re mean of classes)"
+    topomap_row(heads, per_class - per_class.mean(axis=0), trials.info, label)
+    for ax, k in zip(heads, classes, strict=True):
+        class_title(ax, k, trials.class_names[k])
+    return fig
+
+
+@styled
+def plot_known_answer(trials: Trials, trial: int = 0, *, title: str | None = None) -> Figure:
+    """Draw one simulated trial beside the signal that is known to be in it.
+
+    Parameters
+    ----------
+    trials : Trials
+        With `truth`.
+    trial : int
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The trial and its truth at the six channels where the truth is strongest, on one scale, and the root mean
+        square of the truth on the head.
+
+    Raises
+    ------
+    ValueError
+        Trials without a truth, or no such trial.
+    """
+    if trials.truth is None:
+        raise ValueError("These trials have no truth: only simulated trials have a known answer, see simulate().")
+    if not -len(trials) <= trial < len(trials):
+        raise ValueError(f"trial is {trial}; expected 0 … {len(trials) - 1}.")
+    signal, truth = trials.signal[trial], trials.truth[trial]
+    strength = np.sqrt(np.mean(truth**2, axis=1))
+    strongest = np.sort(np.argsort(strength)[-6:])
+    unit, step = UNIT_NAMES[trials.unit], 1.2 * np.percentile(np.abs(signal[strongest]), 98)
+
+    fig = new_figure(WIDTH, 2.7, title or f"{trials.class_names[trials.label[trial]]}, trial {trial}")
+    left, right, head = fig.subplots(1, 3, width_ratios=[1.1, 1.1, 1])
+    _traces(left, trials.times, signal[strongest], step, "0.3")
+    _traces(right, trials.times, truth[strongest], step, OKABE_ITO[1])
+    left.set_title("trial")
+    left.set_yticks(-step * np.arange(len(strongest)), [trials.info.ch_names[c] for c in strongest])
+    right.sharey(left)
+    right.tick_params(labelleft=False)
+    right.set_title("truth")
+    left.set_ylabel(f"{step:.2g} {unit} from line to line")
+    image = topomap(head, strength, trials.info, colour_scale(strength))
+    head.set_title("truth on the head")
+    head.set_anchor("S")
+    colour_bar(image, head, f"root mean square ({unit})", orientation="horizontal", shrink=0.9)
+    return fig
+
+
+@styled
+def plot_history(history: pd.DataFrame, *, title: str | None = None) -> Figure:
+    """Draw loss and accuracy of a training, epoch by epoch.
+
+    Parameters
+    ----------
+    history : DataFrame
+        Columns epoch, train_loss, train_accuracy and, where there was a validation group, valid_loss and
+        valid_accuracy.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    check_columns("history", history, ("epoch", "train_loss", "train_accuracy"))
+    fig = new_figure(WIDTH, 2.4, title)
+    for ax, quantity, label in zip(fig.subplots(1, 2), ("loss", "accuracy"), ("loss (nats)", "accuracy"), strict=True):
+        for index, group in enumerate(("train", "valid")):
+            if f"{group}_{quantity}" in history:
+                ax.plot(history["epoch"], history[f"{group}_{quantity}"], color=colour(index), label=group)
+        ax.set(xlabel="epoch", ylabel=label)
+        ax.set_ylim(0, 1.02 if quantity == "accuracy" else None)
+    ax.legend(loc="lower right")
+    return fig
+
+
+@styled
+def plot_accuracies(table: pd.DataFrame, chance: float, *, title: str | None = None) -> Figure:
+    """Draw the accuracy of each decoder on each subject, with its interval.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row per subject and decoder; columns subject, decoder, accuracy, low, high (ends of the interval) and
+        significant (bool; drawn as a filled dot).
+    chance : float
+        Accuracy of guessing, drawn as a line.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel per decoder, with the mean over subjects above it.
+    """
+    check_columns("table", table, ("subject", "decoder", "accuracy", "low", "high", "significant"))
+    subjects, decoders = pd.unique(table["subject"]), pd.unique(table["decoder"])
+    fig = new_figure(WIDTH, 1.3 + 0.19 * len(subjects), title)
+    axes = fig.subplots(1, len(decoders), sharex=True, sharey=True, squeeze=False)[0]
+    for index, (ax, decoder) in enumerate(zip(axes, decoders, strict=True)):
+        rows = table[table["decoder"] == decoder].set_index("subject").reindex(subjects)
+        _dots(ax, rows, colour(index))
+        ax.axvline(chance, color="0.4", linestyle="--", linewidth=1, zorder=0)
+        ax.set_title(f"{decoder}\nmean {rows['accuracy'].mean():.2f}")
+        ax.set(xlabel="accuracy", xlim=(0, 1.02))
+    axes[0].set_yticks(range(len(subjects)), subjects)
+    axes[0].set(ylabel="subject", ylim=(len(subjects) - 0.4, -0.6))
+    marks = [
+        axes[0].plot([], [], "o", color="0.2", markersize=5, label="significant")[0],
+        axes[0].plot([], [], "o", color="0.2", markersize=5, markerfacecolor="white", label="not significant")[0],
+        axes[0].plot([], [], "--", color="0.4", linewidth=1, label=f"chance {chance:.2g}")[0],
+    ]
+    fig.legend(handles=marks, loc="outside lower center", ncols=3)
+    return fig
+
+
+@styled
+def plot_confusion(matrix, class_names: tuple[str, ...], *, title: str | None = None) -> Figure:
+    """Draw which class was taken for which.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (true class, predicted class)
+        Numbers of trials.
+    class_names : tuple of str
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    n = len(class_names)
+    matrix = checked("matrix", matrix, true=n, predicted=n).astype(int)
+    fig = new_figure(3.8, 3.1, title)
+    display = ConfusionMatrixDisplay(matrix, display_labels=class_names)
+    display.plot(ax=fig.subplots(), cmap="Blues", im_kw={"vmin": 0}, colorbar=False)
+    display.ax_.set(xlabel="predicted class", ylabel="true class")
+    fig.colorbar(display.im_, label="trials")
+    return fig
+
+
+def _decibel(power: np.ndarray) -> np.ndarray:
+    return 10 * np.log10(np.maximum(power, np.finfo(np.float32).tiny))
+
+
+def _spectrum(ax, freqs, decibel, line_colour, label) -> None:
+    """Draw a mean over trials and its 95 % interval (normal approximation)."""
+    mean = decibel.mean(axis=0)
+    half = 1.96 * decibel.std(axis=0) / np.sqrt(len(decibel))
+    ax.plot(freqs, mean, color=line_colour, label=label)
+    ax.fill_between(freqs, mean - half, mean + half, color=line_colour, alpha=0.2, linewidth=0)
+
+
+def _traces(ax, times, traces, step: float, line_colour: str) -> None:
+    ax.plot(times, (traces - step * np.arange(len(traces))[:, None]).T, color=line_colour, linewidth=0.8)
+    ax.set(xlabel="time (s)", xlim=(times[0], times[-1]))
+
+
+def _dots(ax, rows: pd.DataFrame, dot_colour: str) -> None:
+    y = np.arange(len(rows))
+    ax.hlines(y, rows["low"], rows["high"], color=dot_colour, linewidth=1)
+    face = np.where(rows["significant"].eq(True), dot_colour, "white")
+    ax.scatter(rows["accuracy"], y, s=22, c=face, edgecolors=dot_colour, zorder=3)

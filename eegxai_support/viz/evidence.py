@@ -1,0 +1,160 @@
+"""Figures of the evidence for and against attribution methods: randomisation tests and scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy import stats
+
+from .parts import WIDTH, annotated_image, check_columns, colour, new_figure, styled
+
+FAMILIES = ("Cosine", "Relevance", "Pearson", "SSIM")
+SHORT_NAMES = {"RelevanceMassAccuracy": "RMA", "RelevanceRankAccuracy": "RRA", "_": " "}
+
+
+@styled
+def plot_randomisation(label: pd.DataFrame, weights: pd.DataFrame, *, title: str | None = None) -> Figure:
+    """Draw how much of a map is left after labels or weights are randomised.
+
+    A dot is a trial; where a trial has several draws their mean. Intervals are 95 % (Student's t over trials).
+
+    Parameters
+    ----------
+    label : DataFrame
+        Label randomisation. Columns method, trial and pearson: correlation of the map for a wrong class with the map
+        for the explained class.
+    weights : DataFrame
+        Cascading weight randomisation. Columns method, trial, pearson, level (0, 1, … in the order of the resets) and
+        layer (name of the layer that this level resets).
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Left, label randomisation and the last level of the weight randomisation; right, all levels. The dotted line
+        at 0.5 is the limit below which Sujatha Ravindran & Contreras-Vidal (2023) call a map specific.
+    """
+    check_columns("label", label, ("method", "trial", "pearson"))
+    check_columns("weights", weights, ("method", "trial", "pearson", "level", "layer"))
+    methods = pd.unique(weights["method"])
+    colours = {method: colour(index) for index, method in enumerate(methods)}
+    layers = weights.drop_duplicates("level").set_index("level")["layer"].sort_index()
+
+    fig = new_figure(WIDTH, 3.8, title)
+    left, right = fig.subplots(1, 2, sharey=True)
+    _strips(left, label, methods, colours, shift=-0.18, marker="o", name="labels randomised")
+    full = weights[weights["level"] == layers.index[-1]]
+    _strips(left, full, methods, colours, shift=0.18, marker="s", name="all weights randomised")
+    _cascade(right, weights, methods, colours)
+    left.set_xticks(range(len(methods)), methods, rotation=45, ha="right", rotation_mode="anchor")
+    right.set_xticks(layers.index, layers, rotation=45, ha="right", rotation_mode="anchor")
+    left.set_ylabel("correlation with the original map (Pearson)")
+    right.set_xlabel("layers reset, from the output on")
+    for ax in (left, right):
+        ax.axhline(0.5, color="0.2", linestyle=":", linewidth=1, zorder=0)
+        ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    handles = [handle for ax in (left, right) for handle in ax.get_legend_handles_labels()[0]]
+    fig.legend(handles=handles, loc="outside lower center", ncols=4)
+    return fig
+
+
+@styled
+def plot_scores(
+    scores: pd.DataFrame, *, low=None, high=None, higher_is_better: bool = True, title: str | None = None
+) -> Figure:
+    """Draw scores and ranks of methods on the twelve metrics and four SSIM, grouped by family.
+
+    Parameters
+    ----------
+    scores : DataFrame, rows method, columns metric
+    low, high : DataFrame like `scores`, or Series by metric, optional
+        Chance interval. A score inside it is drawn grey and its rank too: it tells nothing.
+    higher_is_better : bool
+        Rank 1 is the highest score, or the lowest (randomisation protocol).
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Rows are metrics, columns are methods; up to eight methods side by side, more below each other.
+    """
+    scores = scores[sorted(scores.columns, key=_family)]  # sorted() keeps the order within a family
+    chance = _inside(scores, low, high)
+    ranks = scores.rank(ascending=not higher_is_better, method="min")
+    names = [_short(name) for name in scores.columns]
+    side_by_side = len(scores) <= 8
+
+    fig = new_figure(WIDTH, (1.4 + 0.22 * len(names)) * (1 if side_by_side else 2), title)
+    left, right = fig.subplots(*((1, 2) if side_by_side else (2, 1)), sharex=True, sharey=True)
+    signed = scores.to_numpy().min() < 0
+    scale = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1} if signed else {"cmap": "magma_r", "vmin": 0, "vmax": 1}
+    image = _metric_table(left, scores, scale, names, ".2f", chance)
+    rank_scale = {"cmap": "Blues_r", "vmin": 1, "vmax": len(scores) + 1}
+    _metric_table(right, ranks, rank_scale, names, ".0f", chance)
+    left.set_title("score (grey: inside chance)" if chance.any() else "score")
+    right.set_title(f"rank (1 = {'highest' if higher_is_better else 'lowest'})")
+    fig.colorbar(image, ax=left, label="score", location="bottom", shrink=0.8)
+    return fig
+
+
+def _strips(ax, table: pd.DataFrame, methods, colours, *, shift: float, marker: str, name: str) -> None:
+    """Draw the trials of each method as dots, and their mean with its interval."""
+    means = _mean_and_interval(table, ["method"])
+    for x, method in enumerate(methods):
+        r = _per_trial(table[table["method"] == method], ["method"]).to_numpy()
+        spread = np.linspace(-0.1, 0.1, len(r)) if len(r) > 1 else np.zeros(len(r))
+        ax.scatter(x + shift + spread, r, s=5, color=colours[method], alpha=0.35, linewidths=0)
+        mean, low, high = means.loc[method]
+        ax.vlines(x + shift, low, high, color="black", linewidth=1.2)
+        ax.plot(x + shift, mean, marker, color=colours[method], markeredgecolor="black", markersize=5)
+    ax.plot([], [], marker, color="0.7", markeredgecolor="black", markersize=5, linestyle="", label=name)
+
+
+def _cascade(ax, table: pd.DataFrame, methods, colours) -> None:
+    """Draw mean and interval of each method over the levels of the cascade."""
+    means = _mean_and_interval(table, ["method", "level"])
+    for method in methods:
+        curve = means.loc[method].sort_index()
+        ax.plot(curve.index, curve["mean"], "o-", color=colours[method], markersize=3, label=method)
+        ax.fill_between(curve.index, curve["low"], curve["high"], color=colours[method], alpha=0.2, linewidth=0)
+
+
+def _per_trial(table: pd.DataFrame, by: list[str]) -> pd.Series:
+    return table.groupby([*by, "trial"])["pearson"].mean()
+
+
+def _mean_and_interval(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return mean, low and high per group: 95 % interval over trials, draws averaged within a trial."""
+    summary = _per_trial(table, by).groupby(by).agg(["mean", "sem", "count"])
+    half = stats.t.ppf(0.975, summary["count"] - 1) * summary["sem"]
+    return pd.DataFrame({"mean": summary["mean"], "low": summary["mean"] - half, "high": summary["mean"] + half})
+
+
+def _inside(scores: pd.DataFrame, low, high) -> np.ndarray:
+    """Return which scores lie in the chance interval, shape (method, metric)."""
+    if low is None or high is None:
+        return np.zeros(scores.shape, dtype=bool)
+    # A Series holds one end per metric; both are brought to the order of the scores before numbers are compared.
+    ends = [end.loc[scores.index] if isinstance(end, pd.DataFrame) else end for end in (low, high)]
+    lowest, highest = (end[scores.columns].to_numpy() for end in ends)
+    return (scores.to_numpy() >= lowest) & (scores.to_numpy() <= highest)
+
+
+def _metric_table(ax, table: pd.DataFrame, scale: dict, names, text_format: str, hidden):
+    """Draw metrics in rows and methods in columns, with a gap between families of metrics."""
+    image = annotated_image(ax, table.T.to_numpy(), scale, names, table.index, text_format, hidden.T)
+    edges = np.flatnonzero(np.diff([_family(name) for name in table.columns])) + 0.5
+    ax.hlines(edges, -0.5, len(table) - 0.5, color="white", linewidth=4)
+    return image
+
+
+def _family(metric: str) -> int:
+    """Return the position of a metric's family, that of unknown metrics last."""
+    return next((i for i, family in enumerate(FAMILIES) if metric.startswith(family)), len(FAMILIES))
+
+
+def _short(metric: str) -> str:
+    for long, short in SHORT_NAMES.items():
+        metric = metric.replace(long, short)
+    return metric

@@ -1,0 +1,299 @@
+"""Figures of attributions, gradients and patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mne
+import numpy as np
+from matplotlib.figure import Figure
+
+from .parts import (
+    LANDMARKS,
+    WIDTH,
+    annotated_image,
+    band_mask,
+    channel_indices,
+    check_count,
+    checked,
+    class_title,
+    colour,
+    colour_bar,
+    colour_scale,
+    head_positions,
+    n_rows,
+    new_figure,
+    styled,
+    topomap,
+    topomap_row,
+    wrapped_axes,
+)
+
+BANDS = {"mu 7-13 Hz": (7, 13), "beta 14-30 Hz": (14, 30)}
+REGIONS = ("frontal", "central", "parietal", "occipital")
+REGION_EDGES = (0.37, -0.40, -0.64)  # head radii to the front; between F and FC, CP and P, P and PO of the 10-10 system
+
+
+@styled
+def plot_trial_maps(
+    signal,
+    maps: Mapping[str, np.ndarray],
+    receipts: Mapping[str, str],
+    info: mne.Info,
+    times,
+    *,
+    signal_label: str = "µV",
+    labels: str | Mapping[str, str] = "logit",
+    title: str | None = None,
+) -> Figure:
+    """Draw one trial beside what several methods attribute to it, each with its receipt.
+
+    Rows of the images are channels, region by region from front to back and from left to right within a region. Under
+    each attribution stands its sum over time, so that the electrodes of the topomap add up to the sum of the map; under
+    the trial its root mean square.
+
+    Parameters
+    ----------
+    signal : ndarray, shape (channel, time)
+    maps : dict of str to ndarray, shape (channel, time)
+        Attributions, by name of the method.
+    receipts : dict of str to str
+        Printed under each map: what shows that it can be trusted, such as its sum, f(x) - f(x0) and delta.
+    info : mne.Info
+    times : ndarray, shape (time,)
+        In seconds.
+    signal_label : str
+        Unit of the signal.
+    labels : str or dict of str to str
+        Unit of the attributions, or one per method ("logit", or "logit/µV" for a gradient).
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        A map without a receipt, arrays that disagree in shape, or channels without a position.
+    """
+    units = dict.fromkeys(maps, labels) if isinstance(labels, str) else labels
+    for entries, argument in ((receipts, "receipts"), (units, "labels")):
+        without = [name for name in maps if name not in entries]
+        if without:
+            raise ValueError(f"No entry in {argument} for {', '.join(without)}: every map needs one.")
+    sizes = {"channel": len(info.ch_names), "time": len(times)}
+    signal = checked("signal", signal, **sizes)
+    maps = {name: checked(f"maps[{name!r}]", values, **sizes) for name, values in maps.items()}
+
+    columns = min(1 + len(maps), 4)
+    rows = n_rows(1 + len(maps), columns)
+    fig = new_figure(WIDTH, 5.4 * rows, title)
+    axes = fig.subplots(3 * rows, columns, height_ratios=[2.2, 1.2, 0.6] * rows, squeeze=False)
+    panels = axes.reshape(rows, 3, columns).transpose(0, 2, 1).reshape(-1, 3)  # (panel, image or head or receipt)
+    order, region = _front_to_back(info)
+    for index, (image, _, _) in enumerate(panels[: 1 + len(maps)]):
+        image.set_title(["trial", *maps][index])
+        _region_ticks(image, region[order], labelled=index % columns == 0)
+
+    _channel_image(panels[0, 0], signal[order], times, signal_label)
+    _channel_summary(panels[0, 1], np.sqrt(np.mean(signal**2, axis=1)), info, f"root mean\nsquare ({signal_label})")
+    panels[0, 2].set_axis_off()
+    for (image, head, foot), (name, values) in zip(panels[1:], maps.items(), strict=False):
+        _channel_image(image, values[order], times, f"{units[name]}\nper sample")
+        _channel_summary(head, values.sum(axis=1), info, f"sum over\ntime ({units[name]})")
+        _receipt(foot, receipts[name])
+    for ax in panels[1 + len(maps) :].ravel():
+        ax.remove()
+    return fig
+
+
+@styled
+def plot_agreement(matrix, names, *, label: str = "Pearson correlation", title: str | None = None) -> Figure:
+    """Draw how much the maps of several methods agree.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (method, method)
+        Correlations between -1 and 1.
+    names : sequence of str
+    label : str
+        Quantity, for the colour bar.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    n = len(names)
+    matrix = checked("matrix", matrix, method=n, other=n)
+    side = 1.6 + 0.5 * n
+    fig = new_figure(side + 0.6, side, title)
+    scale = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
+    image = annotated_image(fig.subplots(), matrix, scale, names, names, ".2f")
+    fig.colorbar(image, label=label)
+    return fig
+
+
+@styled
+def plot_channel_topomaps(
+    values, info: mne.Info, titles, *, label: str, shared: bool = True, title: str | None = None
+) -> Figure:
+    """Draw one value per channel on the head, once or several times.
+
+    Parameters
+    ----------
+    values : ndarray, shape (map, channel)
+    info : mne.Info
+    titles : sequence of str
+        One per map.
+    label : str
+        Quantity and unit, for the colour bars.
+    shared : bool
+        One colour scale for all maps, or one per map.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Rows of up to four heads.
+    """
+    values = checked("values", values, map=None, channel=len(info.ch_names))
+    check_count("titles", titles, len(values), "map")
+    columns = min(len(values), 4)
+    fig = new_figure(WIDTH * columns / 4 + (columns < 4), (1.8 if shared else 2.3) * n_rows(len(values)), title)
+    axes = wrapped_axes(fig, len(values))
+    if shared:
+        topomap_row(axes, values, info, label)
+    for ax, row, name in zip(axes, values, titles, strict=True):
+        if not shared:
+            image = topomap(ax, row, info, colour_scale(row))
+            colour_bar(image, ax, label, orientation="horizontal", shrink=0.9)
+        ax.set_title(name)
+    return fig
+
+
+@styled
+def plot_band_topomaps(
+    values,
+    freqs,
+    info: mne.Info,
+    class_names: tuple[str, ...],
+    *,
+    label: str,
+    bands: Mapping[str, tuple[float, float]] = BANDS,
+    title: str | None = None,
+) -> Figure:
+    """Draw a quantity per channel and frequency as topomaps: a row per band, a column per class.
+
+    Each band has its own scale and colour bar; within a band the classes share them.
+
+    Parameters
+    ----------
+    values : ndarray, shape (class, channel, freq)
+    freqs : ndarray, shape (freq,)
+        In Hz.
+    info : mne.Info
+    class_names : tuple of str
+    label : str
+        Quantity and unit, for the colour bars.
+    bands : dict of str to (float, float)
+        Lowest and highest frequency in Hz of each band, both included; the values are averaged over it.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Arrays that disagree in shape, or a band without a frequency.
+    """
+    freqs = np.asarray(freqs)
+    values = checked("values", values, **{"class": len(class_names), "channel": len(info.ch_names), "freq": len(freqs)})
+    fig = new_figure(WIDTH, 0.4 + 1.5 * len(bands), title)
+    axes = fig.subplots(len(bands), len(class_names), squeeze=False)
+    for row, (name, band) in zip(axes, bands.items(), strict=True):
+        topomap_row(row, values[:, :, band_mask(freqs, band)].mean(axis=2), info, label)
+        row[0].set_ylabel(name)
+    for index, (ax, name) in enumerate(zip(axes[0], class_names, strict=True)):
+        class_title(ax, index, name)
+    return fig
+
+
+@styled
+def plot_spectra_of_patterns(
+    values,
+    freqs,
+    info: mne.Info,
+    class_names: tuple[str, ...],
+    *,
+    label: str,
+    channels: tuple[str, ...] = LANDMARKS,
+    title: str | None = None,
+) -> Figure:
+    """Draw a quantity per channel and frequency as spectra: a panel per channel, a line per class.
+
+    Parameters
+    ----------
+    values : ndarray, shape (class, channel, freq)
+    freqs : ndarray, shape (freq,)
+        In Hz.
+    info : mne.Info
+    class_names : tuple of str
+    label : str
+        Quantity and unit, for the axis.
+    channels : tuple of str
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    values = checked("values", values, **{"class": len(class_names), "channel": len(info.ch_names), "freq": len(freqs)})
+    picks = channel_indices(info, channels)
+    fig = new_figure(WIDTH, 2.5, title)
+    axes = fig.subplots(1, len(picks), sharey=True, squeeze=False)[0]
+    for ax, pick in zip(axes, picks, strict=True):
+        ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+        for index, name in enumerate(class_names):
+            ax.plot(freqs, values[index, pick], color=colour(index), label=name)
+        ax.set(title=info.ch_names[pick], xlabel="frequency (Hz)")
+    axes[0].set_ylabel(label)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return fig
+
+
+def _front_to_back(info: mne.Info) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order of the channels in an image and the region of each channel."""
+    x, y = head_positions(info).T
+    region = np.digitize(y, REGION_EDGES)
+    return np.lexsort((x, region)), region
+
+
+def _channel_image(ax, values, times, label: str) -> None:
+    extent = (times[0], times[-1], len(values), 0)
+    image = ax.imshow(values, aspect="auto", interpolation="nearest", extent=extent, **colour_scale(values))
+    ax.set_xlabel("time (s)")
+    colour_bar(image, ax, label, orientation="horizontal", shrink=0.8)
+
+
+def _channel_summary(ax, values, info: mne.Info, label: str) -> None:
+    image = topomap(ax, values, info, colour_scale(values))
+    colour_bar(image, ax, label, orientation="horizontal", shrink=0.8)
+
+
+def _receipt(ax, text: str) -> None:
+    ax.set_axis_off()
+    style = {"family": "monospace", "fontsize": 8, "multialignment": "left", "backgroundcolor": "0.94"}
+    ax.text(0.5, 0.5, text, ha="center", va="center", **style)
+
+
+def _region_ticks(ax, region: np.ndarray, *, labelled: bool) -> None:
+    """Separate the regions of sorted channels by lines and name them."""
+    present, first, size = np.unique(region, return_index=True, return_counts=True)
+    for row in first[1:]:
+        ax.axhline(row, color="black", linewidth=0.6)
+    ax.set_yticks(first + size / 2, [REGIONS[r] for r in present] if labelled else [])
+    ax.tick_params(axis="y", length=0)

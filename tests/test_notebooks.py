@@ -1,0 +1,30 @@
+"""Every chapter is in step with its source, declares its parameters and runs."""
+
+import jupytext
+import nbformat
+import papermill
+from jupytext.compare import compare_notebooks
+
+
+def test_pair_is_in_step(chapter):
+    script, notebook = (jupytext.read(chapter.with_suffix(suffix)) for suffix in (".py", ".ipynb"))
+    compare_notebooks(notebook, script, fmt="py:percent")  # raises with the difference; `make sync` mends it
+
+
+def test_declares_the_parameters(chapter):
+    assert {"FAST", "SEED"} <= set(papermill.inspect_notebook(str(chapter.with_suffix(".ipynb"))))
+
+
+def test_is_committed_without_outputs(chapter):
+    for cell in nbformat.read(chapter.with_suffix(".ipynb"), as_version=4).cells:
+        assert not cell.get("outputs") and cell.get("execution_count") is None, cell.source
+
+
+def test_runs_and_prints_nothing_but_results(chapter, executed):
+    for cell in nbformat.read(executed(chapter), as_version=4).cells:
+        for output in cell.get("outputs", []):
+            assert output.get("name") != "stderr", f"{output.text}\nprinted by\n{cell.source}"
+            assert "Warning" not in output.get("text", ""), cell.source
+            # A figure or a table may be displayed; the repr of any other object would be noise under it.
+            text = output.get("data", {"text/html": ""}).keys()
+            assert text != {"text/plain"} or not output["data"]["text/plain"].startswith("<"), cell.source
