@@ -145,7 +145,8 @@ def test_topographic_columns_follow_their_definition_inside_the_hull(protocol, i
     for trial in range(3):
         e, hull = scalp_image(maps[trial].mean(axis=1), info)
         r, _ = scalp_image(truth[trial].mean(axis=1), info)
-        expected = definition(e, r, hull, protocol)
+        with np.errstate(invalid="ignore"):  # columns of E⁺ where R has no positive pixel in S
+            expected = definition(e, r, hull, protocol)
         np.testing.assert_allclose(scores.loc[trial], [expected[c] for c in METRICS], rtol=0, atol=1e-10)
 
 
@@ -287,8 +288,8 @@ def test_pearson_is_the_correlation_of_each_trial():
 def test_chance_interval_covers_independent_maps(protocol):
     n_sets, covered = 24, {null: pd.Series(0, index=list(METRICS)) for null in ("other_trial", "surrogate")}
     for seed in range(n_sets):
-        maps = smooth_maps(2 * seed, n_trials=12, n_channels=8, n_times=20)
-        reference = smooth_maps(2 * seed + 1, n_trials=12, n_channels=8, n_times=20)
+        maps = smooth_maps(2 * seed, n_trials=8, n_channels=8, n_times=20)
+        reference = smooth_maps(2 * seed + 1, n_trials=8, n_channels=8, n_times=20)
         scores = score_maps(maps, reference, protocol=protocol, n_null=50)
         for null, levels in scores.attrs["chance"].items():
             level = pd.DataFrame(levels).T

@@ -44,8 +44,8 @@ def test_fields_are_normalised(trials):
     assert trials.class_names == ("left", "right")
     assert list(trials.metadata.index) == list(range(8))
     assert len(trials) == 8 and trials.n_classes == 2 and trials.sfreq == 10
-    np.testing.assert_allclose(trials.times, np.linspace(-0.5, 1.4, 20))
-    assert repr(trials) == "Trials(8 trials × 3 channels × 20 samples at 10 Hz, uV; left 4, right 4)"  # noqa: RUF001
+    np.testing.assert_allclose(trials.times, np.linspace(-0.5, 1.4, 20), atol=1e-12)
+    assert repr(trials) == "Trials(8 trials × 3 channels × 20 samples at 10 Hz, uV; left 4, right 4)"
     with pytest.raises(dataclasses.FrozenInstanceError):
         trials.unit = "standardised"
 

@@ -6,6 +6,7 @@ recorded results, whether the recordings are at hand) is hashed here, and a chan
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,39 +33,37 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
-def failures() -> list[str]:
-    """Name the cell in which each failed chapter stopped."""
-    lines = []
-    for report in sorted((BUILD / "html/reports").rglob("*.err.log")):
-        chapter = report.relative_to(BUILD / "html/reports").with_suffix("").with_suffix("")
-        text = report.read_text()
-        notebook = nbformat.read(ROOT / "book" / chapter.with_suffix(".ipynb"), as_version=4)
-        code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-        number = next((i for i, source in enumerate(code, 1) if source and source in text), None)
-        error = text.strip().splitlines()[-1]
-        lines.append(f"FAILED: chapter {chapter}, code cell {number}: {error}")
-        if number:
-            lines += [f"    {line}" for line in code[number - 1].splitlines()]
-    return lines
+def failure(log: str) -> str:
+    """Name the chapter, the cell and the error at which the execution stopped; empty where it did not."""
+    found = re.search(r"(\S+)\.ipynb: WARNING: Executing notebook failed.*?\n-{5,}\n(.*?)\n-{5,}\n(.*)", log, re.S)
+    if not found:
+        return ""
+    chapter, source, rest = Path(found[1]), found[2], found[3]
+    notebook = nbformat.read(chapter.with_suffix(".ipynb"), as_version=4)
+    code = [cell.source.strip() for cell in notebook.cells if cell.cell_type == "code"]
+    number = code.index(source.strip()) + 1
+    errors = re.findall(r"(?m)^[\w.]*(?:Error|Exception|Interrupt)\b.*$", rest.split("[mystnb.exec]")[0])
+    return f"FAILED: {chapter.relative_to(ROOT)}, code cell {number}: {errors[-1] if errors else ''}\n\n{source}\n"
 
 
 def main() -> int:
     if BUILD.exists() and (not FINGERPRINT.exists() or FINGERPRINT.read_text() != fingerprint()):
         print("book: the package, the lock file, the results or the data changed; every chapter runs again", flush=True)
         shutil.rmtree(BUILD)
-    shutil.rmtree(BUILD / "html/reports", ignore_errors=True)
     BUILD.mkdir(exist_ok=True)
     FINGERPRINT.write_text(fingerprint())
     command = [Path(sys.executable).with_name("jupyter-book"), "build", "book", "-W", "--keep-going"]
     # Progress bars are for a reader at work, not for a page.
     environment = {**os.environ, "TQDM_DISABLE": "1", "NO_COLOR": "1"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=PIPE, stderr=STDOUT) as build:
+        log = ""
         for line in build.stdout:
             if "Kernel is running over TCP" not in line:  # ipykernel, on every start, of a socket on this machine
                 print(line, end="", flush=True)
+                log += re.sub(r"\x1b\[[0-9;]*m", "", line)
     FINGERPRINT.write_text(fingerprint())  # again: the build itself may have downloaded the recordings
     if build.returncode:
-        print("\n".join(["", *failures(), "book: the build failed, see above"]))
+        print(failure(log) or "FAILED: see the warnings above")
     else:
         print(f"book: open {BUILD / 'html/index.html'}")
     return build.returncode

@@ -20,7 +20,8 @@ find_python() { # prints the first interpreter that meets the condition $1
 python="$(find_python '(3, 11) <= sys.version_info < (3, 14)')"
 [ -n "$python" ] || python="$(find_python 'sys.version_info >= (3, 11)')"
 if [ -z "$python" ]; then
-    found="$(${PYTHON:-python3} --version 2>&1 || true)"
+    wanted="${PYTHON:-python3}"
+    found="$(command -v "$wanted" >/dev/null && "$wanted" --version 2>&1 || echo "no $wanted")"
     echo "setup: needs Python 3.11, 3.12 or 3.13 (found: $found). Install one, or name it: make PYTHON=/path/to/python3" >&2
     exit 1
 fi
@@ -29,8 +30,8 @@ if [ "$(.venv/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" != "$(
     echo "setup: making .venv with $("$python" --version)"
     "$python" -m venv --clear .venv
 fi
-pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 .venv/bin/python -m pip install --quiet --progress-bar off --no-deps"
-echo "setup: installing $(grep -c '==' requirements.lock) locked packages (some minutes and 6 GB the first time)"
+pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 .venv/bin/python -m pip install -qq --no-deps --no-compile"
+echo "setup: installing $(grep -c '==' requirements.lock) locked packages (some minutes and 7 GB the first time)"
 $pip -r requirements.lock
 echo "setup: installing eegxai-support itself"
 $pip --editable .

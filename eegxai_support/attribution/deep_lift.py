@@ -66,7 +66,7 @@ class _Scored(nn.Module):
 
 
 class _DeepLift(DeepLift):
-    """captum's DeepLift that names a module it cannot treat and leaves nothing behind when it fails."""
+    """captum's DeepLift, also right for adjacent nonlinear modules, that names what it cannot treat and cleans up."""
 
     def __init__(self, model: nn.Module, names: dict[nn.Module, str]):
         super().__init__(model, multiply_by_inputs=False)
@@ -79,6 +79,14 @@ class _DeepLift(DeepLift):
                 f" {self.names[module]} ({module}). Use integrated_gradients."
             )
         return True
+
+    def _register_hooks(self, module: nn.Module, attribute_to_layer_input: bool = True) -> None:
+        n_hooks = len(self.forward_handles)
+        super()._register_hooks(module, attribute_to_layer_input)
+        if len(self.forward_handles) > n_hooks:
+            # captum hooks a module's input and output tensors. Where activation and max pool follow each other these
+            # are one tensor, and the activation reads its gradient before the pool has replaced it; a copy parts them.
+            self.forward_handles.append(module.register_forward_hook(lambda module, inputs, output: output.clone()))
 
     def _remove_hooks(self, extra_hooks_to_remove: list) -> None:
         super()._remove_hooks(extra_hooks_to_remove)

@@ -13,7 +13,7 @@ import mne
 import numpy as np
 import pandas as pd
 from scipy.stats import median_abs_deviation
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from eegxai_support.recordings.windows import windows
 from eegxai_support.simulate import MONTAGE
@@ -96,7 +96,7 @@ def load_eegbci(
     files = fetch(subjects, runs)
     class_names = tuple(c for c in CLASSES if any(c in RUNS[run][1] for run in runs))
     signals, labels, metadata = [], [], []
-    for (subject, run), path in tqdm(files.items(), desc="EEGBCI", unit="run", leave=False, disable=None):
+    for (subject, run), path in tqdm(files.items(), desc="EEGBCI", unit="run", leave=False, delay=2):
         raw = _read_edf(path, subject)
         raw.filter(l_freq, h_freq, verbose=False)
         raw.set_eeg_reference("average", verbose=False)

@@ -63,7 +63,8 @@ def score_maps(
     -------
     DataFrame
         One row per trial and one column per key of `METRICS`. A score that does not exist (nothing positive in E⁺ or
-        in G⁺ on S, a constant map in a correlation, a map or reference that is zero or holds NaN) is NaN. ``.attrs`` holds
+        in G⁺ on S, a constant map in a correlation, a map or reference that is zero or holds NaN) is NaN. ``.attrs``
+        holds
 
         - ``protocol``;
         - ``n_valid``: for each column, the number of trials with a score;
