@@ -163,8 +163,8 @@ def weight_randomisation_test(
     Returns
     -------
     DataFrame
-        One row per seed, level and trial: seed, level (from 1), name (of the module replaced at that level), trial,
-        pearson (NaN where a map is constant).
+        One row per seed, level and trial: seed, level (from 1), layer (name of the module replaced at that level),
+        trial, pearson (NaN where a map is constant).
 
     Raises
     ------
@@ -176,11 +176,11 @@ def weight_randomisation_test(
     rows = []
     with tqdm(total=len(seeds) * len(_learned_by_module(model)), desc="Random weights", leave=False, delay=2) as bar:
         for seed in seeds:
-            for level, (name, randomized) in enumerate(randomize(model, seed, order=order), start=1):
+            for level, (layer, randomized) in enumerate(randomize(model, seed, order=order), start=1):
                 similarity = pearson(explain(randomized, x, target), maps)
                 trial = np.arange(len(similarity))
                 rows.append(
-                    pd.DataFrame({"seed": seed, "level": level, "name": name, "trial": trial, "pearson": similarity})
+                    pd.DataFrame({"seed": seed, "level": level, "layer": layer, "trial": trial, "pearson": similarity})
                 )
                 bar.update()
     return pd.concat(rows, ignore_index=True)

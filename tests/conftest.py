@@ -29,6 +29,7 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("chapter", [*CHAPTERS, TEMPLATE], ids=chapter_id)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Keep a file on one worker, and the chapters with the book that shows them; these begin first."""
     for item in items:

@@ -55,7 +55,7 @@ def test_seed_decides_the_weights_and_the_callers_random_state_is_left_alone():
 
 
 def test_unknown_decoder_names_the_nearest():
-    with pytest.raises(ValueError, match="Unknown decoder 'EEGnet'.*EEGNet"):
+    with pytest.raises(ValueError, match=r"Unknown decoder 'EEGnet'.*EEGNet"):
         decoders.build_decoder("EEGnet", TRIALS)
 
 

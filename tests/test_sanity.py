@@ -251,13 +251,13 @@ def test_weight_test_follows_the_cascade():
         return gradient.numpy()
 
     table = weight_randomisation_test(explain, model, x, np.zeros(3, int), seeds=(0, 1))
-    assert list(table) == ["seed", "level", "name", "trial", "pearson"]
+    assert list(table) == ["seed", "level", "layer", "trial", "pearson"]
     assert len(table) == 2 * 8 * 3
     expected = {}
     for level, (name, randomized) in enumerate(randomize(model, 1), start=1):
         maps, reference = explain(randomized, x, [0, 0, 0]), explain(model, x, [0, 0, 0])
         expected[level, name] = [np.corrcoef(m.ravel(), r.ravel())[0, 1] for m, r in zip(maps, reference, strict=True)]
-    for (level, name), group in table[table.seed == 1].groupby(["level", "name"]):
+    for (level, name), group in table[table.seed == 1].groupby(["level", "layer"]):
         np.testing.assert_allclose(group.pearson, expected[level, name], rtol=0, atol=1e-6)
 
 

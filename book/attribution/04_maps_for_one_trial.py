@@ -141,11 +141,11 @@ for name, attribution in {"32 positions": coarse, "as many as needed": fine}.ite
 # %% [markdown]
 # ## DeepLIFT: differences instead of derivatives
 #
-# DeepLIFT {footcite:p}`shrikumar2017learning` needs one pass. It replaces the derivative of every nonlinearity $h$ by the slope between
-# trial and baseline, $\bigl(h(z) - h(z')\bigr) / (z - z')$. This is the rescale rule. Slopes multiply
-# along the network as derivatives do, and they conserve exactly. For the smallest log-power readout,
-# $f(\mathbf{x}) = \log \frac{1}{T} \sum_t v_t^2$ with $v_t = \mathbf{w}^\top \mathbf{x}_t$, they can be written down:
-# the square has slope $v_t + v'_t$, and the logarithm has slope $(\log p - \log p') / (p - p')$.
+# DeepLIFT {footcite:p}`shrikumar2017learning` needs one pass. It replaces the derivative of every nonlinearity $h$ by
+# the slope between trial and baseline, $\bigl(h(z) - h(z')\bigr) / (z - z')$. This is the rescale rule. Slopes multiply
+# along the network as derivatives do, and they conserve exactly. For the smallest log-power readout, $f(\mathbf{x}) =
+# \log \frac{1}{T} \sum_t v_t^2$ with $v_t = \mathbf{w}^\top \mathbf{x}_t$, they can be written down: the square has
+# slope $v_t + v'_t$, and the logarithm has slope $(\log p - \log p') / (p - p')$.
 
 # %%
 from braindecode.modules import SafeLog, Square
@@ -165,10 +165,10 @@ assert np.isclose(ours.values.sum(), np.log(p) - np.log(p0))
 # %% [markdown]
 # ### The same name, another map
 #
-# A library can apply the rule only to operations that it knows. captum {footcite:p}`kokhlikyan2020captum` knows ReLU, ELU and a
-# few more, and passes what it does not know by the ordinary derivative, without a word. Square and `SafeLog` are not
-# on its list, and braindecode calls captum. So on this network their DeepLIFT uses no slope anywhere: what is left
-# is the gradient times the input. We run it and look, then run ours.
+# A library can apply the rule only to operations that it knows. captum {footcite:p}`kokhlikyan2020captum` knows ReLU,
+# ELU and a few more, and passes what it does not know by the ordinary derivative, without a word. Square and `SafeLog`
+# are not on its list, and braindecode calls captum. So on this network their DeepLIFT uses no slope anywhere: what is
+# left is the gradient times the input. We run it and look, then run ours.
 
 # %%
 import warnings
@@ -220,9 +220,9 @@ assert abs(r["random"]) < 0.05 and r["the trial"] < r[methods[:3]].min()
 # %% [markdown]
 # ### No baseline is neutral
 #
-# Zeros look like "no signal". To the network they are an input like any other, and it has an opinion about them.
-# The explanation is then of the distance to that opinion. A baseline that occurs in real life is another trial. The map then
-# answers "why this output and not the one for that trial?"
+# Zeros look like "no signal". To the network they are an input like any other, and it has an opinion about them. The
+# explanation is then of the distance to that opinion. A baseline that occurs in real life is another trial. The map
+# then answers "why this output and not the one for that trial?"
 
 # %%
 opinion = torch.tensor(xs.predict(network, np.zeros_like(known.signal[:1]))).softmax(1)[0].tolist()
@@ -234,10 +234,11 @@ print(f"DeepLIFT with zeros and with a trial as baseline: r = {pearson(deep_lift
 # %% [markdown]
 # ## The real recording
 #
-# Subject 7 of the PhysioNet recordings {footcite:p}`schalk2004bci2000,goldberger2000physiobank` opened and closed the left or the right
-# fist, or imagined it. Run 12 is left out, all other fist runs train the network on random crops of two seconds. We explain the window from 1.5 to
-# 3.5 s after the cue of the trials of run 12 that are classified correctly in this window. The first line says
-# whether the trials are real; simulated ones take their place otherwise, with their own classes.
+# Subject 7 of the PhysioNet recordings {footcite:p}`schalk2004bci2000,goldberger2000physiobank` opened and closed the
+# left or the right fist, or imagined it. Run 12 is left out, all other fist runs train the network on random crops of
+# two seconds. We explain the window from 1.5 to 3.5 s after the cue of the trials of run 12 that are classified
+# correctly in this window. The first line says whether the trials are real; simulated ones take their place otherwise,
+# with their own classes.
 
 # %%
 trials = xs.load_motor_imagery(subjects=7, runs=(3, 7, 11, 4, 8, 12), sfreq=80)
@@ -251,9 +252,9 @@ explained = window.subset(right)
 print(f"{right.sum()} of {len(right)} trials of the run left out are classified correctly in the window.")
 
 # %% [markdown]
-# With two classes only the difference of the two logits decides; a constant added to both changes nothing. So the difference is what
-# we explain: `target=(1, 0)`, the second class minus the first. Positive values speak for the second class, the right
-# fist in the real trials. One logit alone could rise in both classes and tell nothing.
+# With two classes only the difference of the two logits decides; a constant added to both changes nothing. So the
+# difference is what we explain: `target=(1, 0)`, the second class minus the first. Positive values speak for the second
+# class, the right fist in the real trials. One logit alone could rise in both classes and tell nothing.
 
 # %%
 target = (1, 0)
@@ -291,8 +292,8 @@ xs.viz.plot_trial_maps(
 # %% [markdown]
 # ### Where they agree
 #
-# We correlate absolute values, since saliency has no sign, over channels and samples of each trial, and average over trials.
-# The controls are random numbers and the trial itself.
+# We correlate absolute values, since saliency has no sign, over channels and samples of each trial, and average over
+# trials. The controls are random numbers and the trial itself.
 
 # %%
 sizes = {method: real[method].values for method in methods} | {"the trial": explained.signal}
@@ -302,9 +303,10 @@ agreement = np.array([[pearson(a, b).mean() for b in sizes.values()] for a in si
 xs.viz.plot_agreement(agreement, list(sizes))
 
 # %% [markdown]
-# In {numref}`fig-04-agreement` three methods form a block. They share a factor, the trial itself, and for a zero baseline
-# and a log-power network they differ in little but scale. That is agreement by construction, not three witnesses. The
-# last row shows how much of it a map gets from the factor alone. With another trial as baseline the factor is another one, and the block has to hold without it.
+# In {numref}`fig-04-agreement` three methods form a block. They share a factor, the trial itself, and for a zero
+# baseline and a log-power network they differ in little but scale. That is agreement by construction, not three
+# witnesses. The last row shows how much of it a map gets from the factor alone. With another trial as baseline the
+# factor is another one, and the block has to hold without it.
 
 # %%
 before = np.roll(explained.signal, 1, axis=0)
@@ -372,8 +374,8 @@ xs.recorded("trial_map_receipts").style.format({"median_delta": "{:.1e}", "max_d
 #
 # ## Exercise: a network without a logarithm
 #
-# EEGNet {footcite:p}`lawhern2018eegnet` has ELU units, which captum knows. Train it on the simulated trials, and find out whether captum's
-# DeepLIFT conserves there. What of input × gradient?
+# EEGNet {footcite:p}`lawhern2018eegnet` has ELU units, which captum knows. Train it on the simulated trials, and find
+# out whether captum's DeepLIFT conserves there. What of input × gradient?
 #
 # :::{dropdown} Solution
 # On EEGNet captum's map conserves to single precision, and input × gradient does not. So a test on EEGNet would never

@@ -12,10 +12,10 @@
 # %% [markdown]
 # # Amplitude gradients and Haufe patterns: which rhythms, where, for which class?
 #
-# Motor imagery shows in rhythms: the amplitude at some frequency, over some part of the head, goes down or up. A map over
-# samples hides that, since a rhythm has another phase in every trial. So we ask the network about amplitudes. What
-# it answers is how it *weighs* them, and a weight is not yet a sign of where the brain signal is. The second half
-# of the chapter turns weights into patterns.
+# Motor imagery shows in rhythms: the amplitude at some frequency, over some part of the head, goes down or up. A map
+# over samples hides that, since a rhythm has another phase in every trial. So we ask the network about amplitudes. What
+# it answers is how it *weighs* them, and a weight is not yet a sign of where the brain signal is. The second half of
+# the chapter turns weights into patterns.
 #
 # :::{admonition} By the end you can
 # - differentiate a network by the amplitude of one frequency in one channel, with the phase kept;
@@ -185,8 +185,8 @@ found.style.format(precision=2).hide()
 
 # %% [markdown]
 # The patterns name the right channel and the right frequency in every class, which the next cell asserts. A gradient
-# may have its largest value at another class's frequency, with a minus sign: "less of 6 Hz" is a fine
-# argument against that class, and no sign of where this one's signal is. {numref}`fig-08-known` has the patterns as spectra.
+# may have its largest value at another class's frequency, with a minus sign: "less of 6 Hz" is a fine argument against
+# that class, and no sign of where this one's signal is. {numref}`fig-08-known` has the patterns as spectra.
 
 # %%
 right = found[found["kind"] == "pattern"]
@@ -198,10 +198,11 @@ xs.viz.plot_spectra_of_patterns(pattern, freqs, known.info, known.class_names, l
 # %% [markdown]
 # ## The real recording: four classes
 #
-# Subject 42 of the PhysioNet recordings {footcite:p}`schalk2004bci2000,goldberger2000physiobank` imagines left fist, right fist, both fists
-# or both feet. Four classes matter here. With two, centring leaves plus and minus one and the same map, so the second
-# class adds nothing; with four, each map is a statement of its own. Runs 12 and 14 are left out. Gradients and
-# features both come from these left-out trials, from 1.5 to 3.5 s after the cue, right and wrong decisions alike.
+# Subject 42 of the PhysioNet recordings {footcite:p}`schalk2004bci2000,goldberger2000physiobank` imagines left fist,
+# right fist, both fists or both feet. Four classes matter here. With two, centring leaves plus and minus one and the
+# same map, so the second class adds nothing; with four, each map is a statement of its own. Runs 12 and 14 are left
+# out. Gradients and features both come from these left-out trials, from 1.5 to 3.5 s after the cue, right and wrong
+# decisions alike.
 
 # %%
 trials = xs.load_motor_imagery(subjects=42, runs=(4, 6, 8, 10, 12, 14), sfreq=80)
@@ -216,8 +217,8 @@ explained = tested.crop(1.5, 3.5)
 gradient, pattern = gradients_and_patterns(decoder, explained.signal)
 
 # %% [markdown]
-# {numref}`fig-08-gradients` shows what the decoder weighs: by how much a logit, relative to the mean of the logits, would rise per unit of
-# amplitude. {numref}`fig-08-patterns` shows what goes with that in the data.
+# {numref}`fig-08-gradients` shows what the decoder weighs: by how much a logit, relative to the mean of the logits,
+# would rise per unit of amplitude. {numref}`fig-08-patterns` shows what goes with that in the data.
 
 # %% mystnb={"figure": {"caption": "Live: class-centred amplitude gradients, mean over the trials left out.", "name": "fig-08-gradients"}, "image": {"alt": "Two rows of four heads, mu and beta by class, in red and blue, with C3, Cz and C4 named. Values change from electrode to electrode."}}
 xs.viz.plot_band_topomaps(gradient, freqs, explained.info, explained.class_names, label="logit / amplitude")
@@ -232,9 +233,9 @@ xs.viz.plot_spectra_of_patterns(pattern, freqs, explained.info, explained.class_
 # ### Which sign should it have?
 #
 # Imagining a movement of one hand weakens the mu rhythm over the opposite hemisphere
-# {footcite:p}`pfurtscheller1999event`. A trial of the left fist has less mu at C4, so the left fist's logit should rise as the
-# amplitude at C4 falls: negative at C4 compared with C3. C3 minus C4 should then be positive for the left
-# fist and negative for the right fist. The prediction was written down before the number; here is the number.
+# {footcite:p}`pfurtscheller1999event`. A trial of the left fist has less mu at C4, so the left fist's logit should rise
+# as the amplitude at C4 falls: negative at C4 compared with C3. C3 minus C4 should then be positive for the left fist
+# and negative for the right fist. The prediction was written down before the number; here is the number.
 
 # %%
 c3, c4 = (explained.info.ch_names.index(name) for name in ("C3", "C4"))
@@ -273,15 +274,22 @@ centres = [10, 22]  # Hz, a frequency inside each band
 # %% mystnb={"figure": {"caption": "Recorded: gradients of subject 42, mean over three seeds and three folds.", "name": "fig-08-recorded-gradients"}, "image": {"alt": "Two rows of four heads. In the mu row the left fist is negative around C4, the right fist negative around C3 and positive around C4, both fists negative at both, both feet positive at both."}}
 xs.viz.plot_band_topomaps(recorded_maps("gradient"), centres, simulated.info, names, label="logit / amplitude")
 
-# %% mystnb={"figure": {"caption": "Recorded: Haufe patterns of subject 42, mean over three seeds and three folds.", "name": "fig-08-recorded-patterns"}, "image": {"alt": "Two rows of four heads. In the mu row the left fist is negative over the right hemisphere, the right fist is negative over the left one and positive over the right, both fists are negative at C3 and C4, both feet positive there and negative at the back."}}
+# %% mystnb={"figure": {"caption": "Recorded: Haufe patterns of subject 42, mean over three seeds and three folds.", "name": "fig-08-recorded-patterns"}, "image": {"alt": "Two rows of four heads. In the mu row the left fist is weakly negative behind C4, the right fist weakly negative at C3 and positive behind C4; both fists are strongly positive and both feet strongly negative at the back of the head, with the opposite sign at C3 and C4. In the beta row there are large values at the front edge of the head."}}
 xs.viz.plot_band_topomaps(recorded_maps("pattern"), centres, simulated.info, names, label="amplitude / SD")
 
 # %% [markdown]
-# Compare {numref}`fig-08-recorded-gradients` with {numref}`fig-08-recorded-patterns`. The gradient has its extremes
-# near C3 and C4. The pattern is smoother, as the covariance spreads every weight over all channels and frequencies that
-# vary together, and it is large at the back of the head, where the alpha rhythm is. A pattern is in units of the
-# signal, so a rhythm that is large and varies with the output is large in the pattern, whether the decoder reads it or
-# not. The two maps answer two questions. Neither replaces the other.
+# Compare {numref}`fig-08-recorded-gradients` with {numref}`fig-08-recorded-patterns`. The table names the electrode
+# with the largest absolute value in the mu band.
+
+# %%
+mu_rows.abs().idxmax(axis=1).unstack("kind").loc[names].rename_axis("recorded, mu").rename_axis(None, axis=1)
+
+# %% [markdown]
+# The pattern is smoother, as the covariance spreads every weight over all channels and frequencies that vary together.
+# It is in units of the signal, so a rhythm that is large and varies with the output is large in the pattern, whether
+# the decoder reads it or not: the alpha rhythm at the back of the head comes first where fists are told from feet. In
+# beta the front edge of the head stands out, where eyes and muscles are recorded too. A pattern says what goes with
+# the output, not that it comes from the brain. The two maps answer two questions, and neither replaces the other.
 #
 # ## What can go wrong
 #

@@ -206,7 +206,7 @@ def sanity_checks(model, trials):
         table = xs.label_randomisation_test(explain, model, x, y, trials.n_classes)
         label.append(table.assign(method=method))
         table = xs.weight_randomisation_test(explain, model, x, y, range(SEED, SEED + N_DRAWS))
-        weights.append(table.assign(method=method, layer=table["name"].str.split(".").str[-1]))
+        weights.append(table.assign(method=method, layer=table["layer"].str.split(".").str[-1]))
     return pd.concat(label), pd.concat(weights)
 
 

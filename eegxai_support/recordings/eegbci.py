@@ -13,7 +13,7 @@ import mne
 import numpy as np
 import pandas as pd
 from scipy.stats import median_abs_deviation
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from eegxai_support.recordings.windows import windows
 from eegxai_support.simulate import MONTAGE

@@ -66,14 +66,17 @@ def plot_trials(
     band_power = _decibel(power[:, :, in_band].mean(axis=2))
     per_class = np.stack([band_power[trials.label == k].mean(axis=0) for k in classes])
 
+    # Only the pass-band: what a filter removed would stretch the axis by tens of decibels.
+    low, high = max(trials.info["highpass"], freqs[1]), min(trials.info["lowpass"], freqs[-1])
+    shown = (freqs >= low) & (freqs <= high)
     fig = new_figure(WIDTH, 2.2 + 1.9 * n_rows(len(classes)), title)
     top, bottom = fig.subfigures(2, 1, height_ratios=[2.2, 1.9 * n_rows(len(classes))])
     axes = top.subplots(1, len(picks), sharey=True, squeeze=False)[0]
     for ax, pick in zip(axes, picks, strict=True):
         for k in classes:
-            _spectrum(ax, freqs, _decibel(power[trials.label == k, pick]), colour(k), trials.class_names[k])
-        passband = max(trials.info["highpass"], freqs[1]), min(trials.info["lowpass"], freqs[-1])
-        ax.set(title=trials.info.ch_names[pick], xlabel="frequency (Hz)", xlim=passband)
+            decibel = _decibel(power[trials.label == k, pick][:, shown])
+            _spectrum(ax, freqs[shown], decibel, colour(k), trials.class_names[k])
+        ax.set(title=trials.info.ch_names[pick], xlabel="frequency (Hz)", xlim=(low, high))
         ax.axvspan(*band, color="0.93", zorder=0)
     axes[0].set_ylabel(f"power (dB re 1 {UNIT_NAMES[trials.unit]}²/Hz)")
     top.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)

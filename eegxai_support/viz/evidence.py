@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -49,7 +51,7 @@ def plot_randomisation(label: pd.DataFrame, weights: pd.DataFrame, *, title: str
     _cascade(right, weights, methods, colours)
     left.set_xticks(range(len(methods)), methods, rotation=45, ha="right", rotation_mode="anchor")
     right.set_xticks(layers.index, layers, rotation=45, ha="right", rotation_mode="anchor")
-    left.set_ylabel("correlation with the original map (Pearson)")
+    left.set_ylabel("Pearson r with original map")
     right.set_xlabel("layers reset, from the output on")
     for ax in (left, right):
         ax.axhline(0.5, color="0.2", linestyle=":", linewidth=1, zorder=0)
@@ -114,9 +116,10 @@ def _strips(ax, table: pd.DataFrame, methods, colours, *, shift: float, marker: 
 def _cascade(ax, table: pd.DataFrame, methods, colours) -> None:
     """Draw mean and interval of each method over the levels of the cascade."""
     means = _mean_and_interval(table, ["method", "level"])
-    for method in methods:
+    for method, marker in zip(methods, cycle("os^Dv*"), strict=False):  # curves that coincide stay distinguishable
         curve = means.loc[method].sort_index()
-        ax.plot(curve.index, curve["mean"], "o-", color=colours[method], markersize=3, label=method)
+        style = {"marker": marker, "markersize": 5, "fillstyle": "none"}
+        ax.plot(curve.index, curve["mean"], color=colours[method], label=method, **style)
         ax.fill_between(curve.index, curve["low"], curve["high"], color=colours[method], alpha=0.2, linewidth=0)
 
 

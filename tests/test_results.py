@@ -1,0 +1,46 @@
+"""The recorded results: what is committed is what the recordings give, and says where it comes from."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import accuracy_tables
+import make_results
+import mne
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+import eegxai_support as xs
+
+RECORDINGS = Path(os.environ.get("MNE_DATA", "")) / "MNE-eegbci-data"
+needs_recordings = pytest.mark.skipif(
+    not os.environ.get("MNE_DATA") or not RECORDINGS.exists(), reason="MNE_DATA does not hold the EEGBCI recordings"
+)
+
+
+@pytest.mark.parametrize("name", make_results.TABLES)
+def test_every_result_is_committed_small_and_says_what_made_it(name):
+    assert (ROOT / "book" / "results" / f"{name}.parquet").stat().st_size < 100_000
+    table = xs.recorded(name)
+    assert len(table) and {"what", "command", "configuration", "versions", "data_sha256"} <= set(table.attrs)
+    assert table.attrs["command"] == f"python tools/make_results.py {name}"
+
+
+@needs_recordings
+def test_results_come_from_the_recordings_at_hand():
+    expected = xs.recorded("within_subject").attrs["data_sha256"]
+    paths = mne.datasets.eegbci.load_data(7, (3, 4, 7, 8, 11, 12), update_path=False, verbose="ERROR")
+    for path in map(Path, paths):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == expected[path.name]
+
+
+@needs_recordings
+def test_a_slice_computed_again_agrees():
+    again = accuracy_tables.within_subject(subjects=(7,), networks=("ShallowFBCSPNet",), seeds=(0,))
+    recorded = xs.recorded("within_subject").query("subject == 7 and seed == 0 and decoder in @again.decoder")
+    again, recorded = again.set_index("decoder"), recorded.set_index("decoder").loc[again["decoder"]]
+    # A linear baseline is the same everywhere to the trial; a trained network depends on the order in which a machine
+    # sums, so that trials near the boundary may change sides.
+    pd.testing.assert_frame_equal(again.loc[["CSP+LDA"]], recorded.loc[["CSP+LDA"]])
+    assert abs(again["accuracy"] - recorded["accuracy"]).max() <= 3 / 45
