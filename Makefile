@@ -21,7 +21,7 @@ test: setup lint ## run every check: environment, style, unit tests, chapters wi
 	@echo "test: environment"
 	@$(PY) -m pip --disable-pip-version-check check
 	@echo "test: unit tests, chapters and book, two at a time"
-	@$(PY) -m pytest --numprocesses 2 --dist loadgroup --verbose --durations 15 $(ARGS)
+	@$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --verbose --durations 15 $(ARGS)
 
 lint: setup ## check the style of the code and that each notebook is in step with its source
 	@echo "lint: ruff"

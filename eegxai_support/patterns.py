@@ -6,6 +6,8 @@ import warnings
 
 import numpy as np
 
+RANK_TOLERANCE = 1e-5  # singular values of the outputs below this share of the largest count as zero
+
 
 def haufe_patterns(filters, features, *, output_covariance: bool = False) -> np.ndarray:
     r"""Turn the filters of linear outputs into activation patterns.
@@ -54,13 +56,14 @@ def haufe_patterns(filters, features, *, output_covariance: bool = False) -> np.
     outputs = centred @ weights.T
     if not output_covariance:
         return (outputs.T @ centred / (len(features) - 1)).reshape(filters.shape)
-    patterns, _, rank, _ = np.linalg.lstsq(outputs, centred)
+    # Filters are float32: outputs that depend on each other do so to that precision, whatever the features' type.
+    patterns, _, rank, _ = np.linalg.lstsq(outputs.astype(float), centred, rcond=RANK_TOLERANCE)
     if rank < len(filters):
         warnings.warn(
             f"The {len(filters)} outputs are linearly dependent (rank {rank}); their patterns are those of least norm.",
             stacklevel=2,
         )
-    return patterns.reshape(filters.shape)
+    return patterns.reshape(filters.shape).astype(np.result_type(filters, features))
 
 
 def _check(filters: np.ndarray, features: np.ndarray) -> None:

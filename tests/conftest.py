@@ -11,6 +11,7 @@ os.environ["TQDM_DISABLE"] = "1"  # as in tools/build_book.py
 
 import papermill
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
@@ -29,34 +30,35 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("chapter", [*CHAPTERS, TEMPLATE], ids=chapter_id)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Keep a file on one worker, and the chapters with the book that shows them; these begin first."""
-    for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group("book" if name in ("test_notebooks", "test_book") else name))
+    """Begin with the two files that take longest: each worker gets one."""
     items.sort(key=lambda item: item.path.stem not in ("test_notebooks", "test_book"))
 
 
 @pytest.fixture(scope="session")
 def executed(tmp_path_factory):
-    """Return a function that runs a chapter once with FAST=True and returns the path of the executed copy."""
-    folder = tmp_path_factory.mktemp("executed")
+    """Return a function that runs a chapter with FAST=True, once for all workers, and returns the executed copy."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
 
     def run(chapter: Path) -> Path:
-        output = folder / chapter.relative_to(BOOK).with_suffix(".ipynb")
-        if not output.exists():
-            output.parent.mkdir(exist_ok=True)
-            papermill.execute_notebook(
-                chapter.with_suffix(".ipynb"),
-                output,
-                parameters={"FAST": True},
-                kernel_name="python3",
-                cwd=chapter.parent,
-                progress_bar=False,
-                start_timeout=120,
-                execution_timeout=300,
-            )
+        output = folder / "executed" / chapter.relative_to(BOOK).with_suffix(".ipynb")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(output.with_suffix(".lock")):
+            if not output.exists():
+                unfinished = output.with_suffix(".unfinished.ipynb")
+                papermill.execute_notebook(
+                    chapter.with_suffix(".ipynb"),
+                    unfinished,
+                    parameters={"FAST": True},
+                    kernel_name="python3",
+                    cwd=chapter.parent,
+                    progress_bar=False,
+                    start_timeout=120,
+                    execution_timeout=300,
+                )
+                unfinished.rename(output)
         return output
 
     return run

@@ -58,7 +58,7 @@ def shallow():
 
 
 def change(model, x, baseline, target):
-    outputs = predict(model, x) - predict(model, np.broadcast_to(baseline, x.shape))
+    outputs = predict(model, x) - predict(model, np.zeros_like(x) + baseline)
     return outputs[:, target]
 
 

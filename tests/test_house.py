@@ -1,10 +1,12 @@
 """Files that say the same thing agree: address, version, licences, packages."""
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
 
+import pytest
 import yaml
 from conftest import ROOT
 from packaging.requirements import Requirement
@@ -107,3 +109,11 @@ def test_every_make_target_is_listed():
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("book", "test", "sync", "lint", "bench", "results", "clean"):
         assert f"make {target} " in listed
+
+
+@pytest.mark.skipif("MNE_DATA" not in os.environ, reason="needs the recordings: set MNE_DATA")
+def test_readme_example_runs(capsys):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    exec(code.replace("epochs=60", "epochs=1"), {})
+    accuracy, delta = map(float, capsys.readouterr().out.split()[:2])
+    assert 0 <= accuracy <= 1 and delta < 1e-3

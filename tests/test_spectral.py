@@ -71,8 +71,9 @@ def test_zero_amplitude_has_phase_zero():
 @pytest.fixture(scope="module")
 def eegnet():
     torch.manual_seed(0)
-    model = EEGNet(4, 3, 64, kernel_length=16)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = EEGNet(4, 3, 64, kernel_length=16)
         model.train()(torch.randn(32, 4, 64))
     return model.eval()
 

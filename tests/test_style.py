@@ -10,6 +10,8 @@ import yaml
 from conftest import BOOK, CHAPTERS, ROOT, TEMPLATE, chapter_id
 from sync import with_head
 
+import eegxai_support as xs
+
 HIDDEN = {"hide-input", "remove-input", "remove-cell", "hide-cell"}
 
 
@@ -101,3 +103,8 @@ def test_no_path_of_a_machine_stands_in_the_project():
     for path in [*ROOT.glob("*.*"), *BOOK.rglob("*.py"), *BOOK.rglob("*.md"), *(ROOT / "eegxai_support").rglob("*.py")]:
         if path.is_file() and path.suffix in {".py", ".md", ".toml", ".lock", ".yml", ".cff"}:
             assert not re.search(r"(?<![\w.])/(home|Users|work|root|tmp)/\w", path.read_text()), path
+
+
+def test_reference_has_every_public_name():
+    documented = re.findall(r"(?m)^\.\. auto\w+:: (?:eegxai_support\.)?(\w+)$", (BOOK / "api.md").read_text())
+    assert sorted(documented) == sorted(xs.__all__)

@@ -33,7 +33,6 @@ TABLES = {  # name: (what computes it, subjects, runs)
     "trial_map_agreement": (maps.trial_map_agreement, (7,), FISTS),
     "trial_channel_maps": (maps.trial_channel_maps, (7,), FISTS),
     "band_patterns": (maps.band_patterns, (42,), FOUR_CLASSES),
-    "band_lateralisation": (maps.band_lateralisation, (42,), FOUR_CLASSES),
     "randomisation": (maps.randomisation, (42,), FOUR_CLASSES),
     "scores": (maps.scores, (42,), FOUR_CLASSES),
 }

@@ -62,19 +62,6 @@ def band_patterns(seeds=SEEDS) -> pd.DataFrame:
     return pd.concat(rows).groupby(keys, sort=False, as_index=False)["value"].mean()
 
 
-def band_lateralisation(seeds=SEEDS) -> pd.DataFrame:
-    """C3 minus C4 of the mu gradients and patterns of subject 42, every seed and fold by itself."""
-    rows = []
-    for fit, parts in enumerate(_decoded_spectra(seeds)):
-        mu = (
-            _band_means(*parts)
-            .query("band == 'mu'")
-            .pivot_table("value", ["kind", "class_name"], "channel", sort=False)
-        )
-        rows.append((mu["C3"] - mu["C4"]).rename("value").reset_index().assign(fit=fit))
-    return pd.concat(rows, ignore_index=True)
-
-
 def randomisation(seeds=SEEDS, n_draws=5) -> pd.DataFrame:
     """Label and cascading weight randomisation of the maps of subject 42's four-class decoders."""
     draw, tables = itertools.count(), []

@@ -270,7 +270,8 @@ receipts.map("{:.2g}".format)
 # %% [markdown]
 # The table gives the share of the change that each map misses. {numref}`fig-04-trial` draws the trial with the most
 # evidence for the second class. Each map carries its receipt: what it adds up to and what it should add up to.
-# Saliency promises no sum, so its receipt says that.
+# Saliency promises no sum, so its receipt says that. A sum can be negative even for this trial: then the baseline of
+# zeros speaks for the second class still more.
 
 # %%
 shown = ["saliency", "integrated_gradients", "deep_lift"]

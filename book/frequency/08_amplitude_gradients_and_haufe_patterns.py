@@ -235,7 +235,7 @@ xs.viz.plot_spectra_of_patterns(pattern, freqs, explained.info, explained.class_
 # Imagining a movement of one hand weakens the mu rhythm over the opposite hemisphere
 # {footcite:p}`pfurtscheller1999event`. A trial of the left fist has less mu at C4, so the left fist's logit should rise
 # as the amplitude at C4 falls: negative at C4 compared with C3. C3 minus C4 should then be positive for the left fist
-# and negative for the right fist. The prediction was written down before the number; here is the number.
+# and negative for the right fist. The prediction stands; here is the number.
 
 # %%
 c3, c4 = (explained.info.ch_names.index(name) for name in ("C3", "C4"))
