@@ -64,7 +64,7 @@ def run_all():
         print(f"\nseconds, {SIDES[side]}: " + ", ".join(f"{k} {v:.2f}" for k, v in cost[side]["steps"].items()))
     print("\nLargest difference where braindecode is right, relative to the largest value")
     for figure, (difference, tolerance) in agreement.items():
-        print(f"  {figure:62}{difference:10.1e}   tolerance {tolerance:.0e}")
+        print(f"  {figure:68}{difference:10.1e}   tolerance {tolerance:.0e}")
     print(f"\nWhere braindecode is not right{'':36}{'braindecode':>14}{'eegxai':>12}{'right':>8}")
     for what, numbers in defects.items():
         print(f"  {what:62}" + "".join(f"{number:>12}" for number in numbers))

@@ -261,8 +261,8 @@ def test_no_result_depends_on_the_batch(network, method):
         )
         alone = attribute(network, X[:1], 0, method, **options).values
     for other in (one_by_one, three):
-        np.testing.assert_allclose(other, together, atol=2e-6 * abs(together).max())
-    np.testing.assert_allclose(alone, together[:1], atol=2e-6 * abs(together).max())
+        np.testing.assert_allclose(other, together, atol=1e-6 * abs(together).max())
+    np.testing.assert_allclose(alone, together[:1], atol=1e-6 * abs(together).max())
 
 
 def test_softmax_does_not_mix_trials():
@@ -420,5 +420,6 @@ def test_deep_lift_shows_what_it_misses_on_a_transformer():
     x = RNG.standard_normal((3, 3, 200)).astype("float32")
     with pytest.warns(UserWarning, match="deep_lift on EEGConformer"):
         result = attribute(model, x, 0, "deep_lift")
+    attribute(model, x, 0, "integrated_gradients", path="linear")  # all trials are done before all nodes are used
     expected = change(model, x, np.zeros(1), 0)
     np.testing.assert_allclose(result.delta, result.values.sum((1, 2)) - expected, atol=1e-4)

@@ -38,7 +38,7 @@ def deep_lift(problem: Problem) -> Tensor:
     rules = {
         type(module): nonlinear
         for module in problem.model.modules()
-        if isinstance(module, ELEMENTWISE) or is_braindecode(module, *ELEMENTWISE_BRAINDECODE)
+        if type(module) in ELEMENTWISE or is_braindecode(module, *ELEMENTWISE_BRAINDECODE)
     }
     names = {module: name for name, module in problem.model.named_modules()}
 

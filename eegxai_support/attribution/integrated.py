@@ -55,8 +55,8 @@ def integrated_gradients(
     with tqdm(desc="integrated_gradients", unit="gradient", delay=2, leave=False) as bar:
         while nodes <= max_steps:
             for each in paths:
-                unfinished = ~(error <= tol) & ((spread == each) | (nodes == n_steps))
-                for trial in unfinished.nonzero()[:, 0].split(max(1, problem.batch_size // nodes)):
+                unfinished = (~(error <= tol) & ((spread == each) | (nodes == n_steps))).nonzero()[:, 0]
+                for trial in unfinished.split(max(1, problem.batch_size // nodes)) if len(unfinished) else ():
                     candidate = _mean_gradient(problem, trial, *_nodes(nodes, PATHS[each]), bar)
                     _, candidate_error = problem.delta(candidate, trial)
                     better = ~(error[trial] <= candidate_error)
