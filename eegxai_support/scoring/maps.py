@@ -31,7 +31,7 @@ def score_maps(
 ) -> pd.DataFrame:
     """Score each trial's map on twelve metrics and four SSIM, with chance levels.
 
-    E is the map, A = |E|, E⁺ = max(E, 0); R the reference, G = |R|, G⁺ = max(R, 0). top(X) keeps the highest 5 % of X,
+    E is the map, ``A = abs(E)``, E⁺ = max(E, 0); R the reference, ``G = abs(R)``, G⁺ = max(R, 0). top(X) keeps the highest 5 % of X,
     ·ₛ divides by the maximum absolute value, S is the support of the reference and K its number of points. `METRICS`
     holds the formula of each column. Each relevance mass is divided by that of the reference itself. A map equal to its
     reference scores 1 on every column, and multiplying a map by a positive number changes no score.
@@ -45,7 +45,7 @@ def score_maps(
         pixels inside the convex hull of the electrodes count. Without them channel × time is scored, and the SSIM
         treats the order of the channels as space.
     protocol : {"accuracy", "randomisation", "braindecode"}
-        accuracy: `reference` is the truth, R = |truth| (taken before the average over time), so G⁺ = G = R, and
+        accuracy: `reference` is the truth, ``R = abs(truth)`` (taken before the average over time), so G⁺ = G = R, and
         S = {G ≥ 0.05 max G}. Higher is better.
         randomisation: `maps` are those after randomising, `reference` the original ones, S = the top 5 % of G.
         Lower is better.
