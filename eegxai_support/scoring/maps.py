@@ -33,8 +33,8 @@ def score_maps(
 
     E is the map, ``A = abs(E)``, E⁺ = max(E, 0); R the reference, ``G = abs(R)``, G⁺ = max(R, 0). top(X) keeps the
     highest 5 % of X, ·ₛ divides by the maximum absolute value, S is the support of the reference and K its number of
-    points. `METRICS` holds the formula of each column. Each relevance mass is divided by that of the reference itself. A map equal to its
-    reference scores 1 on every column, and multiplying a map by a positive number changes no score.
+    points. `METRICS` holds the formula of each column. Each relevance mass is divided by that of the reference itself.
+    A map equal to its reference scores 1 on every column, and multiplying a map by a positive number changes no score.
 
     Parameters
     ----------
