@@ -1,6 +1,11 @@
 """Explain EEG decoders and be believed: every map comes with its receipt."""
 
+import warnings
 from importlib.metadata import version
+
+with warnings.catch_warnings():  # captum and pooch import this bar, and it complains where ipywidgets is missing
+    warnings.simplefilter("ignore")
+    import tqdm.auto  # noqa: F401
 
 from eegxai_support import viz
 from eegxai_support.attribution import METHODS, Attribution, Method, UnsupportedOperation, attribute

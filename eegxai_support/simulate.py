@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import lru_cache
 
 import mne
 import numpy as np
 import pandas as pd
 
-from eegxai_support.trials import Trials
+from eegxai_support.trials import MONTAGE, Trials, unknown_name
 
 # The 64 electrodes of PhysioNet's EEGBCI, in its order.
 EEGBCI_CHANNELS = tuple(
@@ -18,7 +16,6 @@ EEGBCI_CHANNELS = tuple(
     " F7 F5 F3 F1 Fz F2 F4 F6 F8 FT7 FT8 T7 T8 T9 T10 TP7 TP8 P7 P5 P3 P1 Pz P2 P4 P6 P8 PO7 PO3 POz PO4 PO8 O1 Oz O2"
     " Iz".split()
 )
-MONTAGE = "colin27_1005"
 BACKGROUND_RMS = 10.0  # µV, mean over the channels: eyes-open resting EEG
 SENSOR_RMS = 1.0  # µV, a good amplifier and electrode
 SOURCE_RADIUS = 0.8  # of the head radius: 19 mm under the scalp, the depth of the cortex
@@ -168,14 +165,6 @@ def spectral(
 
 
 REGIMES = {"spectral": spectral}
-
-
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
-    """Return the error for a name that is not known, with the nearest one that is, whatever its case."""
-    known = {str(k).lower(): str(k) for k in known}
-    near = get_close_matches(str(name).lower(), known, n=1, cutoff=0.4)
-    hint = f"Did you mean {known[near[0]]!r}?" if near else f"Known: {', '.join(known.values()) or 'none'}."
-    return ValueError(f"Unknown {kind} {name!r}. {hint}")
 
 
 @lru_cache(maxsize=32)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 import mne
 import numpy as np
@@ -10,6 +12,7 @@ import pandas as pd
 
 UNITS = ("uV", "standardised")
 METADATA_COLUMNS = ("subject", "session", "run")
+MONTAGE = "colin27_1005"  # all 10-05 positions; MNE's name for what was standard_1005
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -200,5 +203,13 @@ def _check_montage(info: mne.Info) -> None:
         names = ", ".join(np.array(info.ch_names)[~located][:8])
         raise ValueError(
             f"No montage position for {(~located).sum()} channels ({names}). Set one, for example"
-            " info.set_montage('colin27_1005', match_case=False)."
+            f" info.set_montage('{MONTAGE}', match_case=False)."
         )
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
+    """Return the error for a name that is not known, with the nearest one that is, whatever its case."""
+    known = {str(k).lower(): str(k) for k in known}
+    near = get_close_matches(str(name).lower(), known, n=1, cutoff=0.4)
+    hint = f"Did you mean {known[near[0]]!r}?" if near else f"Known: {', '.join(known.values()) or 'none'}."
+    return ValueError(f"Unknown {kind} {name!r}. {hint}")

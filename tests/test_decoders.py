@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from eegxai_support import decoders
-from eegxai_support.decoders import training
+from eegxai_support.decoders import inference, training
 from eegxai_support.trials import Trials
 
 RNG = np.random.default_rng(0)
@@ -54,9 +54,10 @@ def test_seed_decides_the_weights_and_the_callers_random_state_is_left_alone():
     assert not torch.equal(first.conv_spatial.weight, other.conv_spatial.weight)
 
 
-def test_unknown_decoder_names_the_nearest():
-    with pytest.raises(ValueError, match=r"Unknown decoder 'EEGnet'.*EEGNet"):
-        decoders.build_decoder("EEGnet", TRIALS)
+@pytest.mark.parametrize("name", ["EEGnet", "eegnet"])
+def test_unknown_decoder_names_the_nearest(name):
+    with pytest.raises(ValueError, match=f"Unknown decoder '{name}'. Did you mean 'EEGNet'"):
+        decoders.build_decoder(name, TRIALS)
 
 
 def test_too_few_samples_for_the_network():
@@ -111,7 +112,8 @@ def test_frozen_gives_the_model_back_as_it_was():
         (np.zeros((4, 64)), r"\(4, 64\); expected \(trial, channel, time\)"),
         (np.zeros((0, 4, 64)), "at least one trial"),
         (np.zeros((4, 3, 64)), "3 channels but the model expects 4.*order"),
-        (np.zeros((2, 4, 60)), "60 samples but the model expects 64.*Crop"),
+        (np.zeros((2, 4, 60)), "60 samples but the model expects 64.*build the decoder for this length"),
+        (np.zeros((2, 4, 80)), "80 samples but the model expects 64.*Crop"),
         (np.full((2, 4, 64), np.nan), "NaN or infinity, first in trial 0"),
     ],
 )
@@ -150,7 +152,7 @@ def test_crops_are_contiguous_pieces_of_their_own_trial():
     model = nn.Identity()
     model.n_times = 64
     batch = torch.tensor([2, 0, 2])
-    crops = training._crops(ramp, batch, model, torch.Generator().manual_seed(0))
+    crops = training._random_crops(inference.crop_view(model, ramp, 1), batch, torch.Generator().manual_seed(0))
     for crop, trial in zip(crops, batch, strict=True):
         start = int(crop[0, 0] - ramp[trial, 0, 0])
         assert torch.equal(crop, ramp[trial, :, start : start + 64])
@@ -170,8 +172,13 @@ def test_early_stopping_keeps_the_weights_of_the_lowest_validation_loss():
 def test_training_refuses_one_class_and_short_trials():
     with pytest.raises(ValueError, match="all belong to 'a'"):
         decoders.train(small_cnn(), TRIALS.subset(TRIALS.label == 0), epochs=1)
-    with pytest.raises(ValueError, match="40 samples but the model expects 64"):
-        decoders.train(small_cnn(), TRIALS.crop(0, 0.5), epochs=1)
+    short = TRIALS.crop(0, 0.5)
+    with pytest.raises(ValueError, match=r"\(24, 4, 40\); expected .* at least 64 samples"):
+        decoders.train(small_cnn(), short, epochs=1)
+    with pytest.raises(ValueError, match="at least 64 samples"):
+        decoders.train(small_cnn(), TRIALS, short, epochs=1)
+    with pytest.raises(ValueError, match="at least 64 samples"):
+        decoders.predict(small_cnn(), short.signal, stride=8)
 
 
 # --- files --------------------------------------------------------------------------------------------------------
@@ -200,7 +207,8 @@ def test_cache_notices_data_options_and_initial_weights(cache):
     train_cached(lr=1e-2)
     train_cached(trials=replace(TRIALS, signal=TRIALS.signal + 1e-3))
     decoders.train(small_cnn(seed=1), TRIALS, epochs=2, cache=True, device="cpu")
-    assert len(list(cache.iterdir())) == 4
+    decoders.train(small_cnn(n_times=48), TRIALS, epochs=2, cache=True, device="cpu")  # same weights, shorter crops
+    assert len(list(cache.iterdir())) == 5
 
 
 def test_damaged_cache_file_is_made_again_with_a_warning(cache):
@@ -213,6 +221,15 @@ def test_damaged_cache_file_is_made_again_with_a_warning(cache):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train_cached()
+
+
+def test_cache_file_without_a_history_does_not_leak_its_weights(cache):
+    first = train_cached()
+    [path] = cache.iterdir()
+    decoders.save(first.model, path)
+    with pytest.warns(UserWarning, match="damaged; training it again"):
+        again = train_cached()
+    assert torch.equal(first.model.final_layer.weight, again.model.final_layer.weight)
 
 
 def test_full_disk_costs_the_cache_not_the_training(cache, monkeypatch):

@@ -160,13 +160,6 @@ def test_accuracies_of_21_subjects_do_not_overlap():
     assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
 
 
-def test_confusion():
-    matrix = np.array([[5, 1, 0], [2, 4, 0], [0, 0, 6]])
-    fig = viz.plot_confusion(matrix, CLASSES)
-    np.testing.assert_array_equal(fig.axes[0].images[0].get_array(), matrix)
-    assert texts(fig.axes[0]) == [str(n) for n in matrix.ravel()]
-
-
 def test_trial_maps(trials, info):
     rng = np.random.default_rng(0)
     maps = {"deep_lift": rng.normal(size=(12, N_TIMES)), "saliency": rng.uniform(size=(12, N_TIMES))}
@@ -366,7 +359,6 @@ def test_few_channels_are_enough_for_a_topomap(info):
         (lambda t, i: viz.plot_known_answer(t, 12), "trial is 12; expected 0 … 11"),
         (lambda t, i: viz.plot_history(pd.DataFrame({"epoch": [1]})), "no column train_loss, train_accuracy"),
         (lambda t, i: viz.plot_accuracies(pd.DataFrame({"subject": []}), 0.5), "no column decoder"),
-        (lambda t, i: viz.plot_confusion(np.eye(2), CLASSES), r"\(2, 2\); expected \(true = 3, predicted = 3\)"),
         (
             lambda t, i: viz.plot_trial_maps(t.signal[0], {"a": t.signal[0]}, {}, i, t.times),
             "No entry in receipts for a",

@@ -15,32 +15,35 @@ SEEDS = (0, 1, 2)
 SFREQ, N_TIMES = 80, 160  # 2 s crops of 3 s trials
 FIST_RUNS, FEET_RUNS, EXECUTED_RUNS = (4, 8, 12), (6, 10, 14), (3, 7, 11)
 NETWORKS = ("EEGNet", "ShallowFBCSPNet")
+FIST_EPOCHS, FOUR_CLASS_EPOCHS = 60, 80
 
 
-def within_subject(subjects=(7, 42, 2), networks=NETWORKS, seeds=SEEDS) -> pd.DataFrame:
+def within_subject(subjects=(7, 42, 2), networks=NETWORKS, seeds=SEEDS, epochs=FIST_EPOCHS) -> pd.DataFrame:
     """Left or right fist, imagined, on left-out runs; trained on the other fist runs, executed ones included."""
     rows = []
     for subject in subjects:
         trials = xs.load_eegbci(subject, runs=FIST_RUNS + EXECUTED_RUNS, sfreq=SFREQ)
         tested = trials.metadata["task"] == "imagined"
-        for name, seed, fit in _fits(networks, seeds, epochs=60):
+        for name, seed, fit in _fits(networks, seeds, epochs):
             table = xs.cross_validate(fit, trials, tested=tested)
             rows.append({"subject": subject, "decoder": name, "seed": seed, **_accuracy(table)})
     return pd.DataFrame(rows)
 
 
-def all_subjects(subjects=SUBJECTS, networks=NETWORKS) -> pd.DataFrame:
-    """Left or right fist, imagined, every subject by itself: trained on two runs, tested on the third."""
+def all_subjects(subjects=SUBJECTS, networks=NETWORKS, seeds=SEEDS[:1], epochs=150) -> pd.DataFrame:
+    """Left or right fist, imagined, every subject by itself: trained on two runs, tested on the third.
+
+    150 epochs of 30 trials are as many steps as 60 epochs of the 75 trials in `within_subject`.
+    """
     rows = []
     for subject in tqdm(subjects, desc="within each subject"):
         trials = xs.load_eegbci(subject, sfreq=SFREQ)
-        # 150 epochs of 30 trials are as many steps as 60 epochs of the 75 trials in `within_subject`.
-        for name, _, fit in _fits(networks, seeds=(0,), epochs=150):
+        for name, _, fit in _fits(networks, seeds, epochs):
             rows.append({"subject": subject, "decoder": name, **_accuracy(xs.cross_validate(fit, trials))})
     return _with_fdr(pd.DataFrame(rows))
 
 
-def unseen_subjects(subjects=SUBJECTS, networks=NETWORKS) -> pd.DataFrame:
+def unseen_subjects(subjects=SUBJECTS, networks=NETWORKS, seeds=SEEDS[:1], epochs=25) -> pd.DataFrame:
     """Left or right fist, imagined: trained on three quarters of the subjects, tested on the others."""
     trials = xs.load_eegbci(subjects, sfreq=SFREQ)
     subject = trials.metadata["subject"].to_numpy()
@@ -48,18 +51,18 @@ def unseen_subjects(subjects=SUBJECTS, networks=NETWORKS) -> pd.DataFrame:
     for k, (_, test) in enumerate(GroupKFold(4).split(subject, groups=subject)):
         fold[test] = k
     rows = []
-    for name, _, fit in _fits(networks, seeds=(0,), epochs=25):
+    for name, _, fit in _fits(networks, seeds, epochs):
         table = xs.cross_validate(fit, trials, by=fold)
         rows += [{"subject": s, "decoder": name, **_accuracy(group)} for s, group in table.groupby("subject")]
     return _with_fdr(pd.DataFrame(rows))
 
 
-def four_classes(subjects=(42, 1, 15), networks=NETWORKS, seeds=SEEDS) -> pd.DataFrame:
+def four_classes(subjects=(42, 1, 15), networks=NETWORKS, seeds=SEEDS, epochs=FOUR_CLASS_EPOCHS) -> pd.DataFrame:
     """Left fist, right fist, both fists, both feet, imagined: one run of each task left out at a time."""
     rows = []
     for subject in subjects:
         trials = xs.load_eegbci(subject, runs=FIST_RUNS + FEET_RUNS, sfreq=SFREQ)
-        for name, seed, fit in _fits(networks, seeds, epochs=80):
+        for name, seed, fit in _fits(networks, seeds, epochs):
             table = xs.cross_validate(fit, trials, by=pairs_of_runs(trials))
             rows.append({"subject": subject, "decoder": name, "seed": seed, **_accuracy(table)})
     return pd.DataFrame(rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,16 @@ from pathlib import Path
 import accuracy_tables as accuracy
 import map_tables as maps
 import mne
-from accuracy_tables import EXECUTED_RUNS, FEET_RUNS, FIST_RUNS, N_TIMES, SFREQ, SUBJECTS
+from accuracy_tables import (
+    EXECUTED_RUNS,
+    FEET_RUNS,
+    FIST_EPOCHS,
+    FIST_RUNS,
+    FOUR_CLASS_EPOCHS,
+    N_TIMES,
+    SFREQ,
+    SUBJECTS,
+)
 
 import eegxai_support as xs
 from eegxai_support.recordings import write_recorded
@@ -47,14 +57,22 @@ def record(name: str) -> None:
         for path in mne.datasets.eegbci.load_data(subject, runs, update_path=False, verbose="ERROR")
     ]
     settings = {"sfreq": SFREQ, "n_times": N_TIMES, "recipes": xs.RECIPES}
+    if compute.__module__ == maps.__name__:
+        settings |= {"window": maps.WINDOW, "epochs": FOUR_CLASS_EPOCHS if runs == FOUR_CLASSES else FIST_EPOCHS}
+    defaults = {f.__name__: _defaults(f) for f in (compute, xs.load_eegbci, xs.decoder_fit, xs.train)}
     provenance = {
         "what": compute.__doc__,
         "command": f"python tools/make_results.py {name}",
-        "configuration": {"subjects": subjects, "runs": runs, **settings},
+        "configuration": {"subjects": subjects, "runs": runs, **settings, "defaults": defaults},
         "versions": {p: version(p) for p in ("eegxai-support", "braindecode", "captum", "mne", "numpy", "torch")},
         "data_sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
     }
     write_recorded(compute(), RESULTS / f"{name}.parquet", provenance)
+
+
+def _defaults(function) -> dict:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def main(names: list[str]) -> None:

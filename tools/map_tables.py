@@ -10,12 +10,24 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from accuracy_tables import EXECUTED_RUNS, FEET_RUNS, FIST_RUNS, N_TIMES, NETWORKS, SEEDS, SFREQ, pairs_of_runs
+from accuracy_tables import (
+    EXECUTED_RUNS,
+    FEET_RUNS,
+    FIST_EPOCHS,
+    FIST_RUNS,
+    FOUR_CLASS_EPOCHS,
+    N_TIMES,
+    NETWORKS,
+    SEEDS,
+    SFREQ,
+    pairs_of_runs,
+)
 from torch import nn
 
 import eegxai_support as xs
 
 MAPS = ("saliency", "input_x_gradient", "integrated_gradients", "deep_lift", "random")
+WINDOW = (1.5, 3.5)  # s after the cue
 BANDS = {"mu": (7, 13), "beta": (14, 30)}
 
 
@@ -97,7 +109,7 @@ def _decoder(name: str, trials: xs.Trials, left_out, *, epochs: int, seed: int) 
     """Return a decoder trained without some trials, and the 2 s of those that the maps explain."""
     model = xs.build_decoder(name, trials, n_times=N_TIMES, seed=seed, **xs.RECIPES[name])
     xs.train(model, trials.subset(~left_out), epochs=epochs, seed=seed, cache=True)
-    return model, trials.subset(left_out).crop(1.5, 3.5)
+    return model, trials.subset(left_out).crop(*WINDOW)
 
 
 def _right(model: nn.Module, trials: xs.Trials) -> np.ndarray:
@@ -109,7 +121,7 @@ def _fist_maps(name: str) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, x
     everything = xs.load_eegbci(7, runs=FIST_RUNS + EXECUTED_RUNS, sfreq=SFREQ)
     for run in FIST_RUNS:
         left_out = (everything.metadata["run"] == run).to_numpy()
-        model, trials = _decoder(name, everything, left_out, epochs=60, seed=0)
+        model, trials = _decoder(name, everything, left_out, epochs=FIST_EPOCHS, seed=0)
         trials = trials.subset(_right(model, trials))
         score = xs.predict(model, np.stack([*trials.signal, np.zeros_like(trials.signal[0])])) @ (-1, 1)
         yield {m: xs.attribute(model, trials.signal, (1, 0), m).values for m in MAPS}, score[:-1] - score[-1], trials
@@ -120,7 +132,7 @@ def _four_class_fits(seeds) -> Iterator[tuple[nn.Module, xs.Trials, np.ndarray]]
     everything = xs.load_eegbci(42, runs=FIST_RUNS + FEET_RUNS, sfreq=SFREQ)
     pair = pairs_of_runs(everything)
     for seed, fold in itertools.product(seeds, np.unique(pair)):
-        model, trials = _decoder("ShallowFBCSPNet", everything, pair == fold, epochs=80, seed=seed)
+        model, trials = _decoder("ShallowFBCSPNet", everything, pair == fold, epochs=FOUR_CLASS_EPOCHS, seed=seed)
         yield model, trials, np.flatnonzero(pair == fold)
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import warnings
 from unittest.mock import patch
 
+from captum.attr import DeepLift
+from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, nonlinear
 from torch import Tensor, nn
 
 from eegxai_support.attribution.core import Problem, UnsupportedOperation, register
 from eegxai_support.attribution.simplify import is_braindecode
-
-with warnings.catch_warnings():  # captum imports tqdm's notebook bar, which warns where ipywidgets is missing
-    warnings.simplefilter("ignore")
-    from captum.attr import DeepLift
-    from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, nonlinear
 
 # Softmax is in captum's table, but captum's rule subtracts a mean over the whole batch, so that trials mix.
 ELEMENTWISE = (nn.GELU, nn.SiLU, nn.Mish, nn.SELU, nn.CELU, nn.Hardtanh, nn.ReLU6, nn.LogSigmoid, nn.Softmax)

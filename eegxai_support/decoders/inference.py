@@ -96,13 +96,26 @@ def predict(model: nn.Module, x, *, stride: int | None = None, batch_size: int =
     """
     n_trials = len(x)
     if stride:
-        n_times = model_size(model, "n_times") or x.shape[2]
-        crops = torch.as_tensor(x).unfold(2, n_times, stride)
+        crops = crop_view(model, torch.as_tensor(x), stride)
         x = rearrange(crops, "trial channel crop time -> (trial crop) channel time")
     x = model_input(model, x)
     with frozen(model), torch.no_grad():
         logits = torch.cat([model(batch) for batch in x.split(batch_size)])
     return reduce(logits, "(trial crop) output -> trial output", "mean", trial=n_trials).cpu().numpy()
+
+
+def crop_view(model: nn.Module, x: torch.Tensor, stride: int) -> torch.Tensor:
+    """Return every crop of the model's length that starts at a multiple of `stride`, without copying.
+
+    Shape (trial, channel, crop, time). Raises ValueError where the trials are shorter than the model's input.
+    """
+    n_times = model_size(model, "n_times")
+    if x.ndim != 3 or x.shape[2] < (n_times or 0):
+        raise ValueError(
+            f"The trials have shape {tuple(x.shape)}; expected (trial, channel, time) with at least {n_times} samples."
+            " Load longer trials, or build the decoder for this length."
+        )
+    return x.unfold(2, n_times or x.shape[2], stride)
 
 
 def model_size(model: nn.Module, attribute: str) -> int | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from difflib import get_close_matches
 
 import torch
 from torch import nn
 
-from eegxai_support.trials import Trials
+from eegxai_support.trials import Trials, unknown_name
 
 # Measured on left-out runs of EEGBCI at 80 Hz (chapter 02); the kernels span 0.4 s and 0.16 s. The faster batch-norm
 # momentum matters: with EEGNet's own 0.01 the running statistics lag behind 60 short epochs.
@@ -130,7 +129,5 @@ def _braindecode_model(name: str) -> type[nn.Module]:
     if not models_dict:
         braindecode.models.util._init_models_dict()
     if name not in models_dict:
-        near = get_close_matches(name, [*models_dict, "InterpretableCNN"], n=3, cutoff=0.4)
-        hint = f"Did you mean {' or '.join(near)}?" if near else "See braindecode.models for the names."
-        raise ValueError(f"Unknown decoder {name!r}. {hint}")
+        raise unknown_name("decoder", name, [*models_dict, "InterpretableCNN"])
     return models_dict[name]

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from eegxai_support.decoders.inference import model_input, model_size, predict
+from eegxai_support.decoders.inference import crop_view, model_input, model_size, predict
 from eegxai_support.trials import Trials
 
 
@@ -71,7 +71,7 @@ def train(
     seed : int
         Seeds order, crops and dropout; the caller's random state is left alone.
     device : str or torch.device, optional
-        Where to train; the GPU when there is one.
+        Where to train; the GPU when there is one. The model comes back on the device it was on.
     batch_size, lr, weight_decay
         Trials per step and the settings of AdamW [1]_.
     patience : int
@@ -106,21 +106,24 @@ def train(
             f"The training trials all belong to {train.class_names[train.label[0]]!r}; a decoder needs at least two"
             " classes. Check the runs and the events."
         )
+    home = next(model.parameters()).device
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     path = _cache_path(model, train, valid, device, options) if cache else None
-    model.to(device)
     if path and (history := _from_cache(model, path)) is not None:
         return Training(model.eval(), history)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        history = _fit(model, train, valid, device, **options)
+        history = _fit(model.to(device), train, valid, device, **options)
+    model.to(home).eval()
     if path:
         _to_cache(model, history, path)
-    return Training(model.eval(), history)
+    return Training(model, history)
 
 
 def _fit(model, train, valid, device, *, epochs, seed, batch_size, lr, weight_decay, patience) -> pd.DataFrame:
-    signal, label = _on_device(model, train, device)
+    windows = crop_view(model, torch.from_numpy(train.signal).to(device), stride=1)
+    model_input(model, windows[:1, :, 0], name="train")
+    label = torch.from_numpy(train.label).to(device)
     rng = torch.Generator().manual_seed(seed)
     n_steps = -(-len(train) // batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
@@ -131,7 +134,7 @@ def _fit(model, train, valid, device, *, epochs, seed, batch_size, lr, weight_de
         model.train()
         loss_sum = n_right = 0.0
         for batch in torch.randperm(len(label), generator=rng).to(device).tensor_split(n_steps):
-            output = model(_crops(signal, batch, model, rng))
+            output = model(_random_crops(windows, batch, rng))
             loss = cross_entropy(output, label[batch])
             optimizer.zero_grad()
             loss.backward()
@@ -142,7 +145,7 @@ def _fit(model, train, valid, device, *, epochs, seed, batch_size, lr, weight_de
         rows.append({"epoch": epoch, "train_loss": loss_sum / len(label), "train_accuracy": n_right / len(label)})
         if valid is None:
             continue
-        rows[-1] |= _validate(model, valid, device)
+        rows[-1] |= _validate(model, valid)
         since += 1
         if rows[-1]["valid_loss"] < best_loss:
             best_loss, since = rows[-1]["valid_loss"], 0
@@ -154,27 +157,14 @@ def _fit(model, train, valid, device, *, epochs, seed, batch_size, lr, weight_de
     return pd.DataFrame(rows)
 
 
-def _on_device(model, trials, device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Trials as tensors that stay on the device; a trial may be longer than the model's input, not shorter."""
-    n_times = model_size(model, "n_times") or trials.signal.shape[2]
-    if trials.signal.shape[2] < n_times:
-        raise ValueError(
-            f"The trials have {trials.signal.shape[2]} samples but the model expects {n_times}. Load longer trials, or"
-            " build the decoder for this length."
-        )
-    model_input(model, trials.signal[:1, :, :n_times], name="train")
-    return torch.from_numpy(trials.signal).to(device), torch.from_numpy(trials.label).to(device)
-
-
-def _crops(signal, batch, model, rng) -> torch.Tensor:
-    """Return one random crop of each trial of a batch, shape (trial, channel, n_times)."""
-    windows = signal.unfold(2, model_size(model, "n_times") or signal.shape[2], 1)  # a view: nothing is copied
-    start = torch.randint(windows.shape[2], (len(batch),), generator=rng).to(signal.device)
+def _random_crops(windows: torch.Tensor, batch: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Return one crop of each trial of a batch, shape (trial, channel, time), from all its crops."""
+    start = torch.randint(windows.shape[2], (len(batch),), generator=rng).to(windows.device)
     return windows[batch, :, start]
 
 
 @torch.no_grad()
-def _validate(model, valid, device) -> dict[str, float]:
+def _validate(model, valid) -> dict[str, float]:
     output = torch.from_numpy(predict(model, valid.signal, stride=20))
     label = torch.from_numpy(valid.label)
     return {
@@ -228,14 +218,16 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
 
 
 def _cache_path(model, train, valid, device, options) -> Path:
-    digest = hashlib.sha256(nn.Module.__repr__(model).encode())
+    sizes = [model_size(model, "n_times"), *(p.requires_grad for p in model.parameters())]
+    digest = hashlib.sha256(f"{nn.Module.__repr__(model)}{sizes}".encode())
     for value in model.state_dict().values():
         digest.update(value.cpu().numpy().tobytes())
     for trials in (train, valid) if valid is not None else (train,):
         digest.update(repr(trials.signal.shape).encode() + trials.signal.tobytes() + trials.label.tobytes())
     versions = [version("torch"), version("braindecode")]
     digest.update(json.dumps([options, versions, device.type, valid is not None]).encode())
-    digest.update(Path(__file__).read_bytes())  # a change in how we train is a new version too
+    for source in sorted(Path(__file__).parent.glob("*.py")):  # a change in how we train is a new version too
+        digest.update(source.read_bytes())
     folder = Path(os.environ.get("EEGXAI_CACHE") or pooch.os_cache("eegxai"))
     return folder / f"{type(model).__name__}-{digest.hexdigest()[:20]}.safetensors"
 
@@ -244,10 +236,11 @@ def _from_cache(model, path: Path) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        load(model, path)
         with safe_open(path, framework="pt") as file:
-            return pd.DataFrame(json.loads(file.metadata()["history"]))
-    except (ValueError, KeyError, TypeError):
+            history = pd.DataFrame(json.loads(file.metadata()["history"]))
+        load(model, path)  # last: it checks the whole file before it overwrites anything
+        return history
+    except (SafetensorError, ValueError, KeyError, TypeError):
         warnings.warn(f"The cached decoder {path} is damaged; training it again.", stacklevel=3)
         return None
 

@@ -12,8 +12,8 @@ from scipy.stats import median_abs_deviation
 
 from eegxai_support.recordings import eegbci
 from eegxai_support.recordings.bnci2014_001 import load_bnci2014_001
-from eegxai_support.simulate import simulate, unknown_name
-from eegxai_support.trials import Trials
+from eegxai_support.simulate import simulate
+from eegxai_support.trials import Trials, unknown_name
 
 DATASETS = ("auto", "eegbci", "bnci2014_001", "simulated")
 TRIALS_PER_RUN = 15  # of EEGBCI

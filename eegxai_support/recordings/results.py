@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from eegxai_support.simulate import unknown_name
+from eegxai_support.trials import unknown_name
 
 PACKAGE = Path(__file__).parents[1]
 # A checkout's folder, and the one that an installed package carries.

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy.signal import welch
-from sklearn.metrics import ConfusionMatrixDisplay
 
 from ..trials import Trials
 from .parts import (
@@ -17,7 +16,6 @@ from .parts import (
     band_mask,
     channel_indices,
     check_columns,
-    checked,
     class_title,
     colour,
     colour_bar,
@@ -199,31 +197,6 @@ def plot_accuracies(table: pd.DataFrame, chance: float, *, title: str | None = N
         axes[0].plot([], [], "--", color="0.4", linewidth=1, label=f"chance {chance:.2g}")[0],
     ]
     fig.legend(handles=marks, loc="outside lower center", ncols=3)
-    return fig
-
-
-@styled
-def plot_confusion(matrix, class_names: tuple[str, ...], *, title: str | None = None) -> Figure:
-    """Draw which class was taken for which.
-
-    Parameters
-    ----------
-    matrix : ndarray, shape (true class, predicted class)
-        Numbers of trials.
-    class_names : tuple of str
-    title : str, optional
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    n = len(class_names)
-    matrix = checked("matrix", matrix, true=n, predicted=n).astype(int)
-    fig = new_figure(3.8, 3.1, title)
-    display = ConfusionMatrixDisplay(matrix, display_labels=class_names)
-    display.plot(ax=fig.subplots(), cmap="Blues", im_kw={"vmin": 0}, colorbar=False)
-    display.ax_.set(xlabel="predicted class", ylabel="true class")
-    fig.colorbar(display.im_, label="trials")
     return fig
 
 
