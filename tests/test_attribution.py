@@ -242,6 +242,47 @@ def test_incomplete_maps_warn_with_method_model_and_worst_trial():
         attribute(build("ShallowFBCSPNet"), X, 0, "integrated_gradients", n_steps=1, max_steps=1, tol=1e-4)
 
 
+class LogPower(nn.Module):
+    """The logarithm of each channel's power, without a floor: minus infinity at the baseline of zeros."""
+
+    def forward(self, x):
+        return x.square().mean(2).log()
+
+
+@pytest.mark.parametrize("method", ["deep_lift", "integrated_gradients"])
+def test_an_output_that_is_not_finite_warns(method):
+    with pytest.warns(UserWarning, match=rf"{method} on LogPower: in 5 of 5 trials .* not finite.* first is trial 0"):
+        result = attribute(LogPower(), X, 0, method)
+    assert not np.isfinite(result.delta).any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attribute(LogPower(), X, 0, "integrated_gradients", baseline=OTHER / 100)
+
+
+def test_a_map_that_is_not_finite_warns_and_names_the_first_trial():
+    x = X.copy()
+    x[3, 0] = 0
+    with pytest.warns(UserWarning, match=r"gradient on LogPower: in 1 of 5 trials .* first is trial 3"):
+        attribute(LogPower(), x, 0, "gradient")
+
+
+def test_integrated_gradients_never_give_up_a_finite_map_for_one_that_is_not():
+    """With 4 nodes all powers are normal numbers; next to the baseline, with t⁴ or more nodes, they become zero."""
+    x = 1e-17 * X
+    coarse = attribute_quietly(LogPower(), x, "integrated_gradients", n_steps=4, max_steps=4, path="linear")
+    assert np.isfinite(coarse.values).all()
+    dense = attribute_quietly(LogPower(), x, "integrated_gradients", n_steps=64, max_steps=64, path="power")
+    assert not np.isfinite(dense.values).any()
+    refined = attribute_quietly(LogPower(), x, "integrated_gradients", n_steps=4, max_steps=64)
+    np.testing.assert_array_equal(refined.values, coarse.values)
+
+
+def attribute_quietly(model, x, method, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return attribute(model, x, 0, method, **options)
+
+
 def test_complete_maps_do_not_warn(network):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -370,7 +411,8 @@ def test_what_linear_means(network):
         ((X, 0.5, "gradient"), {}, TypeError, "expected an output's index"),
         ((X, None, "gradient"), {}, TypeError, "expected an output's index"),
         ((X, lambda outputs: outputs, "gradient"), {}, ValueError, "one number per row"),
-        ((X, 0, "deeplift"), {}, ValueError, "Did you mean 'deep_lift'"),
+        ((X, 0, "DeepLIFT"), {}, ValueError, "Did you mean 'deep_lift'"),
+        ((X, 0, "Saliency"), {}, ValueError, "Did you mean 'saliency'"),
         ((X, 0, "gradient"), {"baseline": OTHER}, ValueError, "takes no baseline"),
         ((X, 0, "deep_lift"), {"baseline": OTHER[:2]}, ValueError, "one baseline per trial"),
         ((X, 0, "deep_lift"), {"baseline": OTHER[:, :, :50]}, ValueError, "baseline has 50 samples"),

@@ -162,8 +162,25 @@ def copied(tmp_path, monkeypatch):
 def test_truncated_edf(copied):
     with copied.open("r+b") as file:
         file.truncate(copied.stat().st_size // 2)
-    with pytest.raises(ValueError, match=r"S042R04.edf is damaged: it has \d+ bytes .* Delete the file"):
+    with pytest.raises(ValueError, match=r"S042R04\.edf is damaged: its SHA-256 .* Delete the file"):
         load_eegbci(42, 4)
+
+
+@real
+def test_one_changed_bit_of_an_edf(copied):
+    content = bytearray(copied.read_bytes())
+    content[-1000] ^= 1
+    copied.write_bytes(content)
+    with pytest.raises(ValueError, match=r"S042R04\.edf is damaged"):
+        load_eegbci(42, 4)
+
+
+def test_published_hashes_cover_every_run():
+    """MNE's list: 109 subjects, 14 runs, each a recording and its events."""
+    published = eegbci.checksums()
+    expected = {f"S{s:03d}/S{s:03d}R{run:02d}.edf" for s in range(1, 110) for run in eegbci.RUNS}
+    assert expected <= set(published)
+    assert all(len(bytes.fromhex(value)) == 32 for value in published.values())
 
 
 @real
@@ -175,8 +192,9 @@ def test_file_that_is_no_edf(copied, content):
 
 
 @real
-def test_other_sampling_rate(copied):
+def test_other_sampling_rate(copied, monkeypatch):
     """Like subjects 88, 92 and 100: the same records, declared 1.25 s long, are 128 Hz."""
+    monkeypatch.setattr(eegbci, "checksums", dict)
     with copied.open("r+b") as file:
         file.seek(244)
         file.write(b"1.25    ")
@@ -274,6 +292,8 @@ def test_auto_falls_back_says_so_and_does_not_wait_twice(empty_cache, monkeypatc
 
     monkeypatch.setattr("requests.head", asked)
     load_motor_imagery(subjects=1, sfreq=80)
+    with pytest.raises(AssertionError, match="asked again"):  # by name: the user means to try again
+        load_motor_imagery("eegbci", subjects=1)
 
 
 def test_auto_falls_back_on_a_full_disk(online, monkeypatch, capsys):
@@ -314,9 +334,10 @@ def test_fallback_run_holds_the_same_trials_whatever_is_loaded_with_it():
     np.testing.assert_allclose(ratio, np.median(ratio), rtol=1e-4)
 
 
-def test_unknown_dataset_names_the_nearest():
-    with pytest.raises(ValueError, match=r"Unknown dataset 'EEG-BCI'\. Did you mean 'eegbci'"):
-        load_motor_imagery("EEG-BCI")
+@pytest.mark.parametrize("name", ["EEG-BCI", "EEGBCI"])
+def test_unknown_dataset_names_the_nearest(name):
+    with pytest.raises(ValueError, match=rf"Unknown dataset '{name}'\. Did you mean 'eegbci'"):
+        load_motor_imagery(name)
 
 
 # ---- BCI Competition IV 2a, through a stand-in for MOABB -----------------------------------------------------------
@@ -365,6 +386,13 @@ def test_bnci2014_001(moabb, recwarn):
     assert trials.unit == "standardised"
 
 
+def test_bnci2014_001_takes_one_subject_in_any_form(moabb):
+    for subjects in (2, [2], np.array([2])):
+        assert set(load_motor_imagery("bnci2014_001", subjects, tmin=0, tmax=1).metadata.subject) == {2}
+    with pytest.raises(ValueError, match=r"subjects are \(1, 2\); BNCI2014_001 is loaded one subject at a time"):
+        load_motor_imagery("bnci2014_001", (1, 2))
+
+
 def test_bnci2014_001_is_standardised_by_a_moving_mean_and_variance(moabb):
     """Braindecode's recursion, sample by sample, on the filtered run."""
     raw = _bnci_raw(0).pick("eeg")
@@ -392,8 +420,16 @@ def test_bnci2014_001_errors(moabb, monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(_Dataset, "get_data", offline)
-    with pytest.raises(ConnectionError, match="subject 3, is neither in MNE's cache nor could be downloaded"):
+    with pytest.raises(ConnectionError, match=r"subject 3, is neither in .* nor could be downloaded \(no route"):
         load_motor_imagery("bnci2014_001")
+
+    def full(self, subjects):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_Dataset, "get_data", full)
+    with pytest.raises(OSError, match=r"Cannot write BNCI2014_001, subject 3, .*No space left.*set MNE_DATA") as raised:
+        load_bnci2014_001()
+    assert raised.value.errno == errno.ENOSPC
     monkeypatch.setitem(sys.modules, "moabb.datasets", None)
     with pytest.raises(ImportError, match="pip install moabb"):
         load_bnci2014_001()

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
 from eegxai_support.scoring import METRICS, PROTOCOLS, pearson, score_maps
+from eegxai_support.scoring.chance import _random_phases, _surrogates
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -310,9 +311,16 @@ def test_chance_of_another_class_compares_with_other_classes_only():
     assert any_trial["mean"] > between + 0.1
 
 
-def test_surrogates_keep_values_and_smoothness(info):
-    from eegxai_support.scoring.chance import _surrogates
+@pytest.mark.parametrize("shape", [(32, 64), (33, 65), (32, 65), (33, 64)])
+def test_random_phases_keep_the_power_spectrum(shape):
+    image = torch.from_numpy(smooth_maps(21, 1, *shape)[0])
+    fields = _random_phases(image, 10, torch.Generator().manual_seed(0))
+    power, expected = torch.fft.fft2(fields).abs() ** 2, torch.fft.fft2(image).abs() ** 2
+    torch.testing.assert_close(power, expected.expand_as(power), rtol=1e-10, atol=1e-12 * expected.max().item())
+    assert np.abs(np.corrcoef(fields.flatten(1).numpy()) - np.eye(10)).max() < 0.5
 
+
+def test_surrogates_keep_values_and_smoothness():
     generator = torch.Generator().manual_seed(0)
     e = torch.from_numpy(smooth_maps(21, n_trials=1, n_channels=32, n_times=64)[0])
     valid = torch.ones(e.shape, dtype=torch.bool)
@@ -324,8 +332,10 @@ def test_surrogates_keep_values_and_smoothness(info):
 
     for axis in (1, 2):
         expected = neighbour_correlation(e[None], axis)
-        assert neighbour_correlation(surrogates, axis) == pytest.approx(expected, abs=0.05)
-    assert abs(pearson(surrogates, e.expand_as(surrogates)).mean()) < 0.1
+        # Not exact, as it is before the map's values take the place of the field's.
+        assert neighbour_correlation(surrogates, axis) == pytest.approx(expected, abs=0.01)
+    r = pearson(surrogates, e.expand_as(surrogates))
+    assert abs(r.mean()) < 4 * r.std() / np.sqrt(len(r))
     hull = torch.zeros_like(valid)
     hull[5:20, 10:50] = True
     assert (_surrogates(e, hull, 3, generator)[:, ~hull] == 0).all()
@@ -373,9 +383,10 @@ def test_shapes_must_match(shape):
         score_maps(smooth_maps(0), np.ones(shape))
 
 
-def test_unknown_protocol_names_the_nearest():
+@pytest.mark.parametrize("name", ["randomization", "Randomisation"])
+def test_unknown_protocol_names_the_nearest(name):
     with pytest.raises(ValueError, match="Did you mean 'randomisation'"):
-        score_maps(smooth_maps(0), smooth_maps(1), protocol="randomization")
+        score_maps(smooth_maps(0), smooth_maps(1), protocol=name)
 
 
 def test_label_must_fit():

@@ -220,13 +220,13 @@ gradient, pattern = gradients_and_patterns(decoder, explained.signal)
 # {numref}`fig-08-gradients` shows what the decoder weighs: by how much a logit, relative to the mean of the logits,
 # would rise per unit of amplitude. {numref}`fig-08-patterns` shows what goes with that in the data.
 
-# %% mystnb={"figure": {"caption": "Live: class-centred amplitude gradients, mean over the trials left out.", "name": "fig-08-gradients"}, "image": {"alt": "Two rows of four heads, mu and beta by class, in red and blue, with C3, Cz and C4 named. Values change from electrode to electrode."}}
+# %% mystnb={"figure": {"caption": "Live: class-centred amplitude gradients, mean over the trials left out.", "name": "fig-08-gradients"}, "image": {"alt": "Two rows of four heads, mu and beta by class, in red and blue, with C3, Cz and C4 named."}}
 xs.viz.plot_band_topomaps(gradient, freqs, explained.info, explained.class_names, label="logit / amplitude")
 
-# %% mystnb={"figure": {"caption": "Live: Haufe patterns of the same gradients, on the same trials.", "name": "fig-08-patterns"}, "image": {"alt": "Two rows of four heads, mu and beta by class, in red and blue, with C3, Cz and C4 named. The maps are smooth."}}
+# %% mystnb={"figure": {"caption": "Live: Haufe patterns of the same gradients, on the same trials.", "name": "fig-08-patterns"}, "image": {"alt": "Two rows of four heads, mu and beta by class, in red and blue, laid out as in the figure before."}}
 xs.viz.plot_band_topomaps(pattern, freqs, explained.info, explained.class_names, label="amplitude / SD")
 
-# %% mystnb={"figure": {"caption": "Live: the patterns over frequency at three electrodes.", "name": "fig-08-spectra"}, "image": {"alt": "Three panels, C3, Cz and C4, with one line per class over frequency from 0 to 40 Hz, zero outside the pass-band."}}
+# %% mystnb={"figure": {"caption": "Live: the patterns over frequency at three electrodes.", "name": "fig-08-spectra"}, "image": {"alt": "Three panels, C3, Cz and C4, with one line per class over frequency from 0 to 40 Hz."}}
 xs.viz.plot_spectra_of_patterns(pattern, freqs, explained.info, explained.class_names, label="amplitude / SD")
 
 # %% [markdown]
@@ -274,22 +274,43 @@ centres = [10, 22]  # Hz, a frequency inside each band
 # %% mystnb={"figure": {"caption": "Recorded: gradients of subject 42, mean over three seeds and three folds.", "name": "fig-08-recorded-gradients"}, "image": {"alt": "Two rows of four heads. In the mu row the left fist is negative around C4, the right fist negative around C3 and positive around C4, both fists negative at both, both feet positive at both."}}
 xs.viz.plot_band_topomaps(recorded_maps("gradient"), centres, simulated.info, names, label="logit / amplitude")
 
-# %% mystnb={"figure": {"caption": "Recorded: Haufe patterns of subject 42, mean over three seeds and three folds.", "name": "fig-08-recorded-patterns"}, "image": {"alt": "Two rows of four heads. In the mu row the left fist is weakly negative behind C4, the right fist weakly negative at C3 and positive behind C4; both fists are strongly positive and both feet strongly negative at the back of the head, with the opposite sign at C3 and C4. In the beta row there are large values at the front edge of the head."}}
+# %% mystnb={"figure": {"caption": "Recorded: Haufe patterns of subject 42, mean over three seeds and three folds.", "name": "fig-08-recorded-patterns"}, "image": {"alt": "Two rows of four heads. In the mu row the left fist is weakly negative behind C4, the right fist weakly negative at C3 and positive behind C4; both fists are strongly positive and both feet strongly negative at the back of the head, with the opposite sign at C3 and C4. In the beta row electrodes at the front edge of the head have the largest values in three classes, and one behind C4 has it for the right fist."}}
 xs.viz.plot_band_topomaps(recorded_maps("pattern"), centres, simulated.info, names, label="amplitude / SD")
 
 # %% [markdown]
 # Compare {numref}`fig-08-recorded-gradients` with {numref}`fig-08-recorded-patterns`. The table names the electrode
-# with the largest absolute value in the mu band.
+# with the largest absolute value.
 
 # %%
-mu_rows.abs().idxmax(axis=1).unstack("kind").loc[names].rename_axis("recorded, mu").rename_axis(None, axis=1)
+wide = recorded.pivot(index="class_name", columns=["kind", "band", "channel"], values="value").loc[names].abs()
+largest = wide.T.groupby(["kind", "band"]).idxmax().map(lambda place: place[-1]).T.rename_axis("recorded")
+assert largest["pattern", "mu"].str.startswith("PO").all()
+assert largest["pattern", "beta"].isin(["AF7", "F8"]).sum() == 3
+largest
 
 # %% [markdown]
-# The pattern is smoother, as the covariance spreads every weight over all channels and frequencies that vary together.
-# It is in units of the signal, so a rhythm that is large and varies with the output is large in the pattern, whether
-# the decoder reads it or not: the alpha rhythm at the back of the head comes first where fists are told from feet. In
-# beta the front edge of the head stands out, where eyes and muscles are recorded too. A pattern says what goes with
-# the output, not that it comes from the brain. The two maps answer two questions, and neither replaces the other.
+# And how smooth are the maps? We correlate the values of neighbouring electrodes, over all pairs of neighbours.
+
+# %%
+import mne
+
+with mne.use_log_level("error"):
+    adjacency = mne.channels.find_ch_adjacency(simulated.info, "eeg")[0].toarray()
+one, other = np.triu(adjacency, 1).nonzero()
+smoothness = {}
+for kind in ("gradient", "pattern"):
+    maps = recorded_maps(kind).transpose(0, 2, 1).reshape(8, -1)  # (class and band, channel)
+    smoothness[kind] = np.array([np.corrcoef(values[one], values[other])[0, 1] for values in maps])
+    print(f"{kind:8s} r of neighbours: {smoothness[kind].min():.2f} to {smoothness[kind].max():.2f}")
+assert (smoothness["pattern"] > smoothness["gradient"]).all()
+
+# %% [markdown]
+# In every class and band the pattern is smoother: the covariance spreads every weight over all channels and
+# frequencies that vary together. A pattern is in units of the signal, so a rhythm that is large and varies with the
+# output is large in it, whether the decoder reads it or not. In mu every class has its largest value at the back
+# of the head, where the alpha rhythm is. In beta three of the four have it at the front edge (AF7 or F8), where eyes and
+# muscles are recorded too. A pattern says what goes with the output, not that it comes from the brain.
+# The two maps answer two questions, and neither replaces the other.
 #
 # ## What can go wrong
 #

@@ -80,13 +80,25 @@ assert abs(a[1]) < 0.2 < a[0]
 # %% [markdown]
 # ## As a figure
 #
-# A figure comes from `eegxai_support.viz` in one line. Its cell carries a caption, a label and a text for those
-# who cannot see it. Refer to it by its label: {numref}`fig-template-pattern` has filter and pattern side by side.
+# Now with 64 electrodes: simulated trials with one source under C3. Their reference is the average, so the channels sum
+# to zero and the data have rank 63; `rcond` leaves the missing direction out of the filter.
 
-# %% mystnb={"figure": {"caption": "Filter and pattern of the two channels.", "name": "fig-template-pattern"}, "image": {"alt": "Two pairs of bars. The filter is as large on the noise channel as on the signal channel; the pattern is zero on the noise channel."}}
-import pandas as pd
+# %%
+import eegxai_support as xs
 
-_ = pd.DataFrame({"filter": w, "pattern": a}, index=["signal", "noise"]).plot.bar(rot=0, figsize=(6, 3))
+trials = xs.simulate("spectral", n_trials=60 if FAST else 200, sfreq=100, seed=SEED)
+x = trials.signal.transpose(0, 2, 1).reshape(-1, 64)  # (trial and time, channel)
+s = trials.truth[:, trials.info.ch_names.index("C3")].ravel()
+w = np.linalg.lstsq(x, s, rcond=1e-3)[0]
+a = np.cov(x.T) @ w
+assert trials.info.ch_names[a.argmax()] == "C3"
+
+# %% [markdown]
+# A figure comes from `eegxai_support.viz` in one line, the last of its cell. The cell carries a caption, a label and a
+# text for those who cannot see it. Refer to it by its label: {numref}`fig-template-pattern` has filter and pattern.
+
+# %% mystnb={"figure": {"caption": "Filter and pattern of the source under C3.", "name": "fig-template-pattern"}, "image": {"alt": "Two heads. The filter is positive at C3 and negative around it; the pattern is one smooth spot at C3."}}
+xs.viz.plot_channel_topomaps([w / w.max(), a / a.max()], trials.info, ["filter", "pattern"], label="largest value = 1")
 
 # %% [markdown]
 # ## What can go wrong

@@ -6,7 +6,6 @@ import operator
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property, partial
 
 import numpy as np
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from eegxai_support.attribution.simplify import explaining
 from eegxai_support.decoders import model_input
+from eegxai_support.trials import unknown_name
 
 METHODS: dict[str, Method] = {}
 DEFAULT_BATCH_SIZE = 64
@@ -186,7 +186,7 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
     -----
     UserWarning
         A trial's map misses more of f(x) - f(baseline) than the method should: its relative delta exceeds 1e-3
-        ("deep_lift") or ``tol`` ("integrated_gradients").
+        ("deep_lift") or ``tol`` ("integrated_gradients"). Or a map or an output is not finite.
 
     Raises
     ------
@@ -210,6 +210,9 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
         delta, share = problem.delta(multiplier) if kind.conserves else (None, None)
     if kind.linear_in_input:
         values = multiplier * (x - baseline)
+    finite = is_finite(values) & share.isfinite() if kind.conserves else is_finite(values)
+    if not finite.all():
+        _warn_of_not_finite(method, model, finite)
     if kind.conserves:
         _warn_of_delta(method, model, delta, share, options.get("tol", kind.tolerance))
     return Attribution(
@@ -224,9 +227,7 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
 
 def _lookup(method: str) -> Method:
     if method not in METHODS:
-        near = get_close_matches(str(method), METHODS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"Unknown method {method!r}.{hint} Known: {', '.join(METHODS)}.")
+        raise unknown_name("method", method, METHODS)
     return METHODS[method]
 
 
@@ -297,7 +298,22 @@ def _called(target: Callable, outputs: Tensor, trial: Tensor) -> Tensor:
     return score
 
 
+def is_finite(maps: Tensor) -> Tensor:
+    """Return whether all points of each map are finite, shape (trial,)."""
+    return maps.isfinite().flatten(1).all(1)
+
+
+def _warn_of_not_finite(method: str, model: nn.Module, finite: Tensor) -> None:
+    warnings.warn(
+        f"{method} on {type(model).__name__}: in {int((~finite).sum())} of {len(finite)} trials the map, or the output"
+        f" at the trial or its baseline, is not finite; the first is trial {int((~finite).nonzero()[0])}. Look for a"
+        " logarithm or root of zero or a division by zero, and choose a baseline away from it.",
+        stacklevel=3,
+    )
+
+
 def _warn_of_delta(method: str, model: nn.Module, delta: Tensor, share: Tensor, tolerance: float) -> None:
+    share = share.nan_to_num(nan=0.0, posinf=0.0)  # trials that are not finite have a warning of their own
     worst = int(share.argmax())
     if share[worst] > tolerance:
         warnings.warn(

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from eegxai_support.attribution.core import Problem, register
+from eegxai_support.attribution.core import Problem, is_finite, register
 
 PATHS = ("linear", "power")
 TOLERANCE = 1e-2
@@ -48,7 +48,7 @@ def integrated_gradients(
         raise ValueError(f"path is {path!r}; expected one of {PATHS}, or None for the better of the two.")
     if not 1 <= n_steps <= max_steps:
         raise ValueError(f"n_steps is {n_steps} and max_steps {max_steps}; expected 1 <= n_steps <= max_steps.")
-    best = torch.empty_like(problem.x)
+    best = torch.full_like(problem.x, torch.nan)
     error = problem.x.new_full((len(best),), torch.nan, dtype=torch.float64)
     spread = torch.full((len(best),), -1, device=best.device)  # position in PATHS of the best map
     paths, nodes = range(len(PATHS)) if path is None else [PATHS.index(path)], n_steps
@@ -59,7 +59,8 @@ def integrated_gradients(
                 for trial in unfinished.split(max(1, problem.batch_size // nodes)) if len(unfinished) else ():
                     candidate = _mean_gradient(problem, trial, *_nodes(nodes, PATHS[each]), bar)
                     _, candidate_error = problem.delta(candidate, trial)
-                    better = ~(error[trial] <= candidate_error)
+                    # Where f itself is not finite the error is NaN: the first finite map stays.
+                    better = (candidate_error < error[trial]) | ~is_finite(best[trial])
                     index = trial[better]
                     best[index], error[index], spread[index] = candidate[better], candidate_error[better], each
             nodes *= 2

@@ -8,6 +8,7 @@ import mne
 import numpy as np
 import pandas as pd
 
+from eegxai_support.recordings.cache import cache_folder, download_error
 from eegxai_support.recordings.windows import windows
 from eegxai_support.trials import Trials
 
@@ -45,6 +46,8 @@ def load_bnci2014_001(
         Unknown subject.
     ConnectionError
         The recordings are neither in the cache nor can be downloaded.
+    OSError
+        The cache cannot be written, for example because the disk is full.
 
     References
     ----------
@@ -66,10 +69,12 @@ def load_bnci2014_001(
         try:
             sessions = dataset.get_data([subject])[subject]
         except OSError as error:
-            raise ConnectionError(
-                f"BNCI2014_001, subject {subject}, is neither in MNE's cache nor could be downloaded ({error})."
+            what = f"BNCI2014_001, subject {subject},"
+            no_download = (
+                f"{what} is neither in {cache_folder('BNCI')} nor could be downloaded ({error})."
                 " Check the network, or use load_motor_imagery('simulated')."
-            ) from error
+            )
+            raise download_error(error, "BNCI", what, no_download) from error
     cue = dataset.interval[0]  # the stimulus channel marks the beginning of the trial, the cue comes later
     parts, metadata = [], []
     for session, session_runs in sessions.items():

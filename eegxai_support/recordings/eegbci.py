@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
+import hashlib
 from collections.abc import Iterable
 from functools import cache
+from importlib.resources import files as resources
 from pathlib import Path
 
 import mne
@@ -15,6 +14,7 @@ import pandas as pd
 from scipy.stats import median_abs_deviation
 from tqdm import tqdm
 
+from eegxai_support.recordings.cache import cache_folder, download_error
 from eegxai_support.recordings.windows import windows
 from eegxai_support.trials import METADATA_COLUMNS, MONTAGE, Trials
 
@@ -128,24 +128,16 @@ def fetch(subjects: tuple[int, ...], runs: tuple[int, ...]) -> dict[tuple[int, i
         return files
     if not physionet_answers():
         raise ConnectionError(_no_download(missing, "physionet.org does not answer"))
-    log, folder = pooch.get_logger(), _cache_folder()
+    log, folder = pooch.get_logger(), cache_folder("EEGBCI")
     level = log.level
     log.setLevel("ERROR")
     try:
         # Pooch moves a file into place only when its hash is right, so that a broken download leaves nothing behind.
         for subject, run in tqdm(missing, desc="Downloading EEGBCI", unit="run", leave=False):
             mne.datasets.eegbci.load_data(subject, run, path=folder, update_path=False, verbose="ERROR")
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
-            raise OSError(
-                error.errno,
-                f"Cannot write EEGBCI to {folder} ({os.strerror(error.errno)}; {free / 1e6:.0f} MB free, about"
-                f" {2.6 * len(missing):.0f} MB needed). Make room, or set MNE_DATA to a folder on another disk",
-            ) from error
-        raise ConnectionError(_no_download(missing, error)) from error
-    except ValueError as error:  # pooch: the file that arrived has another hash
-        raise ConnectionError(_no_download(missing, error)) from error
+    except (OSError, ValueError) as error:  # ValueError is Pooch's where the file that arrived has another hash
+        what = f"EEGBCI (about {2.6 * len(missing):.0f} MB)"
+        raise download_error(error, "EEGBCI", what, _no_download(missing, error)) from error
     finally:
         log.setLevel(level)
     return files
@@ -167,14 +159,8 @@ def files_of(subjects: tuple[int, ...], runs: tuple[int, ...]) -> dict[tuple[int
     for run in runs:
         if run not in RUNS:
             raise ValueError(f"run is {run!r}; expected one of 3 to 14. Runs 1 and 2 are rest, without classes.")
-    base = _cache_folder() / "MNE-eegbci-data" / "files" / "eegmmidb" / "1.0.0"
+    base = cache_folder("EEGBCI") / "MNE-eegbci-data" / "files" / "eegmmidb" / "1.0.0"
     return {(s, r): base / f"S{s:03d}" / f"S{s:03d}R{r:02d}.edf" for s in subjects for r in runs}
-
-
-def _cache_folder() -> Path:
-    """Folder that MNE uses, without asking and without writing its configuration."""
-    default = mne.get_config("MNE_DATA", "~/mne_data")
-    return Path(mne.get_config("MNE_DATASETS_EEGBCI_PATH", default)).expanduser()
 
 
 @cache
@@ -192,25 +178,22 @@ def physionet_answers() -> bool:
 def _no_download(missing: list[tuple[int, int]], reason: object) -> str:
     names = ", ".join(f"S{s:03d}R{r:02d}" for s, r in missing[:6]) + (", …" if len(missing) > 6 else "")
     return (
-        f"EEGBCI recordings {names} are not in {_cache_folder()} and could not be downloaded from {URL}"
+        f"EEGBCI recordings {names} are not in {cache_folder('EEGBCI')} and could not be downloaded from {URL}"
         f" ({reason}). Check the network, set MNE_DATA to the folder that holds MNE-eegbci-data, or use"
         " load_motor_imagery('simulated')."
     )
 
 
 def _read_edf(path: Path, subject: int) -> mne.io.BaseRaw:
-    size = path.stat().st_size
-    try:
-        expected = _edf_size(path)
-        if size != expected:
-            raise ValueError(f"it has {size} bytes where its header declares {expected}")
-        raw = mne.io.read_raw_edf(path, preload=True, verbose="ERROR")
-        mne.datasets.eegbci.standardize(raw)
-        raw.set_montage(MONTAGE, verbose=False)
-    except (ValueError, RuntimeError, IndexError) as error:
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != checksums().get(f"{path.parent.name}/{path.name}", found):
         raise ValueError(
-            f"{path} is damaged: {error}. Delete the file and load it again; it will be downloaded anew."
-        ) from error
+            f"{path} is damaged: its SHA-256 is not the published one. Delete the file and load it again; it will be"
+            " downloaded anew."
+        )
+    raw = mne.io.read_raw_edf(path, preload=True, verbose="ERROR")
+    mne.datasets.eegbci.standardize(raw)
+    raw.set_montage(MONTAGE, verbose=False)
     if raw.info["sfreq"] != SFREQ:
         raise ValueError(
             f"Subject {subject} is sampled at {raw.info['sfreq']:g} Hz in {path.name}; expected {SFREQ:g} Hz."
@@ -219,11 +202,9 @@ def _read_edf(path: Path, subject: int) -> mne.io.BaseRaw:
     return raw
 
 
-def _edf_size(path: Path) -> int:
-    """Bytes that the header of an EDF file declares (Kemp et al. 1992); MNE pads a short file without an error."""
-    with path.open("rb") as file:
-        head = file.read(256)
-        header, n_records, n_signals = int(head[184:192]), int(head[236:244]), int(head[252:256])
-        file.seek(256 + 216 * n_signals)  # ten fields of each signal come before its samples per record
-        samples = [int(file.read(8)) for _ in range(n_signals)]
-    return header + 2 * n_records * sum(samples)
+@cache
+def checksums() -> dict[str, str]:
+    """SHA-256 of every file, from the list by which MNE checks a download; a file in the cache it never checks again."""
+    published = resources("mne").joinpath("data", "eegbci_checksums.txt")
+    # MNE does not promise where the list lies: without it files go unchecked, which this package's tests would show.
+    return dict(line.split() for line in published.read_text().splitlines()) if published.is_file() else {}

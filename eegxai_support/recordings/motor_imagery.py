@@ -29,9 +29,10 @@ def load_motor_imagery(dataset: str = "auto", subjects: int | Iterable[int] | No
     ----------
     dataset : {"auto", "eegbci", "bnci2014_001", "simulated"}
         "auto" takes EEGBCI where MNE's cache has it or it can be downloaded, simulated trials otherwise, and
-        prints which. A failed attempt is remembered until the process ends.
+        prints which. That PhysioNet did not answer is remembered until the process ends or EEGBCI is loaded by
+        name; after any other failure the download is tried again.
     subjects : int or iterable of int, optional
-        By default 42 of EEGBCI, 3 of BNCI2014_001.
+        By default 42 of EEGBCI, 3 of BNCI2014_001, which is loaded one subject at a time.
     **options
         Further arguments of `load_eegbci` or `load_bnci2014_001`. Simulated trials take those of `load_eegbci` and
         have the channels, samples, sampling rate, subjects, runs and trials per run of its recordings, and as many
@@ -44,13 +45,16 @@ def load_motor_imagery(dataset: str = "auto", subjects: int | Iterable[int] | No
     Raises
     ------
     ValueError
-        Unknown data set.
+        Unknown data set, or more than one subject of BNCI2014_001; further errors are the loaders'.
     """
     if dataset not in DATASETS:
         raise unknown_name("dataset", dataset, DATASETS)
+    default = 3 if dataset == "bnci2014_001" else 42
+    subjects = eegbci.numbers(default if subjects is None else subjects)
     if dataset == "bnci2014_001":
-        return load_bnci2014_001(3 if subjects is None else subjects, **options)
-    subjects = eegbci.numbers(42 if subjects is None else subjects)
+        if len(subjects) > 1:
+            raise ValueError(f"subjects are {subjects}; BNCI2014_001 is loaded one subject at a time.")
+        return load_bnci2014_001(*subjects, **options)
     if dataset == "auto":
         dataset, reason = _at_hand(subjects, eegbci.numbers(options.get("runs", (4, 8, 12))))
         print(reason)

@@ -62,11 +62,15 @@ def _summary(drawn: np.ndarray) -> dict[str, dict[str, float]]:
 def _surrogates(e: torch.Tensor, valid: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
     """Draw n images with the values of one image and, as far as these allow, its power spectrum."""
     values = e[valid].double()
-    spectrum = torch.fft.rfft2(torch.zeros(e.shape).to(values).masked_scatter(valid, values - values.mean())).abs()
-    phase = 2 * torch.pi * torch.rand((n, *spectrum.shape), generator=generator, dtype=spectrum.dtype)
-    phase = phase.to(e.device)
-    field = torch.fft.irfft2(spectrum * torch.exp(1j * phase), s=e.shape)
+    field = _random_phases(torch.zeros(e.shape).to(values).masked_scatter(valid, values - values.mean()), n, generator)
     ranked = values.sort().values.expand(n, -1)
     surrogates = torch.zeros_like(field)
     surrogates[:, valid] = torch.empty_like(ranked).scatter(1, field[:, valid].argsort(dim=1), ranked)
     return surrogates
+
+
+def _random_phases(image: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw n images with the power spectrum of one image."""
+    # Phases of white noise, since independent ones break the symmetry that the spectrum of a real image has.
+    noise = torch.randn((n, *image.shape), generator=generator, dtype=image.dtype).to(image.device)
+    return torch.fft.irfft2(torch.fft.rfft2(image).abs() * torch.fft.rfft2(noise).sgn(), s=image.shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import partial
 
 import mne
@@ -15,6 +14,7 @@ from eegxai_support.scoring.chance import chance_levels, in_blocks
 from eegxai_support.scoring.formulas import correlation, scores_of, top_support, truth_support, unit
 from eegxai_support.scoring.metrics import METRICS
 from eegxai_support.scoring.scalp import position_2d, scalp_images
+from eegxai_support.trials import unknown_name
 
 PROTOCOLS = ("accuracy", "randomisation", "braindecode")
 
@@ -97,8 +97,7 @@ def score_maps(
     .. [3] Theiler, J., et al. (1992). Physica D, 58(1-4), 77-94.
     """
     if protocol not in PROTOCOLS:
-        nearest = difflib.get_close_matches(protocol, PROTOCOLS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"Unknown protocol {protocol!r}; expected one of {PROTOCOLS}. Did you mean {nearest!r}?")
+        raise unknown_name("protocol", protocol, PROTOCOLS)
     maps, reference = _checked_pair(maps, reference)
     if label is not None:
         label = _checked_label(label, len(maps))
