@@ -2,10 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 
+import build_book
+import nbformat
 import pytest
 import yaml
 from conftest import ROOT
@@ -14,8 +18,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from sync import URL, head
 
+import eegxai_support as xs
+
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
+README = (ROOT / "README.md").read_text()
 PYTHONS = ("3.11.9", "3.12.9", "3.13.9")
 
 
@@ -111,9 +118,91 @@ def test_every_make_target_is_listed():
         assert f"make {target} " in listed
 
 
+@pytest.mark.parametrize(
+    ("table", "chosen"),
+    [
+        ("within_subject", "subject in (7, 42)"),
+        ("all_subjects", "subject > 0"),
+        ("unseen_subjects", "subject > 0"),
+        ("four_classes", "subject == 42"),
+    ],
+)
+def test_readme_states_the_recorded_accuracies(table, chosen):
+    header = re.search(r"(?m)^\| Task .*\|$", README)[0].split(" | ")
+    row = re.search(rf"(?m)^\|.*\| `{table}` \|$", README)[0].split(" | ")
+    recorded = xs.recorded(table).query(chosen).groupby("decoder", observed=True)["accuracy"].mean()
+    assert len(recorded) == 3
+    assert {name: row[header.index(name)] for name in recorded.index} == {k: f"{v:.2f}" for k, v in recorded.items()}
+    assert ("21," in row[1]) == (xs.recorded(table).query(chosen)["subject"].nunique() == 21)
+
+
+def tracked_texts():
+    """Return path -> text of every text file that git tracks."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    contents = {name: (ROOT / name).read_bytes() for name in names.split("\0") if (ROOT / name).is_file()}
+    return {name: content.decode() for name, content in contents.items() if b"\0" not in content}
+
+
+def test_no_tracked_file_names_a_machine_or_a_registry():
+    """Paths that exist on one machine only, and hosts that packages were fetched from; this file holds the patterns."""
+    machine = r"(?<![\w.~])/(home|Users|root|work|tmp|mnt|scratch|workspace)/\w|\b[A-Z]:\\+Users\b"
+    registry = r"index-url|find-links|trusted-host|pythonhosted|\bpypi\.|anaconda\.org|[/@](localhost|10(\.\d+){3}):\d"
+    for name, text in tracked_texts().items():
+        found = re.search(f"{machine}|{registry}", text)
+        assert name == "tests/test_house.py" or not found, f"{name}: {found[0]}"
+
+
+def test_fingerprint_of_the_book_follows_the_recordings(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNE_DATA", str(tmp_path))
+    monkeypatch.delenv("MNE_DATASETS_EEGBCI_PATH", raising=False)
+    seen = [build_book.fingerprint(), build_book.fingerprint()]
+    run = tmp_path / "MNE-eegbci-data/files/eegmmidb/1.0.0/S001/S001R04.edf"
+    run.parent.mkdir(parents=True)
+    for content in (b"", b"longer"):
+        run.write_bytes(content)
+        seen.append(build_book.fingerprint())
+    assert seen[0] == seen[1] and len(set(seen)) == 3
+    monkeypatch.setenv("MNE_DATASETS_EEGBCI_PATH", str(tmp_path / "elsewhere"))
+    assert build_book.fingerprint() == seen[0]
+
+
+@pytest.mark.parametrize(("source", "number"), [("1 / 0", "2"), ("edited since", "unknown")])
+def test_failed_build_names_chapter_cell_and_error(tmp_path, monkeypatch, source, number):
+    monkeypatch.setattr(build_book, "ROOT", tmp_path)
+    cells = [nbformat.v4.new_code_cell(code) for code in ("import os", "1 / 0")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "01.ipynb")
+    report = build_book.failure(
+        f"{tmp_path}/01.ipynb: WARNING: Executing notebook failed: CellExecutionError [mystnb.exec]\n"
+        f"{'-' * 18}\n{source}\n{'-' * 18}\n\nZeroDivisionError: division by zero\n [mystnb.exec]\n"
+    )
+    assert report.startswith(f"FAILED: 01, code cell {number}: ZeroDivisionError: division by zero")
+    assert build_book.failure("all is well") == ""
+
+
+def test_setup_heeds_the_interpreter_that_is_asked_for(tmp_path):
+    """An environment in step is left alone, whichever way its interpreter is named, and not taken for another's."""
+    for name in ("requirements.lock", "pyproject.toml", "tools/setup.sh"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    venv.create(tmp_path / ".venv", symlinks=True)
+    stamp = re.search(r"(?m)^stamp=.*$", (ROOT / "tools/setup.sh").read_text())[0]
+    subprocess.run(["sh", "-c", f'{stamp}; echo "$stamp" > .venv/stamp'], cwd=tmp_path, check=True)
+
+    def setup(python):
+        environment = {**os.environ, "PYTHON": python}
+        return subprocess.run(["sh", "tools/setup.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    for python in ("", sys.executable, ".venv/bin/python"):
+        assert (setup(python).returncode, setup(python).stdout) == (0, "")
+    refused = setup("no-such-python")
+    assert refused.returncode == 1 and "found: no no-such-python" in refused.stderr
+
+
 @pytest.mark.skipif("MNE_DATA" not in os.environ, reason="needs the recordings: set MNE_DATA")
 def test_readme_example_runs():
-    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    code = re.search(r"```python\n(.*?)```", README, re.S)[1]
     namespace = {}
     exec(code.replace("epochs=60", "epochs=1"), namespace)
     assert abs(namespace["attribution"].delta).max() < 1e-3

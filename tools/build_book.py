@@ -1,7 +1,7 @@
 """Build the book: `make book`.
 
 jupyter-cache keys a chapter's outputs by its cells alone. What else decides them (the package, the lock file, the
-recorded results, whether the recordings are at hand) is hashed here, and a change clears the build.
+recorded results, which recordings are at hand) is hashed here, and a change clears the build.
 """
 
 import hashlib
@@ -15,6 +15,8 @@ from subprocess import PIPE, STDOUT
 
 import nbformat
 
+from eegxai_support.recordings.cache import cache_folder
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
 FINGERPRINT = BUILD / "fingerprint"
@@ -27,9 +29,9 @@ def fingerprint() -> str:
     digest = hashlib.sha256(sys.version.encode())
     for path in sorted(files):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    for folder in (os.environ.get("MNE_DATA"), Path.home() / "mne_data"):
-        recordings = sorted(Path(folder).glob("MNE-*")) if folder else []
-        digest.update(repr([path.name for path in recordings]).encode())
+    recordings = cache_folder("EEGBCI") / "MNE-eegbci-data"
+    for path in sorted(recordings.rglob("*.edf")):
+        digest.update(f"{path.relative_to(recordings).as_posix()} {path.stat().st_size}\n".encode())
     return digest.hexdigest()
 
 
@@ -41,7 +43,7 @@ def failure(log: str) -> str:
     chapter, source, rest = Path(found[1]), found[2], found[3]
     notebook = nbformat.read(chapter.with_suffix(".ipynb"), as_version=4)
     code = [cell.source.strip() for cell in notebook.cells if cell.cell_type == "code"]
-    number = code.index(source.strip()) + 1
+    number = code.index(source.strip()) + 1 if source.strip() in code else "unknown"  # edited since it ran
     errors = re.findall(r"(?m)^[\w.]*(?:Error|Exception|Interrupt)\b.*$", rest.split("[mystnb.exec]")[0])
     return f"FAILED: {chapter.relative_to(ROOT)}, code cell {number}: {errors[-1] if errors else ''}\n\n{source}\n"
 

@@ -1,10 +1,14 @@
 #!/bin/sh
-# Make .venv, or bring it up to date where requirements.lock, pyproject.toml or its place changed: `make setup`.
+# Make .venv, or bring it up to date where requirements.lock, pyproject.toml, PYTHON or its place changed: `make setup`.
 set -eu
 cd "$(dirname "$0")/.."
 
+base='import sys; print(sys.version, sys.base_prefix)'
+asked_for() { # whether .venv is of the interpreter that PYTHON names; any will do where it names none
+    [ -z "${PYTHON:-}" ] || [ "$("$PYTHON" -c "$base" 2>/dev/null)" = "$(.venv/bin/python -c "$base" 2>/dev/null)" ]
+}
 stamp="$(pwd) $(cat requirements.lock pyproject.toml tools/setup.sh | cksum)"
-if [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ] && .venv/bin/python -c "" 2>/dev/null; then
+if [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ] && .venv/bin/python -c "" 2>/dev/null && asked_for; then
     exit 0
 fi
 
@@ -26,7 +30,7 @@ if [ -z "$python" ]; then
     exit 1
 fi
 
-if [ "$(.venv/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" != "$(pwd -P)/.venv" ]; then
+if [ "$(.venv/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" != "$(pwd -P)/.venv" ] || ! asked_for; then
     echo "setup: making .venv with $("$python" --version)"
     "$python" -m venv --clear .venv
 fi

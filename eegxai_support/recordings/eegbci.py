@@ -204,7 +204,7 @@ def _read_edf(path: Path, subject: int) -> mne.io.BaseRaw:
 
 @cache
 def checksums() -> dict[str, str]:
-    """SHA-256 of every file, from the list by which MNE checks a download; it never checks the cache again."""
+    """SHA-256 of every file, from MNE's list for downloads; what lies in the cache MNE does not check."""
     published = resources("mne").joinpath("data", "eegbci_checksums.txt")
     # MNE does not promise where the list lies: without it files go unchecked, which this package's tests would show.
     return dict(line.split() for line in published.read_text().splitlines()) if published.is_file() else {}
