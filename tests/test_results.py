@@ -40,8 +40,7 @@ def test_a_slice_computed_again_agrees():
     again = accuracy_tables.within_subject(subjects=(7,), networks=("ShallowFBCSPNet",), seeds=(0,))
     recorded = xs.recorded("within_subject").query("subject == 7 and seed == 0 and decoder in @again.decoder")
     again, recorded = again.set_index("decoder"), recorded.set_index("decoder").loc[again["decoder"]]
-    # A linear baseline is the same everywhere to the trial. Another processor's kernels sum in another order, and over
-    # hundreds of steps of training the rounding grows until trials change sides, as with another seed: what the network
-    # reaches here must lie in the interval that the table states.
+    # On one machine the same trials in the same order give the same numbers. Another processor's kernels sum in another
+    # order, and over hundreds of steps of training the rounding grows until single trials change sides.
     pd.testing.assert_frame_equal(again.loc[["CSP+LDA"]], recorded.loc[["CSP+LDA"]])
-    assert again["accuracy"].between(recorded["low"], recorded["high"]).all()
+    assert abs(again["accuracy"] - recorded["accuracy"]).max() <= 3 / 45

@@ -22,7 +22,7 @@ def within_subject(subjects=(7, 42, 2), networks=NETWORKS, seeds=SEEDS, epochs=F
     """Left or right fist, imagined, on left-out runs; trained on the other fist runs, executed ones included."""
     rows = []
     for subject in subjects:
-        trials = xs.load_eegbci(subject, runs=FIST_RUNS + EXECUTED_RUNS, sfreq=SFREQ)
+        trials = xs.load_eegbci(subject, runs=EXECUTED_RUNS + FIST_RUNS, sfreq=SFREQ)
         tested = trials.metadata["task"] == "imagined"
         for name, seed, fit in _fits(networks, seeds, epochs):
             table = xs.cross_validate(fit, trials, tested=tested)

@@ -35,7 +35,7 @@ from eegxai_support.recordings import write_recorded
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 FISTS, FOUR_CLASSES = FIST_RUNS + EXECUTED_RUNS, FIST_RUNS + FEET_RUNS
 TABLES = {  # name: (what computes it, subjects, runs)
-    "within_subject": (accuracy.within_subject, (7, 42, 2), FISTS),
+    "within_subject": (accuracy.within_subject, (7, 42, 2), EXECUTED_RUNS + FIST_RUNS),
     "all_subjects": (accuracy.all_subjects, SUBJECTS, FIST_RUNS),
     "unseen_subjects": (accuracy.unseen_subjects, SUBJECTS, FIST_RUNS),
     "four_classes": (accuracy.four_classes, (42, 1, 15), FOUR_CLASSES),
