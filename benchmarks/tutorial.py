@@ -278,7 +278,7 @@ def agreement(folder):
         peer = np.concatenate([bd.compute_metrics(*pair)[0], bd.compute_ssim_metrics(*pair)[0]], axis=1)
         columns = [column.removesuffix("_vs_refnorm") for column in (*bd.METRIC_NAMES, *bd.SSIM_METRIC_NAMES)]
         figures[f"12 metrics and 4 SSIM of {name}, protocol braindecode"] = (
-            max(difference(scores[column], right) for column, right in zip(columns, peer.T, strict=True)),
+            np.max([difference(scores[column], right) for column, right in zip(columns, peer.T, strict=True)]),
             1e-9,
         )
     return figures
