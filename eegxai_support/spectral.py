@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from eegxai_support.attribution.core import checked_batch_size
-from eegxai_support.attribution.simplify import explaining
-from eegxai_support.decoders import model_input
+from eegxai_support.attribution.simplify import simplify
+from eegxai_support.decoders import device_of, frozen, model_input
 
 
 def amplitude_gradients(model: nn.Module, x, *, batch_size: int = 64) -> np.ndarray:
@@ -55,9 +55,12 @@ def amplitude_gradients(model: nn.Module, x, *, batch_size: int = 64) -> np.ndar
        convolutional networks trained for EEG decoding. Int. Conf. Brain-Computer Interface.
     """
     x = model_input(model, x)
-    with explaining(model):
+    with frozen(model), torch.enable_grad():
+        simplified = simplify(model)
         batches = tqdm(x.split(checked_batch_size(batch_size)), desc="amplitude_gradients", delay=2, leave=False)
-        return np.concatenate([_amplitude_gradients(model, batch) for batch in batches], axis=1)
+        return np.concatenate(
+            [_amplitude_gradients(simplified, batch.to(device_of(model))) for batch in batches], axis=1
+        )
 
 
 def _amplitude_gradients(model: nn.Module, x: Tensor) -> np.ndarray:

@@ -10,7 +10,7 @@ from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 from torch import nn
 
 from eegxai_support.attribution import METHODS, UnsupportedOperation, attribute
-from eegxai_support.attribution.simplify import explaining
+from eegxai_support.attribution.simplify import simplify
 from eegxai_support.decoders import InterpretableCNN, predict
 
 with warnings.catch_warnings():
@@ -355,8 +355,7 @@ def test_the_faster_layers_compute_the_same(network):
     model = build(type(network).__name__, torch.float64)
     x = torch.as_tensor(X).double()
     expected = model(x)
-    with explaining(model):
-        torch.testing.assert_close(model(x), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(simplify(model)(x), expected, rtol=1e-10, atol=1e-10)
 
 
 # --- targets and options ----------------------------------------------------------------------------------------------

@@ -1,6 +1,18 @@
 """Per-trial attribution maps, one file per family of methods; importing a family registers its methods."""
 
 from eegxai_support.attribution import deep_lift, gradients, integrated, random  # noqa: F401
-from eegxai_support.attribution.core import METHODS, Attribution, Method, UnsupportedOperation, attribute
+from eegxai_support.attribution.baselines import make_baseline
+from eegxai_support.attribution.core import Attribution, BaselineWarning, attribute
+from eegxai_support.attribution.problem import METHODS, Method, UnsupportedOperation
+from eegxai_support.attribution.simplify import simplify
 
-__all__ = ["METHODS", "Attribution", "Method", "UnsupportedOperation", "attribute"]
+__all__ = [
+    "METHODS",
+    "Attribution",
+    "BaselineWarning",
+    "Method",
+    "UnsupportedOperation",
+    "attribute",
+    "make_baseline",
+    "simplify",
+]

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from eegxai_support.attribution.simplify import explaining
-from eegxai_support.decoders import model_input
+from eegxai_support.attribution.baselines import BASELINES, make_baseline
+from eegxai_support.attribution.problem import METHODS, Maps, Method, Problem, score_of
+from eegxai_support.decoders import device_of, frozen, model_input
 from eegxai_support.trials import unknown_name
 
-METHODS: dict[str, Method] = {}
 DEFAULT_BATCH_SIZE = 64
-SMALL_CHANGE = 1e-2  # a change of the output below this share of the outputs themselves is lost in their rounding
+CONFIDENT = 0.9
+SURE = 4  # standard errors of a mean over random draws
 
 
-class UnsupportedOperation(NotImplementedError):
-    """A method has no meaning or no rule for an operation of the network; the message names it."""
+class BaselineWarning(UserWarning):
+    """The network has an opinion at the baseline."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +36,18 @@ class Attribution:
     multiplier : ndarray, shape (trial, channel, time), optional
         ``values = multiplier * (x - baseline)`` for methods that are linear in their input, else None.
     baseline : ndarray, shape (1 or trial, channel, time), optional
-        What the trials were compared with, for methods that compare.
+        What the trials were compared with, for methods that compare; all baselines where a method takes many.
     delta : ndarray, shape (trial,), optional
-        ``values.sum((1, 2)) - (f(x) - f(baseline))`` for methods that conserve, else None.
+        ``values.sum((1, 2)) - (f(x) - f(baseline))`` for methods that conserve, else None; f(baseline) is the mean
+        over the baselines where a method takes many.
     method : str
         Key of `METHODS`.
     target : object
         The target as it was given.
+    standard_error : ndarray, shape (trial,), optional
+        Of the sum of a map that is a mean over random draws.
+    report : pandas.DataFrame, optional
+        Where the relevance went, a row per layer, for the methods that start with ``lrp_``.
     """
 
     values: np.ndarray
@@ -52,108 +56,8 @@ class Attribution:
     delta: np.ndarray | None = None
     method: str = ""
     target: object = None
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """What a method explains: a scalar function of the trials and the points to compare.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Held still by `explaining`.
-    x, baseline : Tensor, shape (trial, channel, time)
-    score : callable
-        ``(outputs, trial) -> (row,)``: the explained number of each row, `trial` the row's trial index.
-    batch_size : int
-        Rows per forward pass.
-    """
-
-    model: nn.Module
-    x: Tensor
-    baseline: Tensor
-    score: Callable[[Tensor, Tensor], Tensor]
-    batch_size: int
-
-    def value(self, x: Tensor, trial: Tensor) -> Tensor:
-        """Return f of each row of `x`, shape (row,)."""
-        return self.score(self.model(x), trial)
-
-    def gradient(self, x: Tensor, trial: Tensor) -> Tensor:
-        """Return the gradient of f at each row of `x`, shape (row, channel, time)."""
-        x = x.detach().requires_grad_()
-        return torch.autograd.grad(self.value(x, trial).sum(), x)[0]
-
-    def by_batch(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """Concatenate ``function(trial)`` over batches of trial indices."""
-        trials = torch.arange(len(self.x), device=self.x.device).split(self.batch_size)
-        return torch.cat([function(trial) for trial in tqdm(trials, unit="batch", delay=2, leave=False)])
-
-    @cached_property
-    def ends(self) -> tuple[Tensor, Tensor]:
-        """The function at the trials and at their baselines, each (trial,), in float64."""
-        with torch.no_grad():
-            return tuple(
-                self.by_batch(lambda trial, end=end: self.value(end[trial], trial)).double()
-                for end in (self.x, self.baseline)
-            )
-
-    def delta(self, multiplier: Tensor, trial: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Return what a map misses of f(x) - f(baseline), and its share of that change, each (trial,).
-
-        The share is of the change or of 1 % of the outputs, whichever is larger.
-        """
-        total = (multiplier * (self.x[trial] - self.baseline[trial])).sum((1, 2), dtype=torch.float64)
-        at_x, at_baseline = (end[trial] for end in self.ends)
-        delta = total - (at_x - at_baseline)
-        floor = SMALL_CHANGE * torch.maximum(at_x.abs(), at_baseline.abs())
-        scale = torch.maximum((at_x - at_baseline).abs(), floor).clamp(min=torch.finfo(self.x.dtype).tiny)
-        return delta, delta.abs() / scale
-
-
-@dataclass(frozen=True, eq=False)
-class Method:
-    """What `attribute` needs to know about a method.
-
-    Parameters
-    ----------
-    compute : callable
-        ``(problem, **options) -> Tensor (trial, channel, time)``: the multiplier of a method that is
-        linear in its input, else the values.
-    reference : str
-        Where the method comes from.
-    needs_baseline : bool
-        The method compares each trial with a baseline.
-    conserves : bool
-        The values of a trial sum to f(x) - f(baseline); implies `needs_baseline` and `linear_in_input`.
-    uses_target : bool
-        The map depends on the target.
-    linear_in_input : bool
-        ``values = multiplier * (x - baseline)``.
-    tolerance : float
-        Relative delta above which a conserving method warns; an option `tol` takes its place.
-    applies_to : callable
-        ``model -> bool``.
-    """
-
-    compute: Callable[..., Tensor]
-    reference: str
-    needs_baseline: bool = False
-    conserves: bool = False
-    uses_target: bool = True
-    linear_in_input: bool = False
-    tolerance: float = 1e-3
-    applies_to: Callable[[nn.Module], bool] = lambda model: True
-
-
-def register(name: str, **properties) -> Callable:
-    """Enter the decorated function into `METHODS` as the `compute` of a method."""
-
-    def enter(compute):
-        METHODS[name] = Method(compute, **properties)
-        return compute
-
-    return enter
+    standard_error: np.ndarray | None = None
+    report: pd.DataFrame | None = None
 
 
 def attribute(model, x, target, method, *, baseline=None, batch_size=None, **options) -> Attribution:
@@ -170,8 +74,9 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
         is always a difference; give one class per trial as a list or an array.
     method : str
         A key of `METHODS`.
-    baseline : ndarray or Tensor, shape (channel, time) or (trial, channel, time), optional
-        What each trial is compared with; zeros if None.
+    baseline : {"zero", "trial_mean", "phase_scrambled"} or array (channel, time) or (trial, channel, time), optional
+        What each trial is compared with; zeros if None. The names are those of `make_baseline`. "expected_gradients"
+        and "deep_lift_shap" compare each trial with all baselines given, (n, channel, time).
     batch_size : int, optional
         Rows per forward pass, 64 if None. The result does not depend on it.
     **options
@@ -188,6 +93,9 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
         A trial's map misses more of f(x) - f(baseline) than the method should: its relative delta exceeds 1e-3
         ("deep_lift") or ``tol`` ("integrated_gradients"). Or a map or an output is not finite.
 
+    BaselineWarning
+        The network is already confident at a baseline that is not a trial: the softmax of its outputs exceeds 0.9.
+
     Raises
     ------
     ValueError
@@ -196,32 +104,37 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
         The method has no rule for an operation of the network.
     """
     kind = _lookup(method)
-    if not kind.applies_to(model):
-        raise UnsupportedOperation(f"{method} does not apply to {type(model).__name__}.")
-    if baseline is not None and not kind.needs_baseline:
-        raise ValueError(f"{method} takes no baseline; leave it out, or use one of {_names('needs_baseline')}.")
     x = model_input(model, x)
-    baseline = _checked_baseline(model, baseline, x)
     batch_size = DEFAULT_BATCH_SIZE if batch_size is None else checked_batch_size(batch_size)
-    with explaining(model):
-        score = _score(target, *_output_shape(model, x)) if kind.uses_target else None
-        problem = Problem(model, x, baseline.expand_as(x), score, batch_size)
-        values = multiplier = kind.compute(problem, **options)
-        delta, share = problem.delta(multiplier) if kind.conserves else (None, None)
-    if kind.linear_in_input:
-        values = multiplier * (x - baseline)
-    finite = is_finite(values) & share.isfinite() if kind.conserves else is_finite(values)
-    if not finite.all():
-        _warn_of_not_finite(method, model, finite)
-    if kind.conserves:
-        _warn_of_delta(method, model, delta, share, options.get("tol", kind.tolerance))
+    given, baseline = baseline, _checked_baseline(model, kind, method, baseline, x)
+    with frozen(model), torch.enable_grad():
+        n_outputs = _n_outputs(model, x)
+        score = score_of(target, len(x), n_outputs) if kind.uses_target else None
+        compared = baseline if kind.many_baselines else baseline.expand_as(x)
+        problem = Problem(model, x, compared, kind.many_baselines, score, batch_size)
+        maps = kind.compute(problem, **options)
+        if isinstance(maps, Tensor):
+            maps = Maps(multiplier=maps) if kind.linear_in_input else Maps(values=maps)
+        values = maps.values if maps.multiplier is None else (x - baseline).mul_(maps.multiplier)
+        total = values.sum((1, 2), dtype=torch.float64)
+        delta, share = problem.delta(total) if kind.conserves else (None, total)
+        finite = (total.isfinite() & share.isfinite()).cpu()
+        if not finite.all():
+            _warn_of_not_finite(method, model, finite)
+        if kind.conserves:
+            _warn_of_delta(method, model, delta, share, _tolerance(kind, maps, delta, share, options))
+        if kind.needs_baseline and (given is None or isinstance(given, str) or np.ndim(given) == 2):
+            _warn_of_confidence(method, model, baseline[:batch_size])
+    keep_baseline = kind.linear_in_input or kind.needs_baseline
     return Attribution(
         values=values.cpu().numpy(),
-        multiplier=multiplier.cpu().numpy() if kind.linear_in_input else None,
-        baseline=baseline.cpu().numpy() if kind.linear_in_input else None,
-        delta=delta.cpu().numpy().astype(values.cpu().numpy().dtype) if kind.conserves else None,
+        multiplier=None if maps.multiplier is None else maps.multiplier.cpu().numpy(),
+        baseline=baseline.cpu().numpy() if keep_baseline else None,
+        delta=None if delta is None else delta.numpy().astype(values.cpu().numpy().dtype),
         method=method,
         target=target,
+        standard_error=None if maps.standard_error is None else maps.standard_error.cpu().numpy(),
+        report=maps.report,
     )
 
 
@@ -242,13 +155,19 @@ def checked_batch_size(batch_size: int) -> int:
     return operator.index(batch_size)
 
 
-def _checked_baseline(model, baseline, x: Tensor) -> Tensor:
-    """Return the baseline with three axes, the first of length 1 or one per trial."""
+def _checked_baseline(model, kind: Method, method: str, baseline, x: Tensor) -> Tensor:
+    """Return the baselines, (1 or trial, channel, time), or of any number where a method takes many."""
+    if baseline is not None and not kind.needs_baseline:
+        raise ValueError(f"{method} takes no baseline; leave it out, or use one of {_names('needs_baseline')}.")
     if baseline is None:
         return x.new_zeros(1, *x.shape[1:])
+    if isinstance(baseline, str):
+        if baseline not in BASELINES:
+            raise unknown_name("baseline", baseline, BASELINES)
+        return torch.as_tensor(make_baseline(x.cpu().numpy(), baseline)).to(x.device)
     baseline = torch.as_tensor(baseline)
-    baseline = model_input(model, baseline[None] if baseline.ndim == 2 else baseline, name="baseline")
-    if len(baseline) not in (1, len(x)) or baseline.shape[1:] != x.shape[1:]:
+    baseline = model_input(model, baseline[None] if baseline.ndim == 2 else baseline, name="baseline").to(x.device)
+    if baseline.shape[1:] != x.shape[1:] or not (kind.many_baselines or len(baseline) in (1, len(x))):
         raise ValueError(
             f"baseline has shape {tuple(baseline.shape)}; expected {tuple(x.shape[1:])}, or {tuple(x.shape)} for one"
             " baseline per trial."
@@ -256,51 +175,15 @@ def _checked_baseline(model, baseline, x: Tensor) -> Tensor:
     return baseline
 
 
-def _output_shape(model, x: Tensor) -> tuple[int, int]:
-    """Return the numbers of trials and of outputs."""
-    with torch.no_grad():
-        output = model(x[:1])
+@torch.no_grad()
+def _n_outputs(model, x: Tensor) -> int:
+    output = model(x[:1].to(device_of(model)))
     if output.ndim != 2:
         raise ValueError(
             f"The model returns shape {tuple(output.shape)} for one trial; expected (1, output). Average dense"
             " predictions over time first."
         )
-    return len(x), output.shape[1]
-
-
-def _score(target, n_trials: int, n_outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Turn a target into the function that picks the explained number of each row."""
-    if callable(target):
-        return partial(_called, target)
-    index = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
-    if index.dtype.kind not in "iu":
-        raise TypeError(
-            f"target is {target!r}; expected an output's index, one index per trial, a pair of indices for a"
-            " difference, or a function of the outputs."
-        )
-    if index.size and not 0 <= index.min() <= index.max() < n_outputs:
-        raise ValueError(f"target {target!r} is out of range: the model has the outputs 0 … {n_outputs - 1}.")
-    if isinstance(target, tuple) and index.shape == (2,):
-        return lambda outputs, trial: outputs[:, target[0]] - outputs[:, target[1]]
-    if index.shape not in ((), (n_trials,)):
-        raise ValueError(f"target has shape {index.shape}; expected one index, or {n_trials}, one per trial.")
-    per_trial = torch.as_tensor(np.broadcast_to(index, n_trials).astype(np.int64))
-    return lambda outputs, trial: outputs.gather(1, per_trial.to(trial.device)[trial, None])[:, 0]
-
-
-def _called(target: Callable, outputs: Tensor, trial: Tensor) -> Tensor:
-    score = target(outputs)
-    if not isinstance(score, Tensor) or score.shape != trial.shape:
-        raise ValueError(
-            f"The target function returned {getattr(score, 'shape', type(score))} for outputs of shape"
-            f" {tuple(outputs.shape)}; expected a tensor of shape {tuple(trial.shape)}, one number per row."
-        )
-    return score
-
-
-def is_finite(maps: Tensor) -> Tensor:
-    """Return whether all points of each map are finite, shape (trial,)."""
-    return maps.isfinite().flatten(1).all(1)
+    return output.shape[1]
 
 
 def _warn_of_not_finite(method: str, model: nn.Module, finite: Tensor) -> None:
@@ -312,13 +195,41 @@ def _warn_of_not_finite(method: str, model: nn.Module, finite: Tensor) -> None:
     )
 
 
-def _warn_of_delta(method: str, model: nn.Module, delta: Tensor, share: Tensor, tolerance: float) -> None:
+def _tolerance(kind: Method, maps: Maps, delta: Tensor, share: Tensor, options: dict) -> Tensor:
+    """Return the relative delta above which each trial is reported, shape (trial,)."""
+    tolerance = torch.full_like(share, options.get("tol", kind.tolerance))
+    if maps.standard_error is None:
+        return tolerance
+    scale = (delta / share).abs().nan_to_num(nan=1.0)  # the change that the share is of
+    return torch.maximum(tolerance, SURE * maps.standard_error.cpu() / scale)
+
+
+def _warn_of_delta(method: str, model: nn.Module, delta: Tensor, share: Tensor, tolerance: Tensor) -> None:
     share = share.nan_to_num(nan=0.0, posinf=0.0)  # trials that are not finite have a warning of their own
-    worst = int(share.argmax())
-    if share[worst] > tolerance:
+    missed = share > tolerance
+    if missed.any():
+        worst = int((share / tolerance).argmax())
         warnings.warn(
-            f"{method} on {type(model).__name__}: in {int((share > tolerance).sum())} of {len(share)} trials the map"
-            f" misses more than {tolerance:g} of the change of the output; worst is trial {worst}, delta"
+            f"{method} on {type(model).__name__}: in {int(missed.sum())} of {len(share)} trials the map"
+            f" misses more than {tolerance[worst]:.2g} of the change of the output; worst is trial {worst}, delta"
             f" {delta[worst]:.3g}, {share[worst]:.2g} of the change. Do not trust these trials' maps.",
+            stacklevel=3,
+        )
+
+
+@torch.no_grad()
+def _warn_of_confidence(method: str, model: nn.Module, baseline: Tensor) -> None:
+    """Warn where the baseline is not neutral: the map then explains the distance to an opinion."""
+    outputs = model(baseline.to(device_of(model)))
+    if outputs.shape[1] < 2:
+        return
+    probability, label = outputs.softmax(1).max(1)
+    if probability.max() > CONFIDENT:
+        surest = int(probability.argmax())
+        warnings.warn(
+            f"{method} on {type(model).__name__}: at the baseline the softmax already gives output {label[surest]} a"
+            f" probability of {probability[surest]:.3f}. The map explains the distance from that opinion, not from"
+            " no opinion; compare with another baseline, such as trials of the other class.",
+            BaselineWarning,
             stacklevel=3,
         )

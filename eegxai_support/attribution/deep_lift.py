@@ -9,7 +9,7 @@ from captum.attr import DeepLift
 from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, nonlinear
 from torch import Tensor, nn
 
-from eegxai_support.attribution.core import Problem, UnsupportedOperation, register
+from eegxai_support.attribution.problem import Problem, UnsupportedOperation, register
 from eegxai_support.attribution.simplify import is_braindecode
 
 # Softmax is in captum's table, but captum's rule subtracts a mean over the whole batch, so that trials mix.

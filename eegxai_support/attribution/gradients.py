@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from eegxai_support.attribution.core import Problem, register
+from eegxai_support.attribution.problem import Problem, register
 
 
 @register("gradient", reference="Simonyan et al. 2014, ICLR workshop")

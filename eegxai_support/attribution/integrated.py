@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from eegxai_support.attribution.core import Problem, is_finite, register
+from eegxai_support.attribution.problem import Problem, register
 
 PATHS = ("linear", "power")
 TOLERANCE = 1e-2
@@ -49,8 +49,8 @@ def integrated_gradients(
     if not 1 <= n_steps <= max_steps:
         raise ValueError(f"n_steps is {n_steps} and max_steps {max_steps}; expected 1 <= n_steps <= max_steps.")
     best = torch.full_like(problem.x, torch.nan)
-    error = problem.x.new_full((len(best),), torch.nan, dtype=torch.float64)
-    spread = torch.full((len(best),), -1, device=best.device)  # position in PATHS of the best map
+    error = torch.full((len(best),), torch.nan, dtype=torch.float64)
+    spread = torch.full((len(best),), -1)  # position in PATHS of the best map
     paths, nodes = range(len(PATHS)) if path is None else [PATHS.index(path)], n_steps
     with tqdm(desc="integrated_gradients", unit="gradient", delay=2, leave=False) as bar:
         while nodes <= max_steps:
@@ -58,9 +58,11 @@ def integrated_gradients(
                 unfinished = (~(error <= tol) & ((spread == each) | (nodes == n_steps))).nonzero()[:, 0]
                 for trial in unfinished.split(max(1, problem.batch_size // nodes)) if len(unfinished) else ():
                     candidate = _mean_gradient(problem, trial, *_nodes(nodes, PATHS[each]), bar)
-                    _, candidate_error = problem.delta(candidate, trial)
+                    step = problem.x[trial] - problem.baseline[trial]
+                    total = (candidate * step).sum((1, 2), dtype=torch.float64)
+                    _, candidate_error = problem.delta(total, trial)
                     # Where f itself is not finite the error is NaN: the first finite map stays.
-                    better = (candidate_error < error[trial]) | ~is_finite(best[trial])
+                    better = (candidate_error < error[trial]) | ~best[trial].isfinite().flatten(1).all(1)
                     index = trial[better]
                     best[index], error[index], spread[index] = candidate[better], candidate_error[better], each
             nodes *= 2
@@ -78,7 +80,7 @@ def _mean_gradient(problem: Problem, trial: Tensor, node: np.ndarray, weight: np
     """Return the weighted mean of the gradient over the nodes of each trial, at most `batch_size` rows at a time."""
     start = problem.baseline[trial, None]
     step = problem.x[trial, None] - start
-    mean = 0
+    mean = torch.zeros_like(problem.x[trial])
     for alpha, share in zip(
         torch.as_tensor(node).to(step).split(problem.batch_size),
         torch.as_tensor(weight).to(step).split(problem.batch_size),
@@ -86,6 +88,7 @@ def _mean_gradient(problem: Problem, trial: Tensor, node: np.ndarray, weight: np
     ):
         points = (start + alpha[:, None, None] * step).flatten(0, 1)
         gradient = problem.gradient(points, trial.repeat_interleave(len(alpha)))
-        mean = mean + torch.einsum("n,tnce->tce", share, gradient.unflatten(0, (len(trial), len(alpha))))
+        gradient = gradient.unflatten(0, (len(trial), len(alpha)))
+        mean += torch.einsum("n,tnce->tce", share.to(gradient.device), gradient).to(mean.device)
         bar.update(len(points))
     return mean

@@ -4,7 +4,7 @@ import torch
 from numpy.random import default_rng
 from torch import Tensor
 
-from eegxai_support.attribution.core import Problem, register
+from eegxai_support.attribution.problem import Problem, register
 
 
 @register("random", reference="Cui et al. 2023, Front. Comput. Neurosci. 17:1232925", uses_target=False)

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from eegxai_support.decoders import frozen
-
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-@contextmanager
-def explaining(model: nn.Module) -> Iterator[None]:
-    """Freeze a model, switch input gradients on and run its linear layers the fast way.
-
-    In eval mode a batch norm is one product and one sum. braindecode's CombinedConv convolves a one-channel image with
-    a kernel as wide as the montage; with the electrodes as input channels, stored last, the same sum takes a third of
-    the time on a CPU. Modules, hooks and names stay; only `forward` of these layers is replaced, and given back.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    """
-    replaced = []
-    with frozen(model), torch.enable_grad():
-        try:
-            for layer in model.modules():
-                forward = _faster(layer)
-                if forward is not None and "forward" not in vars(layer):
-                    layer.forward = forward
-                    replaced.append(layer)
-            yield
-        finally:
-            for layer in replaced:
-                del layer.forward
+def simplify(model: nn.Module) -> nn.Module:
+    """Return a copy of a model that computes the same function with fewer operations."""
+    model = deepcopy(model).eval().requires_grad_(False)
+    for layer in model.modules():
+        forward = _faster(layer)
+        if forward is not None and "forward" not in vars(layer):
+            layer.forward = forward
+    return model
 
 
 def is_braindecode(module: nn.Module, *names: str) -> bool:

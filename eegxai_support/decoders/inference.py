@@ -39,7 +39,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def model_input(model: nn.Module, x, *, name: str = "x") -> torch.Tensor:
-    """Check an array of trials against a model and move it to the model's device.
+    """Check an array of trials against a model and give it the model's type; it stays on its device.
 
     Parameters
     ----------
@@ -59,8 +59,7 @@ def model_input(model: nn.Module, x, *, name: str = "x") -> torch.Tensor:
     ValueError
         Wrong number of axes, channels or samples, no trials, NaN or infinity.
     """
-    parameter = next(model.parameters(), torch.empty(0))
-    x = torch.as_tensor(x).detach().to(parameter.device, parameter.dtype)
+    x = torch.as_tensor(x).detach().to(next(model.parameters(), torch.empty(0)).dtype)
     if x.ndim != 3 or 0 in x.shape:
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time) with at least one trial.")
     for axis, attribute, hint in (
@@ -100,7 +99,7 @@ def predict(model: nn.Module, x, *, stride: int | None = None, batch_size: int =
         x = rearrange(crops, "trial channel crop time -> (trial crop) channel time")
     x = model_input(model, x)
     with frozen(model), torch.no_grad():
-        logits = torch.cat([model(batch) for batch in x.split(batch_size)])
+        logits = torch.cat([model(batch.to(device_of(model))) for batch in x.split(batch_size)])
     return reduce(logits, "(trial crop) output -> trial output", "mean", trial=n_trials).cpu().numpy()
 
 
@@ -116,6 +115,11 @@ def crop_view(model: nn.Module, x: torch.Tensor, stride: int) -> torch.Tensor:
             " Load longer trials, or build the decoder for this length."
         )
     return x.unfold(2, n_times or x.shape[2], stride)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model's parameters; the CPU where it has none."""
+    return next(model.parameters(), torch.empty(0)).device
 
 
 def model_size(model: nn.Module, attribute: str) -> int | None:

@@ -1,0 +1,238 @@
+"""What a method explains, and the register of methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from eegxai_support.attribution.simplify import simplify
+from eegxai_support.decoders import device_of
+
+METHODS: dict[str, Method] = {}
+SMALL_CHANGE = 1e-2  # a change of the output below this share of the outputs themselves is lost in their rounding
+
+
+class UnsupportedOperation(NotImplementedError):
+    """A method has no meaning or no rule for an operation of the network; the message names it."""
+
+
+@dataclass(eq=False)
+class Problem:
+    """A scalar function of each trial, and the points to compare.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        As it was given, held still by `frozen`.
+    x : Tensor, shape (trial, channel, time)
+    baseline : Tensor, shape (trial, channel, time), or (n, channel, time) where `many`
+        `x` and `baseline` stay where they are; what a batch needs goes to the model's device.
+    many : bool
+        Each trial is compared with all baselines.
+    score : callable
+        ``(outputs, trial) -> (row,)``: the explained number of each row, `trial` the row's trial index.
+    batch_size : int
+        Rows per forward pass; halved when a GPU runs out of memory.
+    """
+
+    model: nn.Module
+    x: Tensor
+    baseline: Tensor
+    many: bool
+    score: Callable[[Tensor, Tensor], Tensor]
+    batch_size: int
+
+    @cached_property
+    def simplified(self) -> nn.Module:
+        """The same function with fewer operations, for what needs no layer of the model."""
+        return simplify(self.model)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return device_of(self.model)
+
+    def value(self, x: Tensor, trial: Tensor, model: nn.Module | None = None) -> Tensor:
+        """Return f of each row of `x`, shape (row,), by the simplified model or by `model`."""
+        return self.score((model or self.simplified)(x), trial)
+
+    def values(self, x: Tensor, trial: Tensor) -> Tensor:
+        """Return f of each of any number of rows, shape (row,), without gradients."""
+        with torch.no_grad():
+            return self.in_batches(lambda rows: self.value(x[rows].to(self.device), trial[rows]), len(x))
+
+    def gradient(self, x: Tensor, trial: Tensor) -> Tensor:
+        """Return the gradient of f at each of any number of rows, shape (row, channel, time)."""
+
+        def gradient(rows):
+            leaf = x[rows].detach().to(self.device).requires_grad_()
+            return torch.autograd.grad(self.value(leaf, trial[rows]).sum(), leaf)[0]
+
+        return self.in_batches(gradient, len(x))
+
+    def in_batches(self, function: Callable[[slice], Tensor], n_rows: int, device=None) -> Tensor:
+        """Concatenate ``function(rows)`` over slices of at most `batch_size` rows."""
+        result, start = None, 0
+        while start < n_rows:
+            rows = slice(start, min(start + self.batch_size, n_rows))
+            try:
+                part = function(rows)
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size //= 2
+                torch.cuda.empty_cache()
+                continue
+            if rows == slice(0, n_rows) and device in (None, part.device):
+                return part
+            if result is None:
+                result = part.new_empty(n_rows, *part.shape[1:], device=device)
+            result[rows] = part
+            start = rows.stop
+        return result
+
+    def by_batch(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Concatenate ``function(trial)`` over batches of trial indices, in the memory where `x` is."""
+        trials = torch.arange(len(self.x))
+        with tqdm(total=len(trials), unit="trial", delay=2, leave=False) as bar:
+
+            def shown(rows):
+                part = function(trials[rows])
+                bar.update(rows.stop - rows.start)
+                return part
+
+            return self.in_batches(shown, len(trials), self.x.device)
+
+    def draws(self, seed: int, trial: Tensor) -> Iterator[np.random.Generator]:
+        """Return a random generator for each trial, so that no trial's draws depend on the batch."""
+        return (np.random.default_rng((seed, int(each))) for each in trial)
+
+    @cached_property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The function at the trials and at their baselines, the mean of many, each (trial,) in float64."""
+        trial = torch.arange(len(self.x))
+        at_x = self.values(self.x, trial).double().cpu()
+        if not self.many:
+            return at_x, self.values(self.baseline, trial).double().cpu()
+        with torch.no_grad():
+            outputs = self.in_batches(
+                lambda rows: self.simplified(self.baseline[rows].to(self.device)), len(self.baseline)
+            )
+            mean = [self.score(outputs, each.expand(len(outputs))).double().mean() for each in trial]
+        return at_x, torch.stack(mean).cpu()
+
+    def delta(self, total: Tensor, trial: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Return what maps that sum to `total` miss of f(x) - f(baseline), and its share of it, each (trial,).
+
+        The share is of the change or of 1 % of the outputs, whichever is larger.
+        """
+        at_x, at_baseline = (end[trial] for end in self.ends)
+        delta = total.cpu() - (at_x - at_baseline)
+        floor = SMALL_CHANGE * torch.maximum(at_x.abs(), at_baseline.abs())
+        scale = torch.maximum((at_x - at_baseline).abs(), floor).clamp(min=torch.finfo(self.x.dtype).tiny)
+        return delta, delta.abs() / scale
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """What a method found: the multiplier where the values are ``multiplier * (x - baseline)``, else the values.
+
+    Parameters
+    ----------
+    multiplier, values : Tensor, shape (trial, channel, time), optional
+        One of the two.
+    standard_error : Tensor, shape (trial,), optional
+        Of the sum of each map, where it is a mean over random draws.
+    report : pandas.DataFrame, optional
+        A row per layer.
+    """
+
+    multiplier: Tensor | None = None
+    values: Tensor | None = None
+    standard_error: Tensor | None = None
+    report: pd.DataFrame | None = field(default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """What `attribute` needs to know about a method.
+
+    Parameters
+    ----------
+    compute : callable
+        ``(problem, **options) -> Maps``, or a Tensor (trial, channel, time): the multiplier of a method that is
+        linear in its input, else the values.
+    reference : str
+        Where the method comes from.
+    needs_baseline : bool
+        The method compares each trial with a baseline.
+    many_baselines : bool
+        The method compares each trial with every baseline given, whatever their number.
+    conserves : bool
+        The values of a trial sum to f(x) - f(baseline); implies `needs_baseline`.
+    uses_target : bool
+        The map depends on the target.
+    linear_in_input : bool
+        ``values = multiplier * (x - baseline)``.
+    tolerance : float
+        Relative delta above which a conserving method warns; an option `tol` takes its place.
+    applies_to : callable
+        ``model -> bool``.
+    """
+
+    compute: Callable[..., Tensor | Maps]
+    reference: str
+    needs_baseline: bool = False
+    many_baselines: bool = False
+    conserves: bool = False
+    uses_target: bool = True
+    linear_in_input: bool = False
+    tolerance: float = 1e-3
+    applies_to: Callable[[nn.Module], bool] = lambda model: True
+
+
+def register(name: str, **properties) -> Callable:
+    """Enter the decorated function into `METHODS` as the `compute` of a method."""
+
+    def enter(compute):
+        METHODS[name] = Method(compute, **properties)
+        return compute
+
+    return enter
+
+
+def score_of(target, n_trials: int, n_outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Turn a target into the function that picks the explained number of each row."""
+    if callable(target):
+        return partial(_called, target)
+    index = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
+    if index.dtype.kind not in "iu":
+        raise TypeError(
+            f"target is {target!r}; expected an output's index, one index per trial, a pair of indices for a"
+            " difference, or a function of the outputs."
+        )
+    if index.size and not 0 <= index.min() <= index.max() < n_outputs:
+        raise ValueError(f"target {target!r} is out of range: the model has the outputs 0 … {n_outputs - 1}.")
+    if isinstance(target, tuple) and index.shape == (2,):
+        return lambda outputs, trial: outputs[:, target[0]] - outputs[:, target[1]]
+    if index.shape not in ((), (n_trials,)):
+        raise ValueError(f"target has shape {index.shape}; expected one index, or {n_trials}, one per trial.")
+    per_trial = torch.as_tensor(np.broadcast_to(index, n_trials).astype(np.int64))
+    return lambda outputs, trial: outputs.gather(1, per_trial[trial].to(outputs.device)[:, None])[:, 0]
+
+
+def _called(target: Callable, outputs: Tensor, trial: Tensor) -> Tensor:
+    score = target(outputs)
+    if not isinstance(score, Tensor) or score.shape != trial.shape:
+        raise ValueError(
+            f"The target function returned {getattr(score, 'shape', type(score))} for outputs of shape"
+            f" {tuple(outputs.shape)}; expected a tensor of shape {tuple(trial.shape)}, one number per row."
+        )
+    return score
