@@ -27,7 +27,7 @@ def make_baseline(x, kind: str, *, label=None, seed: int = 0) -> np.ndarray:
 
     Returns
     -------
-    ndarray, shape (trial, channel, time), of the type of `x`
+    ndarray, shape (trial, channel, time), of the type of `x`; floats where integers would round
 
     Raises
     ------
@@ -59,7 +59,7 @@ def _phase_scrambled(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     angle[..., 0] = 0  # zero frequency and Nyquist are real: they have no phase to turn
     if x.shape[2] % 2 == 0:
         angle[..., -1] = 0
-    return irfft(spectrum * np.exp(1j * angle), n=x.shape[2]).astype(x.dtype)
+    return irfft(spectrum * np.exp(1j * angle), n=x.shape[2]).astype(np.result_type(x, np.float32))
 
 
 def _of_other_class(label, n_trials: int, rng: np.random.Generator) -> np.ndarray:

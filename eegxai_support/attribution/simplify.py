@@ -2,23 +2,62 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from copy import deepcopy
-from functools import partial
+from dataclasses import dataclass
+from math import sqrt
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
-BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+from eegxai_support.decoders.inference import model_size
+
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+# What a tensor tells about itself but not about its values.
+METADATA = {
+    "__get__", "__len__", "dim", "element_size", "get_device", "is_complex", "is_contiguous", "is_floating_point",
+    "ndimension", "nelement", "numel", "size", "storage_offset", "stride", "type",
+}  # fmt: skip
 
 
-def simplify(model: nn.Module) -> nn.Module:
-    """Return a copy of a model that computes the same function with fewer operations."""
-    model = deepcopy(model).eval().requires_grad_(False)
-    for layer in model.modules():
-        forward = _faster(layer)
-        if forward is not None and "forward" not in vars(layer):
-            layer.forward = forward
-    return model
+def simplify(model: nn.Module, x: Tensor | None = None) -> nn.Module:
+    """Return a copy of a model that computes the same function with fewer operations.
+
+    Dropout goes, batch norm goes into the convolution or linear layer before it, parametrised weights are computed
+    once, and a temporal convolution before a spatial one over all channels becomes spatial filters before temporal
+    ones, or a single convolution where that costs less. Nonlinear operations stay as they are. What may be joined is
+    found by running the copy on noise and counting the uses of each tensor, not by the name of the architecture; the
+    result is compared with the copy on the same noise.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Maps (trial, channel, time) to its outputs; it is not changed.
+    x : Tensor, shape (trial, channel, time), optional
+        Tells the channels and samples of a model that does not declare them as ``n_chans`` and ``n_times``.
+
+    Returns
+    -------
+    torch.nn.Module
+        In eval mode, its parameters without gradients. What cannot be simplified is left as it is: a layer with hooks
+        or that runs more than once, batch norm without running statistics, and the whole network where it decides by
+        its data or its size is unknown. A model that cannot be copied is returned itself.
+    """
+    shape = (model_size(model, "n_chans"), model_size(model, "n_times")) if x is None else tuple(x.shape[1:])
+    # A forward pass may do anything. Whatever goes wrong here, the network as it was given is right.
+    if None not in shape:
+        try:
+            return _rewritten(_copy(model), shape)
+        except Exception:
+            pass
+    try:
+        return _copy(model)
+    except Exception:
+        return model
 
 
 def is_braindecode(module: nn.Module, *names: str) -> bool:
@@ -26,28 +65,295 @@ def is_braindecode(module: nn.Module, *names: str) -> bool:
     return type(module).__name__ in names and type(module).__module__.startswith("braindecode.")
 
 
+def _copy(model: nn.Module) -> nn.Module:
+    return deepcopy(model).eval().requires_grad_(False)
+
+
 @torch.no_grad()
-def _faster(layer: nn.Module):
-    """Return a function that computes what the layer computes, or None."""
-    if type(layer) in BATCH_NORM and layer.running_mean is not None:
-        scale = (layer.running_var + layer.eps).rsqrt()
-        scale = scale if layer.weight is None else scale * layer.weight
-        shift = -layer.running_mean * scale
-        return partial(_affine, scale, shift if layer.bias is None else shift + layer.bias)
-    if is_braindecode(layer, "CombinedConv"):
-        temporal, spatial = layer.conv_time.weight[:, 0, :, 0], layer.conv_spat.weight[:, :, 0]
-        weight = torch.einsum("ht,fhc->fct", temporal, spatial)[:, :, None]
-        bias = layer(weight.new_zeros(1, 1, temporal.shape[1], spatial.shape[2]))[0, :, 0, 0]
-        return partial(_convolve, weight.contiguous(memory_format=torch.channels_last), bias)
+def _rewritten(model: nn.Module, shape: tuple[int, int]) -> nn.Module:
+    _replace(model, {module: nn.Identity() for module in model.modules() if _is(module, *DROPOUTS)})
+    noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    noise = noise.to(next(model.parameters(), noise))
+    with torch.random.fork_rng([noise.device] if noise.is_cuda else []):
+        trace = _Trace(model, noise)
+        _replace(model, _replacements(trace))
+        # For what a trace cannot see, such as a weight that is also used elsewhere.
+        for made, right in zip(tree_leaves(model(noise)), tree_leaves(trace.output), strict=True):
+            tolerance = sqrt(torch.finfo(right.dtype).eps)
+            torch.testing.assert_close(made, right, rtol=tolerance, atol=tolerance * float(right.abs().max()))
+    return model
+
+
+def _replace(model: nn.Module, replacements: dict[nn.Module, nn.Module]) -> None:
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            parent._modules[name] = replacements.get(child, child)
+
+
+def _is(module: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Tell whether a module without hooks computes what a class of torch computes, be it of a subclass."""
+    return (
+        not _is_hooked(module)
+        and "forward" not in vars(module)
+        and any(
+            isinstance(module, kind)
+            and all(
+                getattr(type(module), name, None) is getattr(kind, name, None) for name in ("forward", "_conv_forward")
+            )
+            for kind in kinds
+        )
+    )
+
+
+def _is_combined(module: nn.Module) -> bool:
+    return is_braindecode(module, "CombinedConv") and not _is_hooked(module) and "forward" not in vars(module)
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind) for kind in kinds)
+
+
+class _Trace(TorchFunctionMode):
+    """One forward pass, and whose output goes to whom and to nobody else.
+
+    Attributes
+    ----------
+    calls : dict
+        Layers that may be joined and ran once, with their input and output.
+    next : dict
+        From such a layer to the one that alone takes its output.
+    output : object
+        Of the model.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor):
+        super().__init__()
+        self.uses, self.n_calls, self.calls, self.alive = Counter(), Counter(), {}, []
+        modules = list(model.modules())
+        self.joinable = {module for module in modules if _is(module, *WEIGHTED, _BatchNorm) or _is_combined(module)}
+        shown = {module for module in modules if _is_hooked(module)} | {model}
+        handles = [module.register_forward_hook(self._shown if module in shown else self._called) for module in modules]
+        try:
+            with self:
+                self.output = model(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.calls = {module: call for module, call in self.calls.items() if self.n_calls[module] == 1}
+        taker = {id(given): module for module, (given, _) in self.calls.items()}
+        outputs = {module: id(made) for module, (_, made) in self.calls.items()}
+        self.next = {module: taker[made] for module, made in outputs.items() if self.uses[made] == 1 and made in taker}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        given, made = self._tensors((args, kwargs)), self._tensors(result)
+        if made or result is None:
+            self.uses.update(map(id, given))
+        elif given and function.__name__ not in METADATA:
+            raise NotImplementedError(f"The network decides by its data ({function.__name__}).")
+        return result
+
+    def _tensors(self, tree) -> list[Tensor]:
+        tensors = [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+        self.alive += tensors  # an id is unique only while its tensor lives
+        return tensors
+
+    def _called(self, module: nn.Module, given: tuple, made) -> None:
+        self.n_calls[module] += 1
+        if len(given) == 1 and module in self.joinable:
+            self.calls[module] = given[0], made
+
+    def _shown(self, module: nn.Module, given: tuple, made) -> None:
+        """Count what a user's hook or the caller sees as used: it has to stay."""
+        self.uses.update(map(id, self._tensors((given, made))))
+
+
+@dataclass(eq=False)
+class _Layer:
+    """The weights of a convolution or linear layer and of the batch norm after it, in double precision."""
+
+    module: nn.Module
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, module: nn.Module, norm: nn.Module | None) -> _Layer:
+        weight = module.weight.double()
+        bias = weight.new_zeros(len(weight)) if module.bias is None else module.bias.double()
+        if norm is not None:
+            scale, shift = _affine(norm)
+            weight, bias = weight * scale.view(-1, *(1,) * (weight.ndim - 1)), bias * scale + shift
+        return cls(module, weight, bias)
+
+    def plain(self) -> nn.Module:
+        """Return a layer of torch's own class with these weights."""
+        if not isinstance(self.module, nn.Linear):
+            return _convolution(self.weight, self.bias, self.module, self.module.groups)
+        layer = nn.Linear(*self.weight.shape[::-1], device="meta")
+        return _with(layer, self.weight, self.bias, self.module.weight)
+
+
+def _convolution(weight: Tensor, bias: Tensor, like: nn.Module, groups: int) -> nn.Module:
+    """Return a convolution that moves over its input as `like` does."""
+    kind = next(kind for kind in WEIGHTED if isinstance(like, kind))
+    names = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+    geometry = {name: getattr(like, name) for name in names}
+    layer = kind(weight.shape[1] * groups, len(weight), groups=groups, device="meta", **geometry)
+    return _with(layer, weight, bias, like.weight)
+
+
+def _with(layer: nn.Module, weight: Tensor, bias: Tensor, like: Tensor) -> nn.Module:
+    """Give a layer that was made without memory its weights."""
+    layer.weight, layer.bias = (nn.Parameter(each.to(like), requires_grad=False) for each in (weight, bias))
+    return layer
+
+
+def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return the factor and the summand of a batch norm."""
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else scale * norm.weight.double()
+    shift = -norm.running_mean.double() * scale
+    return scale, shift if norm.bias is None else shift + norm.bias.double()
+
+
+def _replacements(trace: _Trace) -> dict[nn.Module, nn.Module]:
+    """Return what takes each layer's place: of layers that are joined, the first computes all."""
+    norms = {module for module in trace.calls if isinstance(module, _BatchNorm) and module.running_mean is not None}
+    replacements = {norm: Affine(norm) for norm in norms}
+    pairs, layers, last = {}, {}, {}
+    for module, (_, output) in trace.calls.items():
+        if isinstance(module, _BatchNorm):
+            continue
+        norm = trace.next.get(module)
+        norm = norm if norm in norms and (_is_combined(module) or output.ndim == module.weight.ndim) else None
+        if norm is not None:
+            replacements[norm] = nn.Identity()
+        if _is_combined(module):
+            pairs[module] = _Layer.of(module.conv_time, None), _Layer.of(module.conv_spat, norm)
+            continue
+        layers[module], last[module] = _Layer.of(module, norm), norm or module
+        if norm is not None or hasattr(module, "parametrizations"):
+            replacements[module] = layers[module].plain()
+    for module, layer in layers.items():
+        second = layers.get(trace.next.get(last[module]))
+        if second is not None:
+            pairs[module] = layer, second
+    for module, (first, second) in pairs.items():
+        stem = _stem(first, second, trace.calls[module][0].shape)
+        if stem is not None:
+            replacements[module] = stem
+            if not _is_combined(module):
+                replacements[second.module] = nn.Identity()
+    return replacements
+
+
+def _stem(first: _Layer, second: _Layer, shape: torch.Size) -> Stem | None:
+    """Join a temporal and a spatial convolution, in whichever order, if that saves operations.
+
+    Without a channel's own filter, ``sum_c s_c (w * x_c) = w * sum_c s_c x_c``: the temporal filter w can wait until
+    the spatial filter s has left one signal of many.
+    """
+    a, b = first.module, second.module
+    if not (isinstance(a, nn.Conv2d) and isinstance(b, nn.Conv2d) and a.in_channels == 1):
+        return None
+    for time in (3, 2):
+        n_channels = shape[5 - time]
+        if _is_temporal(a, time) and _is_spatial(b, time, n_channels):
+            return _temporal_first(first, second, time)
+        if _is_spatial(a, time, n_channels) and _is_temporal(b, time) and b.groups == b.in_channels:
+            # With several filters per input a depthwise convolution is 20 times slower: each gets an input of its own.
+            spatial, offset = (
+                each.repeat_interleave(len(second.bias) // len(first.bias), 0).to(b.weight)
+                for each in (first.weight.flatten(1), first.bias[:, None])
+            )
+            return Stem(_convolution(second.weight, second.bias, b, len(offset)), time, spatial, offset)
     return None
 
 
-def _affine(scale: Tensor, shift: Tensor, x: Tensor) -> Tensor:
-    feature = (-1,) + (1,) * (x.ndim - 2)
-    return torch.addcmul(shift.view(feature), x, scale.view(feature))
+def _is_temporal(layer: nn.Conv2d, time: int) -> bool:
+    space = 3 - time
+    padding = 0 if isinstance(layer.padding, str) else layer.padding[space]
+    return (layer.kernel_size[space], layer.stride[space], padding) == (1, 1, 0)
 
 
-def _convolve(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    """Convolve (trial, 1, time, channel) to (trial, filter, time, 1)."""
-    x = x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-    return nn.functional.conv2d(x, weight, bias).permute(0, 1, 3, 2)
+def _is_spatial(layer: nn.Conv2d, time: int, n_channels: int) -> bool:
+    kernel = (n_channels, 1) if time == 3 else (1, n_channels)
+    return (
+        layer.kernel_size == kernel
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.padding in ((0, 0), "valid")
+        and n_channels > 1
+    )
+
+
+def _temporal_first(first: _Layer, second: _Layer, time: int) -> Stem | None:
+    """Join a temporal convolution and the spatial one after it, the cheaper way of two or not at all."""
+    temporal, spatial = first.weight, second.weight.flatten(2)
+    n_filters, n_terms, n_channels = spatial.shape
+    # Which temporal features each spatial filter adds up, shape (filter, term).
+    of = torch.arange(len(temporal), device=temporal.device).view(-1, n_terms)
+    of = of.repeat_interleave(n_filters // len(of), 0)
+    bias = second.bias + (spatial.sum(2) * first.bias[of]).sum(1)
+    length = temporal[0].numel()
+    given = len(temporal) * n_channels * length + n_filters * n_terms * n_channels
+    merged, separate = n_filters * n_channels * length, n_filters * n_terms * (n_channels + length)
+    if min(merged, separate) >= given:
+        return None
+    if merged < separate:
+        weight = torch.einsum("fnc,fntu->fctu", spatial, temporal[of].squeeze(2))
+        return Stem(_convolution(weight, bias, first.module, groups=1), time)
+    bias = nn.functional.pad(bias[:, None], (0, n_terms - 1)).flatten()
+    layer = _convolution(temporal[of].flatten(0, 1), bias, first.module, len(bias))
+    return Stem(layer, time, spatial.flatten(0, 1).to(layer.weight), n_terms=n_terms)
+
+
+class Affine(nn.Module):
+    """Batch norm in eval mode."""
+
+    def __init__(self, norm: nn.Module):
+        super().__init__()
+        scale, shift = _affine(norm)
+        self.register_buffer("scale", scale.to(norm.running_mean))
+        self.register_buffer("shift", shift.to(norm.running_mean))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the input scaled and shifted by feature, axis 1."""
+        feature = (-1,) + (1,) * (x.ndim - 2)
+        return torch.addcmul(self.shift.view(feature), x, self.scale.view(feature))
+
+
+class Stem(nn.Module):
+    """Spatial filters over all EEG channels, then temporal ones; or both in one convolution.
+
+    Parameters
+    ----------
+    temporal : torch.nn.Conv2d
+        One filter per spatial filter, or filters over all channels.
+    time : {2, 3}
+        The axis of time in the input (trial, 1, channel, time) or (trial, 1, time, channel).
+    spatial : Tensor, shape (filter, channel), optional
+    offset : Tensor, shape (filter, 1), optional
+        Added to the spatially filtered signals.
+    n_terms : int
+        Outputs of `temporal` that are added up to one feature.
+    """
+
+    def __init__(self, temporal, time, spatial=None, offset=None, n_terms=1):
+        super().__init__()
+        self.temporal, self.time, self.n_terms = temporal, time, n_terms
+        self.register_buffer("spatial", spatial)
+        self.register_buffer("offset", offset)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features of trials (trial, 1, channel, time), or (trial, 1, time, channel)."""
+        x = x.squeeze(1) if self.time == 3 else x.squeeze(1).mT
+        if self.spatial is not None:
+            x = self.spatial.expand(len(x), -1, -1) @ x
+        if self.offset is not None:
+            x = x + self.offset
+        x = x.unsqueeze(5 - self.time)
+        if not x.is_cuda:  # a CPU convolves 4 times faster with the features last in memory
+            x = x.contiguous(memory_format=torch.channels_last)
+        x = self.temporal(x)
+        return x if self.n_terms == 1 else x.unflatten(1, (-1, self.n_terms)).sum(2)
