@@ -4,10 +4,10 @@
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup book test lint sync bench results clean
+.PHONY: help setup book test test-all lint sync bench results clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: ## make or update .venv
 	@sh tools/setup.sh
@@ -22,6 +22,9 @@ test: setup lint ## run every check: environment, style, unit tests, chapters wi
 	@$(PY) -m pip --disable-pip-version-check check
 	@echo "test: unit tests, chapters and book, two at a time"
 	@$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --verbose --durations 15 $(ARGS)
+
+test-all: override ARGS += -m ""
+test-all: test ## the same with every decoder of braindecode, not a few
 
 lint: setup ## check the style of the code and that each notebook is in step with its source
 	@echo "lint: ruff"

@@ -8,7 +8,16 @@ with warnings.catch_warnings():  # captum and pooch import this bar, and it comp
     import tqdm.auto  # noqa: F401
 
 from eegxai_support import viz
-from eegxai_support.attribution import METHODS, Attribution, Method, UnsupportedOperation, attribute
+from eegxai_support.attribution import (
+    METHODS,
+    Attribution,
+    BaselineWarning,
+    Method,
+    UnsupportedOperation,
+    attribute,
+    make_baseline,
+    simplify,
+)
 from eegxai_support.decoders import (
     RECIPES,
     InterpretableCNN,
@@ -45,6 +54,7 @@ __all__ = [
     "METRICS",
     "RECIPES",
     "Attribution",
+    "BaselineWarning",
     "InterpretableCNN",
     "Method",
     "Training",
@@ -64,6 +74,7 @@ __all__ = [
     "load_bnci2014_001",
     "load_eegbci",
     "load_motor_imagery",
+    "make_baseline",
     "permutation_p_value",
     "predict",
     "random_target",
@@ -71,6 +82,7 @@ __all__ = [
     "recorded",
     "save",
     "score_maps",
+    "simplify",
     "simulate",
     "train",
     "viz",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from eegxai_support.trials import unknown_name
 
 DEFAULT_BATCH_SIZE = 64
 CONFIDENT = 0.9
+LARGE = 2**29  # bytes of a map above which its values are multiplied on demand
 SURE = 4  # standard errors of a mean over random draws
 
 
@@ -58,6 +60,47 @@ class Attribution:
     target: object = None
     standard_error: np.ndarray | None = None
     report: pd.DataFrame | None = None
+
+
+class OnDemand(Attribution):
+    """An `Attribution` whose values are multiplied when they are first asked for, to save the memory of large ones.
+
+    Parameters
+    ----------
+    x : ndarray, shape (trial, channel, time)
+        The trials, not copied.
+    total : ndarray, shape (trial,)
+        What the values of each trial sum to.
+    **fields
+        Of `Attribution`, but for `values`.
+    """
+
+    def __init__(self, x: np.ndarray, total: np.ndarray, **fields):
+        vars(self).update({"x": x, "total": total, **fields})
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """The maps, ``multiplier * (x - baseline)``."""
+        values = self.x - self.baseline
+        values *= self.multiplier
+        total, tolerance = values.sum((1, 2), dtype=np.float64), 1e-6 * np.abs(self.total).max()
+        if not np.allclose(total, self.total, rtol=0, atol=tolerance, equal_nan=True):
+            raise RuntimeError(
+                "The trials were changed after `attribute` explained them, so their maps can no longer be multiplied."
+                " Read `values` first, or give `attribute` a copy."
+            )
+        return values
+
+
+def _sums(maps: Maps, x: Tensor, baseline: Tensor, batch_size: int) -> Tensor:
+    """Return the sum of each map, shape (trial,) in float64, without holding all values."""
+    if maps.multiplier is None:
+        return maps.values.sum((1, 2), dtype=torch.float64).cpu()
+    sums = [
+        (multiplier * (x - baseline)).sum((1, 2), dtype=torch.float64)
+        for multiplier, x, baseline in zip(*(t.split(batch_size) for t in (maps.multiplier, x, baseline)), strict=True)
+    ]
+    return torch.cat(sums).cpu()
 
 
 def attribute(model, x, target, method, *, baseline=None, batch_size=None, **options) -> Attribution:
@@ -115,27 +158,27 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
         maps = kind.compute(problem, **options)
         if isinstance(maps, Tensor):
             maps = Maps(multiplier=maps) if kind.linear_in_input else Maps(values=maps)
-        values = maps.values if maps.multiplier is None else (x - baseline).mul_(maps.multiplier)
-        total = values.sum((1, 2), dtype=torch.float64)
+        total = _sums(maps, x, compared, batch_size)
         delta, share = problem.delta(total) if kind.conserves else (None, total)
-        finite = (total.isfinite() & share.isfinite()).cpu()
+        finite = total.isfinite() & share.isfinite()
         if not finite.all():
             _warn_of_not_finite(method, model, finite)
         if kind.conserves:
             _warn_of_delta(method, model, delta, share, _tolerance(kind, maps, delta, share, options))
         if kind.needs_baseline and (given is None or isinstance(given, str) or np.ndim(given) == 2):
             _warn_of_confidence(method, model, baseline[:batch_size])
-    keep_baseline = kind.linear_in_input or kind.needs_baseline
-    return Attribution(
-        values=values.cpu().numpy(),
-        multiplier=None if maps.multiplier is None else maps.multiplier.cpu().numpy(),
-        baseline=baseline.cpu().numpy() if keep_baseline else None,
-        delta=None if delta is None else delta.numpy().astype(values.cpu().numpy().dtype),
-        method=method,
-        target=target,
-        standard_error=None if maps.standard_error is None else maps.standard_error.cpu().numpy(),
-        report=maps.report,
-    )
+    evidence = {
+        "baseline": baseline if kind.linear_in_input or kind.needs_baseline else None,
+        "delta": None if delta is None else delta.to(x.dtype),
+        "standard_error": maps.standard_error,
+    }
+    evidence = {name: None if number is None else number.cpu().numpy() for name, number in evidence.items()}
+    evidence |= {"method": method, "target": target, "report": maps.report}
+    if maps.multiplier is None:
+        return Attribution(maps.values.cpu().numpy(), **evidence)
+    evidence["multiplier"] = maps.multiplier.cpu().numpy()
+    on_demand = OnDemand(x.cpu().numpy(), total.numpy(), **evidence)
+    return on_demand if x.nbytes > LARGE else Attribution(on_demand.values, **evidence)
 
 
 def _lookup(method: str) -> Method:

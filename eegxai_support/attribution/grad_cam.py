@@ -255,18 +255,19 @@ def _lines(position: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[fl
     """Return the step from position to position and the start and end of position 0, None where they are no lines.
 
     Padding cuts the fields off at the ends of the trial, and what a max pool hides makes them shorter, never longer.
-    The lines therefore have the median step of the fields that are not cut off, and lie outside of all of them.
-    Where all are cut off on one side, their centres are not known.
+    The lines therefore have the mean step of the fields that are not cut off, and lie outside of all of them. Where
+    all are cut off on one side, their centres are not known.
     """
     known = np.isfinite(start)
     position, start, end = position[known], start[known], end[known]
     if min(np.ptp(start), np.ptp(end)) == 0:
         return None
-    step = np.concatenate([_steps(position, start, start > start.min()), _steps(position, end, end < end.max())])
-    if len(step):
-        step = np.median(step)
-    elif len(position) < 4:  # too few for both ends of the trial to be left out
-        step = max(_steps(position, start).max(), _steps(position, end).max())
+    whole = [(start, start > start.min()), (end, end < end.max())]
+    n_steps = sum(np.diff(position[uncut]).sum() for _, uncut in whole)
+    if n_steps:
+        step = sum(np.diff(edge[uncut]).sum() for edge, uncut in whole) / n_steps
+    elif len(position) < 4:  # too few to leave out the outer ones
+        step = max((np.diff(edge) / np.diff(position)).max() for edge in (start, end))
     else:
         return None
     first, last = (start - step * position).min(), (end - step * position).max()
@@ -274,10 +275,6 @@ def _lines(position: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[fl
         start - (first + step * position).clip(start.min()), (last + step * position).clip(max=end.max()) - end
     )
     return (step, first, last) if step > 0 and off.max() <= max(step, 1) else None
-
-
-def _steps(position: np.ndarray, edge: np.ndarray, whole: np.ndarray | slice = slice(None)) -> np.ndarray:
-    return np.diff(edge[whole]) / np.diff(position[whole])
 
 
 def _is_channel_axis(output: Tensor, x: Tensor, axis: int) -> bool:

@@ -5,270 +5,40 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch._C import DisableTorchFunction
-from torch.utils.weak import WeakIdKeyDictionary
 
-from eegxai_support.attribution.operations import LAYERS, PRODUCTS, STRUCTURE, Functions, runs, valued
-from eegxai_support.attribution.problem import Maps, Problem, UnsupportedOperation, register
+from eegxai_support.attribution.operations import runs
+from eegxai_support.attribution.problem import SMALL_CHANGE, Maps, Problem, UnsupportedOperation, register
+from eegxai_support.attribution.relevance import EPSILON, TINY, Relevance, alpha_beta_rule, epsilon_rule, gamma_rule
 from eegxai_support.attribution.simplify import is_braindecode
 from eegxai_support.trials import unknown_name
 
-TINY = 1e-30
 LOST = 1e-3  # share of the output that may go astray before a warning
-
-
-class Relevance(Functions):
-    """Carry multipliers, relevance divided by activation, back through a model by the rules of a composite.
-
-    In this form a linear function without a bias needs no rule of its own, and an activation function y = h(z) has the
-    slope y / z, which passes relevance through unchanged.
-
-    Parameters
-    ----------
-    method : str
-        "lrp_epsilon", "lrp_gamma", "lrp_alpha_beta" or "lrp_z_plus".
-    n_trials : int
-    epsilon, gamma, alpha : float
-    bias : {"keep", "share"}
-    flat : bool
-    """
-
-    def __init__(self, method, n_trials=1, *, epsilon=1e-6, gamma=0.25, alpha=2.0, bias="keep", flat=False):
-        super().__init__()
-        self.method, self.n_trials = method, n_trials
-        self.epsilon, self.gamma, self.alpha, self.bias, self.flat = epsilon, gamma, alpha, bias, flat
-        self.path: list[str] = []  # the modules that are running, outermost first
-        self.made_by = WeakIdKeyDictionary()  # output of a layer -> how to compute it, for batch norm to be folded in
-        self.inputs = WeakIdKeyDictionary()  # tensors that are the input, rearranged
-        self.kept = WeakIdKeyDictionary()  # output of a layer -> mask of the filters whose relevance goes on
-        self.met: set[str] = set()  # layers with a condition that have run
-        self.rows: list[dict] = []
-
-    def elementwise(self, function, z, name):
-        """Pass the relevance through."""
-        with torch.no_grad():
-            y = function(z)
-            slope = torch.where(z.abs() > TINY, y / z, 0)
-        return valued(z * slope, y)
-
-    def product(self, function, a, b, name):
-        """Refuse: neither operand is a weight."""
-        raise self.unsupported(f"a product of two activations ({name})")
-
-    def log_sum_exp(self, x, dim):
-        """Refuse."""
-        raise self.unsupported("softmax")
-
-    def maximum(self, pick, x, name):
-        """Give all to the winner."""
-        return x.gather(-1, pick(x.detach())[1])
-
-    def linear(self, function, name, args, kwargs):
-        """Apply the rule of the composite to layers, and note what goes to biases."""
-        if name == "batch_norm":
-            return self._batch_norm(*args, **kwargs)
-        if name in LAYERS:
-            return self._layer(name, *_operands(function, args, kwargs))
-        if name in ("add", "sub", "rsub"):
-            return self._sum(function, name, args, kwargs)
-        if name in PRODUCTS and name not in ("mul", "rmul"):
-            return self._weighted(function, name, args, kwargs)
-        result = function(*args, **kwargs)
-        if name in STRUCTURE and isinstance(args[0], Tensor) and args[0] in self.inputs and isinstance(result, Tensor):
-            self.inputs[result] = True
-        return result
-
-    def _layer(self, name: str, apply: Callable, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Run ``apply(x, weight)`` plus a bias per filter, under the rule that fits."""
-        axis = 1 if name.startswith("conv") else -1
-        if bias is not None:
-            bias = bias.view([-1 if i == axis % (x.ndim) else 1 for i in range(x.ndim)])
-        rule = self.method if name.startswith("conv") else "lrp_epsilon"
-        if self.flat and x in self.inputs:
-            rule = "flat"
-        result = self._under_rule(rule, name, apply, x, weight, bias)
-        self.made_by[result] = (name, apply, x, weight, bias, axis, self.path[-1:])
-        return result
-
-    def _weighted(self, function, name: str, args: tuple, kwargs: dict) -> Tensor:
-        """A product of an activation with something that does not depend on the input."""
-        position = next(i for i, argument in enumerate(args) if isinstance(argument, Tensor) and argument.requires_grad)
-
-        def apply(x, weight):
-            return function(*args[:position], x, *args[position + 1 :], **kwargs)
-
-        return self._under_rule("lrp_epsilon", name, apply, args[position], None, None)
-
-    def _under_rule(self, rule: str, name: str, apply, x: Tensor, weight, bias) -> Tensor:
-        seen = x.view_as(x)  # of this layer alone, so that the report knows what it hands on
-        with torch.no_grad():
-            z = apply(x, weight)
-            z = z if bias is None else z + bias
-        parts = RULES[rule](self, apply, seen, weight, bias, z)
-        derivative = sum(part * share for part, share, _ in parts)
-        kept = None if bias is None or self.bias == "share" else sum(share * bias_of for _, share, bias_of in parts)
-        result = valued(derivative, z)
-        self._report(name, rule, result, seen, kept)
-        return result
-
-    def _batch_norm(self, x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-        scale = (var + eps).rsqrt() * (1 if weight is None else weight)
-        shift = -mean * scale if bias is None else bias - mean * scale
-        if x in self.made_by:
-            name, apply, source, kernel, kernel_bias, axis, layer = self.made_by[x]
-            if axis == 1 and name.startswith("conv") and "transpose" not in name:
-                folded = kernel * scale.view(-1, *(1 for _ in kernel.shape[1:]))
-                shift = shift if kernel_bias is None else shift + kernel_bias.flatten() * scale
-                self.path.append(" + ".join(layer + self.path[-1:]))
-                result = self._layer(name, apply, source, folded, shift)
-                self.path.pop()
-                return self.keep(result, self.kept[x]) if x in self.kept else result
-        shape = (1, -1, *(1 for _ in x.shape[2:]))
-        scale, shift = scale.view(shape), shift.view(shape)
-        return self._under_rule("lrp_epsilon", "batch_norm", lambda x, weight: x * weight, x, scale, shift)
-
-    def keep(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return `x` unchanged, with the relevance of some filters only."""
-        with DisableTorchFunction():
-            result = valued(x * mask, x)
-        self.kept[result] = mask
-        if x in self.made_by:
-            self.made_by[result] = self.made_by[x]
-        return result
-
-    def _sum(self, function, name: str, args: tuple, kwargs: dict) -> Tensor:
-        result = function(*args, **kwargs)
-        constant = [argument for argument in args if not (isinstance(argument, Tensor) and argument.requires_grad)]
-        if constant:
-            x = next(argument for argument in args if isinstance(argument, Tensor) and argument.requires_grad)
-            seen = x.view_as(x)
-            result = function(*(seen if argument is x else argument for argument in args), **kwargs)
-            zero = function(*(torch.zeros_like(x) if argument is x else argument for argument in args), **kwargs)
-            self._report(name, "linear", result, seen, zero)
-        return result
-
-    def _report(self, operation: str, rule: str, result: Tensor, seen: Tensor, bias: Tensor | None) -> None:
-        row = {"layer": self.path[-1] if self.path else "", "operation": operation, "rule": rule}
-        row |= {"relevance": 0.0, "to_input": 0.0, "to_bias": 0.0}
-        self.rows.append(row)
-        z, x = result.detach(), seen.detach()
-
-        def arrived(multiplier):
-            row["relevance"] = self._by_trial(multiplier * z)
-            if bias is not None:
-                row["to_bias"] = self._by_trial(multiplier * bias)
-
-        def handed_on(multiplier):
-            row["to_input"] = self._by_trial(multiplier if rule == "flat" else multiplier * x)
-
-        result.register_hook(arrived)
-        seen.register_hook(handed_on)
-
-    def _by_trial(self, relevance: Tensor) -> Tensor:
-        if len(relevance) % self.n_trials:
-            raise self.unsupported("a layer whose first axis does not count trials")
-        return relevance.reshape(self.n_trials, -1).sum(1, dtype=torch.float64).cpu()
-
-
-def _operands(function, args: tuple, kwargs: dict) -> tuple[Callable, Tensor, Tensor, Tensor | None]:
-    """Take a call of a layer apart: the function of input and weight alone, input, weight and bias."""
-    x, weight, *rest = args if len(args) > 1 else (*args, kwargs.pop("weight"))
-    bias = rest.pop(0) if rest else kwargs.pop("bias", None)
-    return (lambda x, weight: function(x, weight, None, *rest, **kwargs)), x, weight, bias
-
-
-# --- rules: parts of the derivative, each with the share of the output it answers for and the bias it includes --------
-
-
-def _stable(z: Tensor, epsilon: float) -> Tensor:
-    return z + epsilon * torch.where(z < 0, -1.0, 1.0)
-
-
-def _epsilon(rules: Relevance, apply, x, weight, bias, z):
-    """Z = sum of w x + b: each term's share of z, epsilon away from zero."""
-    with torch.no_grad():
-        total = apply(x.detach(), weight) if rules.bias == "share" and bias is not None else z
-        share = z / _stable(total, rules.epsilon)
-    return [(apply(x, weight), share, bias)]
-
-
-def _flat(rules: Relevance, apply, x, weight, bias, z):
-    """The same share for every input that a unit reads, whatever its weight and value."""
-    ones = torch.ones_like(weight)
-    with torch.no_grad():
-        count = apply(torch.ones_like(x), ones)
-    return [(apply(x, ones), z / count, torch.zeros_like(z))]
-
-
-def _signed(rules: Relevance, apply, x, bias, for_positive: Tensor, for_negative: Tensor, bias_part):
-    """Positive inputs through one weight, negative ones through another: the part and its sum."""
-    positive = (x > 0).to(x.dtype)
-    part = apply(x * positive, for_positive) + apply(x * (1 - positive), for_negative)
-    with torch.no_grad():
-        total = part if bias is None or rules.bias == "share" else part + bias_part
-    return part, total.detach(), bias_part
-
-
-def _gamma(rules: Relevance, apply, x, weight, bias, z):
-    """Epsilon, with contributions of the sign of z favoured by 1 + gamma."""
-    up, down = weight + rules.gamma * weight.clamp(min=0), weight + rules.gamma * weight.clamp(max=0)
-    parts = []
-    for sign, first, second in ((z >= 0, up, down), (z < 0, down, up)):
-        favoured = (
-            None if bias is None else bias + rules.gamma * torch.where(sign, bias.clamp(min=0), bias.clamp(max=0))
-        )
-        part, total, bias_part = _signed(rules, apply, x, bias, first, second, favoured)
-        parts.append((part, torch.where(sign, z / _stable(total, rules.epsilon), 0), bias_part))
-    return parts
-
-
-def _alpha_beta(rules: Relevance, apply, x, weight, bias, z, alpha=None):
-    """Alpha for what raises z, minus alpha - 1 for what lowers it; all to the one where the other is missing."""
-    alpha = rules.alpha if alpha is None else alpha
-    up, down = weight.clamp(min=0), weight.clamp(max=0)
-    raised = _signed(rules, apply, x, bias, up, down, None if bias is None else bias.clamp(min=0))
-    lowered = _signed(rules, apply, x, bias, down, up, None if bias is None else bias.clamp(max=0))
-    none_raised, none_lowered = raised[1] <= rules.epsilon, lowered[1] >= -rules.epsilon
-    parts = []
-    for (part, total, bias_part), factor, alone, missing in (
-        (raised, alpha, none_lowered, none_raised),
-        (lowered, 1 - alpha, none_raised, none_lowered),
-    ):
-        share = torch.where(alone, 1.0, factor) * z / _stable(total, rules.epsilon)
-        parts.append((part, share.masked_fill(missing, 0), bias_part))
-    return parts
-
-
-RULES = {
-    "lrp_epsilon": _epsilon,
-    "lrp_gamma": _gamma,
-    "lrp_alpha_beta": _alpha_beta,
-    "lrp_z_plus": partial(_alpha_beta, alpha=1.0),
-    "flat": _flat,
-}
-
-
-# --- the four methods -------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _watched(model: nn.Module, rules: Relevance, conditions: dict) -> Iterator[None]:
     """Tell `rules` which module runs, keep only the relevance of chosen filters, and leave no trace."""
+
+    def ended(*_):
+        rules.running.pop()
+
     modules = dict(model.named_modules())
-    combined = [module for module in modules.values() if is_braindecode(module, "CombinedConv")]
+    combined = [m for m in modules.values() if is_braindecode(m, "CombinedConv") and "forward" not in vars(m)]
     handles = []
     try:
         for name, module in modules.items():
-            handles.append(module.register_forward_pre_hook(lambda *_, name=name: rules.path.append(name)))
+            handles.append(module.register_forward_pre_hook(lambda *_, name=name: rules.running.append(name)))
             if name in conditions:
                 handles.append(module.register_forward_hook(partial(_keep, rules, name, conditions[name])))
-            handles.append(module.register_forward_hook(lambda *_: rules.path.__delitem__(-1)))
-        for module in combined:  # so that its two layers run, with rules and names of their own
+            handles.append(module.register_forward_hook(ended))
+        for module in combined:  # so that its two layers run, each under its own name
             module.forward = lambda x, module=module: module.conv_spat(module.conv_time(x))
         yield
     finally:
@@ -278,92 +48,281 @@ def _watched(model: nn.Module, rules: Relevance, conditions: dict) -> Iterator[N
             del module.forward
 
 
-def _keep(rules: Relevance, name: str, filters, module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-    index = torch.atleast_1d(torch.as_tensor(filters))
-    if index.min() < 0 or index.max() >= output.shape[1]:
+def _keep(rules: Relevance, name: str, filters, module: nn.Module, inputs: tuple, output) -> Tensor:
+    if not isinstance(output, Tensor) or output.ndim < 2:
+        raise ValueError(f"conditions[{name!r}]: the layer returns no tensor (trial, filter, ...).")
+    index, n_filters = np.atleast_1d(np.asarray(filters)), output.shape[1]
+    if (
+        index.ndim > 1
+        or not index.size
+        or index.dtype.kind not in "iu"
+        or not 0 <= index.min() <= index.max() < n_filters
+    ):
         raise ValueError(
-            f"conditions[{name!r}] is {filters!r}, but the layer has the filters 0 … {output.shape[1] - 1}."
+            f"conditions[{name!r}] is {filters!r}; expected one or more of the layer's filters 0 … {n_filters - 1}."
         )
-    rules.met.add(name)
-    mask = torch.zeros(output.shape[1], dtype=output.dtype, device=output.device)
-    mask[index] = 1
-    return rules.keep(output, mask.view(-1, *(1 for _ in output.shape[2:])))
+    rules.conditioned.add(name)
+    mask = output.new_zeros(n_filters)
+    mask[torch.as_tensor(index, dtype=torch.long, device=mask.device)] = 1
+    return rules.keep(output, mask.view(-1, *(1,) * (output.ndim - 2)))
 
 
-def _lrp(
-    method: str,
-    problem: Problem,
-    *,
-    epsilon: float = 1e-6,
-    bias: str = "keep",
-    first_layer: str | None = None,
-    conditions: dict | None = None,
-    **options,
-) -> Maps:
-    if bias not in ("keep", "share") or first_layer not in (None, "flat"):
-        raise ValueError(
-            f"bias is {bias!r} and first_layer {first_layer!r}; expected bias 'keep' or 'share', and first_layer None"
-            " or 'flat'."
-        )
-    conditions = conditions or {}
+class _Probe(Relevance):
+    """Find out whether the first axis of every layer counts trials, given a batch of one trial and one of NaN."""
+
+    trials_first = True
+
+    def _report(self, operation, rule, result, to_input, to_bias):
+        first, other = len(result) // 2, len(result) % 2
+        self.trials_first &= not other and not result[:first].isnan().any()
+
+
+def _trials_first(problem: Problem) -> bool:
+    x = problem.x[:1].to(problem.device)
+    probe = _Probe("")
+    with _watched(problem.model, probe, {}), probe:
+        problem.model(torch.cat([x, torch.full_like(x, torch.nan)]).requires_grad_())
+    return probe.trials_first
+
+
+def _lrp(method: str, rule: Callable, problem: Problem, epsilon, bias, first_layer, conditions) -> Maps:
+    if not epsilon > 0:
+        raise ValueError(f"epsilon is {epsilon}; expected a number above 0.")
+    if bias not in ("keep", "share"):
+        raise ValueError(f"bias is {bias!r}; expected 'keep' or 'share'.")
+    if first_layer not in (None, "flat"):
+        raise ValueError(f"first_layer is {first_layer!r}; expected None or 'flat'.")
+    conditions, layers = conditions or {}, dict(problem.model.named_modules())
     for name in conditions:
-        if name not in dict(problem.model.named_modules()):
-            raise unknown_name("layer", name, dict(problem.model.named_modules()))
+        if name not in layers:
+            raise unknown_name("layer", name, layers)
+    if not _trials_first(problem):  # so that the report can tell the trials apart
+        problem = replace(problem, batch_size=1)
     reports = []
 
-    def multiplier(trial):
+    def maps(trial):
         x = problem.x[trial].to(problem.device).requires_grad_()
-        rules = Relevance(method, len(trial), epsilon=epsilon, bias=bias, flat=first_layer == "flat", **options)
-        rules.inputs[x] = True
+        ones = torch.ones_like(x, requires_grad=True)
+        rules = Relevance(method, rule, len(trial), epsilon, bias)
+        if first_layer == "flat":
+            rules.ones[x] = ones
         with _watched(problem.model, rules, conditions), rules:
             value = problem.value(x, trial, problem.model)
-        if missed := set(conditions) - rules.met:
-            raise UnsupportedOperation(f"{method} cannot keep filters of {sorted(missed)}: these layers never ran.")
-        (result,) = torch.autograd.grad(value.sum(), x)
+        if missed := sorted(set(conditions) - rules.conditioned):
+            raise UnsupportedOperation(f"{method} cannot keep filters of {', '.join(missed)}, which never ran.")
+        multiplier, flat = torch.autograd.grad(value.sum(), (x, ones), allow_unused=True)
         reports.append(_report(rules, trial))
-        return result
+        if first_layer is None:
+            return multiplier
+        if flat is None:
+            raise UnsupportedOperation(f"{method}: no layer reads the trials directly. Use first_layer=None.")
+        return flat if multiplier is None else flat + x.detach() * multiplier
 
-    maps = problem.by_batch(multiplier)
+    result = problem.by_batch(maps)
     report = pd.concat(reports, ignore_index=True)
-    values = maps if first_layer == "flat" else maps * problem.x
     if not conditions:
-        _warn_of_loss(method, problem, values, report)
-    return Maps(values=maps, report=report) if first_layer == "flat" else Maps(multiplier=maps, report=report)
+        _warn_of_loss(method, problem, result if first_layer else result * problem.x, report)
+    return Maps(values=result, report=report) if first_layer else Maps(multiplier=result, report=report)
 
 
 def _report(rules: Relevance, trial: Tensor) -> pd.DataFrame:
     """Return a row per trial and layer, of the layers that relevance reached."""
-    rows = [row for row in rules.rows if isinstance(row["relevance"], Tensor)]
-    frames = [pd.DataFrame({"trial": trial.numpy()} | {k: _plain(v) for k, v in row.items()}) for row in rows]
-    report = pd.concat(frames, ignore_index=True)
-    report["lost"] = report["relevance"] - report["to_input"] - report["to_bias"]
-    return report
-
-
-def _plain(value):
-    return value.numpy() if isinstance(value, Tensor) else value
+    rows = [row for row in rules.rows if "lost" in row]
+    report = pd.DataFrame({"trial": np.tile(trial.numpy(), len(rows))})
+    for name in ("layer", "operation", "rule"):
+        report[name] = np.repeat(np.array([row[name] for row in rows], dtype=object), len(trial))
+    parts = {name: np.concatenate([[], *(row[name] for row in rows)]) for name in ("to_input", "to_bias", "lost")}
+    return report.assign(relevance=sum(parts.values()), **parts).sort_values("trial", kind="stable")
 
 
 def _warn_of_loss(method: str, problem: Problem, values: Tensor, report: pd.DataFrame) -> None:
-    at_x, _ = problem.ends
-    to_bias = torch.as_tensor(report.groupby("trial")["to_bias"].sum().to_numpy())
-    missing = (values.sum((1, 2), dtype=torch.float64).cpu() + to_bias - at_x).abs() / at_x.abs().clamp(min=TINY)
-    if missing.max() > LOST:
-        worst = int(missing.argmax())
+    """Compare what arrived at trials and biases with the output, computed apart from the rules."""
+    n_trials = len(problem.x)
+    output = problem.values(problem.x, torch.arange(n_trials)).double().cpu()
+    to_bias = np.bincount(report["trial"], report["to_bias"], n_trials)
+    missing = (values.sum((1, 2), dtype=torch.float64).cpu() + torch.as_tensor(to_bias) - output).abs()
+    share = missing / output.abs().clamp(min=max(SMALL_CHANGE * float(output.abs().max()), TINY))
+    if share.max() > LOST:
+        worst = int(share.argmax())
         warnings.warn(
-            f"{method} on {type(problem.model).__name__}: in {int((missing > LOST).sum())} of {len(missing)} trials"
-            f" input and biases together miss more than {LOST:g} of the output; worst is trial {worst} with"
-            f" {missing[worst]:.2g}. The report says in which layer; a smaller epsilon keeps more.",
-            stacklevel=5,
+            f"{method} on {type(problem.model).__name__}: in {int((share > LOST).sum())} of {n_trials} trials input and"
+            f" biases together miss more than {LOST:g} of the output; worst is trial {worst} with {share[worst]:.2g}."
+            " The report says in which layer; a smaller epsilon keeps more.",
+            stacklevel=4,
         )
 
 
-def _register(method: str, reference: str, compute: Callable) -> Callable:
-    applies_to = runs(lambda: Relevance(method))
-    return register(method, reference=reference, linear_in_input=True, applies_to=applies_to)(compute)
+def _register(reference: str) -> Callable:
+    def enter(compute):
+        name = compute.__name__
+        return register(name, reference=reference, linear_in_input=True, applies_to=runs(partial(Relevance, name)))(
+            compute
+        )
+
+    return enter
 
 
-_register("lrp_epsilon", "Bach et al. 2015, PLOS ONE 10(7)", partial(_lrp, "lrp_epsilon"))
-_register("lrp_gamma", "Montavon et al. 2019, in Explainable AI, LNCS 11700", partial(_lrp, "lrp_gamma"))
-_register("lrp_alpha_beta", "Bach et al. 2015, PLOS ONE 10(7)", partial(_lrp, "lrp_alpha_beta"))
-_register("lrp_z_plus", "Montavon et al. 2017, Pattern Recognition 65", partial(_lrp, "lrp_z_plus"))
+@_register("Bach et al. 2015, PLOS ONE 10(7)")
+def lrp_epsilon(
+    problem: Problem,
+    *,
+    epsilon: float = EPSILON,
+    bias: str = "keep",
+    first_layer: str | None = None,
+    conditions: dict | None = None,
+) -> Maps:
+    """Return relevance by the epsilon rule [1]_ in every layer.
+
+    A layer hands each unit's relevance R down in proportion to the terms of z = sum of w x + b: the term z_i gets
+    ``R z_i / (z + epsilon sign(z))``. The relevance of the output is the output itself.
+
+    For all four LRP methods: the rules act on each torch function that the network calls. Batch norm is folded into
+    the convolution or linear layer before it, elementwise functions pass relevance through, a maximum gives all to
+    the winner, and pooling, sums and fixed scales share in proportion. Dense layers, fixed filters and batch norm
+    that cannot be folded always have the epsilon rule. Constants that are added or inserted count as biases.
+    Networks that multiply activations by each other (attention, gating, layer norm) are refused.
+
+    The report has a row per trial and layer, from input to output. ``layer`` is the module as in
+    ``model.named_modules()``, "conv + norm" where a batch norm is folded in and "" for the network itself;
+    ``relevance`` arrives at its output and splits into ``to_input``, ``to_bias`` and ``lost``, what epsilon took. With
+    all layers, the sum of a trial's map, its ``to_bias`` and its losses is the output.
+
+    Parameters
+    ----------
+    problem : Problem
+    epsilon : float
+        Keeps denominators from zero, in units of the activations; larger values discard weak and contradicting terms.
+    bias : {"keep", "share"}
+        A bias keeps its part of the relevance, or shares it out among the other terms as if it were not there. If
+        shared, small sums of those terms can make large relevances of both signs.
+    first_layer : {None, "flat"}
+        "flat" shares relevance equally among all inputs that a unit of the first layer reads, whatever their values
+        and weights [2]_; the map is then no multiple of the input, and `Attribution.multiplier` is None.
+    conditions : dict, optional
+        Filter or filters of layers, ``{"conv_spat": 3}`` or ``{"conv_spat": [3, 5], "conv_time": 0}``: the concept-
+        conditional relevance of [3]_, with all channels and samples of the trial. Of what arrives at the named layer,
+        only the part of these filters, counted along axis 1 of its output, goes on. Over the filters of a layer
+        through which all relevance passes, the maps add up to the map without conditions.
+
+    Raises
+    ------
+    ValueError
+        An option out of range; an unknown layer or filter.
+    UnsupportedOperation
+        The network multiplies activations; a layer of `conditions` never runs; "flat", but the first operation is not
+        a layer.
+
+    Warns
+    -----
+    UserWarning
+        Without conditions, map and biases of a trial together miss more than 0.1 % of the output.
+
+    References
+    ----------
+    .. [1] Bach et al. (2015). On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance
+       propagation. PLOS ONE 10(7), e0130140.
+    .. [2] Lapuschkin et al. (2019). Unmasking Clever Hans predictors and assessing what machines really learn.
+       Nature Communications 10, 1096.
+    .. [3] Achtibat et al. (2023). From attribution maps to human-understandable explanations through concept relevance
+       propagation. Nature Machine Intelligence 5, 1006-1019.
+    """
+    return _lrp("lrp_epsilon", epsilon_rule, problem, epsilon, bias, first_layer, conditions)
+
+
+@_register("Montavon et al. 2019, in Explainable AI, LNCS 11700")
+def lrp_gamma(
+    problem: Problem,
+    *,
+    gamma: float = 0.25,
+    epsilon: float = EPSILON,
+    bias: str = "keep",
+    first_layer: str | None = None,
+    conditions: dict | None = None,
+) -> Maps:
+    """Return relevance by the gamma rule [1]_ in convolutions and the epsilon rule elsewhere.
+
+    Terms z_i of the sign of their sum z are favoured by the factor 1 + gamma before the shares are taken. For z > 0
+    and inputs that are not negative this is the published rule; the other cases mirror it, as in [2]_.
+
+    Parameters
+    ----------
+    problem : Problem
+    gamma : float
+        At least 0, where it is the epsilon rule; large values approach the z⁺ rule.
+    epsilon, bias, first_layer, conditions
+        As for `lrp_epsilon`, where the report is described too.
+
+    References
+    ----------
+    .. [1] Montavon et al. (2019). Layer-wise relevance propagation: an overview. In Explainable AI, LNCS 11700,
+       193-209.
+    .. [2] Andéol et al. (2023). Learning domain invariant representations by joint Wasserstein distance minimization.
+       Neural Networks 167, 233-243.
+    """
+    if not gamma >= 0:
+        raise ValueError(f"gamma is {gamma}; expected a number that is not negative.")
+    return _lrp("lrp_gamma", partial(gamma_rule, gamma=gamma), problem, epsilon, bias, first_layer, conditions)
+
+
+@_register("Bach et al. 2015, PLOS ONE 10(7)")
+def lrp_alpha_beta(
+    problem: Problem,
+    *,
+    alpha: float = 2.0,
+    epsilon: float = EPSILON,
+    bias: str = "keep",
+    first_layer: str | None = None,
+    conditions: dict | None = None,
+) -> Maps:
+    """Return relevance by the alpha-beta rule [1]_ in convolutions and the epsilon rule elsewhere.
+
+    ``alpha R`` goes to the terms of z above zero and ``-beta R`` to those below, each in proportion, with
+    beta = alpha - 1. A unit whose terms all have one sign gives them R, so that nothing is lost.
+
+    Parameters
+    ----------
+    problem : Problem
+    alpha : float
+        At least 1.
+    epsilon, bias, first_layer, conditions
+        As for `lrp_epsilon`, where the report is described too. Convolutions need no epsilon here.
+
+    References
+    ----------
+    .. [1] Bach et al. (2015). On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance
+       propagation. PLOS ONE 10(7), e0130140.
+    """
+    if not alpha >= 1:
+        raise ValueError(f"alpha is {alpha}; expected at least 1.")
+    return _lrp(
+        "lrp_alpha_beta", partial(alpha_beta_rule, alpha=alpha), problem, epsilon, bias, first_layer, conditions
+    )
+
+
+@_register("Montavon et al. 2017, Pattern Recognition 65")
+def lrp_z_plus(
+    problem: Problem,
+    *,
+    epsilon: float = EPSILON,
+    bias: str = "keep",
+    first_layer: str | None = None,
+    conditions: dict | None = None,
+) -> Maps:
+    """Return relevance by the z⁺ rule [1]_ in convolutions and the epsilon rule elsewhere.
+
+    Only terms above zero get relevance, in proportion: the alpha-beta rule with alpha = 1. The paper has it for inputs
+    that are not negative; here a negative input through a negative weight is a term above zero. A unit without
+    such a term gives its relevance to the terms that it has.
+
+    Parameters
+    ----------
+    problem : Problem
+    epsilon, bias, first_layer, conditions
+        As for `lrp_epsilon`, where the report is described too. Convolutions need no epsilon here.
+
+    References
+    ----------
+    .. [1] Montavon et al. (2017). Explaining nonlinear classification decisions with deep Taylor decomposition.
+       Pattern Recognition 65, 211-222.
+    """
+    return _lrp("lrp_z_plus", partial(alpha_beta_rule, alpha=1.0), problem, epsilon, bias, first_layer, conditions)

@@ -86,19 +86,20 @@ def expected_gradients(problem: Problem, *, n_samples: int = 100, seed: int = 0)
     error = torch.zeros(len(problem.x), dtype=torch.float64)
 
     def mean_draw(trial):
-        chosen, alpha = map(np.stack, zip(*(_draw(n_baselines, n_samples, rng) for rng in problem.draws(seed, trial))))
-        x = problem.x[trial, None].to(problem.device)
+        draws = [_draw(n_baselines, n_samples, rng) for rng in problem.draws(seed, trial)]
+        chosen, alpha = (torch.as_tensor(np.stack(each)) for each in zip(*draws, strict=True))
+        x, at_once = problem.x[trial, None].to(problem.device), max(1, problem.batch_size // len(trial))
         mean, totals = 0, []
-        for draw in torch.arange(n_samples).split(max(1, problem.batch_size // len(trial))):
-            start = problem.baseline[chosen[:, draw]].to(problem.device)
+        for baseline, position in zip(chosen.split(at_once, 1), alpha.split(at_once, 1), strict=True):
+            start = problem.baseline[baseline].to(problem.device)
             step = x - start
-            points = start + torch.as_tensor(alpha[:, draw]).to(x)[:, :, None, None] * step
-            gradient = problem.gradient(points.flatten(0, 1), trial.repeat_interleave(len(draw)))
-            step *= gradient.unflatten(0, (len(trial), len(draw)))
+            points = (start + position.to(x)[:, :, None, None] * step).flatten(0, 1)
+            gradient = problem.gradient(points, trial.repeat_interleave(baseline.shape[1]))
+            step *= gradient.unflatten(0, baseline.shape)
             mean = mean + step.sum(1) / n_samples
-            totals.append(step.sum((2, 3), dtype=torch.float64))
+            totals.append(step.sum((2, 3), dtype=torch.float64).cpu())
         at_baseline = torch.stack([problem.score(outputs, each.expand(n_baselines)) for each in trial])
-        error[trial] = _standard_error(torch.cat(totals, 1).cpu(), at_baseline.double().cpu(), torch.as_tensor(chosen))
+        error[trial] = _standard_error(torch.cat(totals, 1), at_baseline.double().cpu(), chosen)
         return mean
 
     return Maps(values=problem.by_batch(mean_draw), standard_error=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass
@@ -74,7 +75,8 @@ def _rewritten(model: nn.Module, shape: tuple[int, int]) -> nn.Module:
     _replace(model, {module: nn.Identity() for module in model.modules() if _is(module, *DROPOUTS)})
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     noise = noise.to(next(model.parameters(), noise))
-    with torch.random.fork_rng([noise.device] if noise.is_cuda else []):
+    with torch.random.fork_rng([noise.device] if noise.is_cuda else []), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the network warns of belongs to its own calls
         trace = _Trace(model, noise)
         _replace(model, _replacements(trace))
         # For what a trace cannot see, such as a weight that is also used elsewhere.

@@ -1,0 +1,174 @@
+"""`xs.attribute` against captum 0.9.0 on the same networks and trials, in one process.
+
+    python benchmarks/attribution.py [--threads N]
+
+Trained weights change nothing about the cost: the networks are untrained, their batch norms have seen noise. Each row
+runs the two sides in turn and compares the medians. captum gets the batch size that is fastest for it, found before the
+clock starts; we keep our default. Beside each time stands the share of the machine's matrix-product rate that our side
+reaches: floating-point operations of its products and convolutions, per second, over those of a large matrix product in
+the same run. What takes most of our time afterwards is the ELU of EEGNet, which is no product.
+
+The same table follows for a GPU where there is one. Ends with status 1 when a target is missed or the two sides do not
+agree to 1e-5 of the largest value.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+
+warnings.simplefilter("ignore")
+
+import torch  # noqa: E402
+from braindecode.models import Deep4Net, EEGNet  # noqa: E402
+from captum.attr import DeepLift, FeatureAblation, IntegratedGradients, Saliency  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from torch.utils.flop_counter import flop_registry  # noqa: E402
+
+import eegxai_support as xs  # noqa: E402
+
+SMALL, LARGE = (22, 1000), (64, 480)  # channels and samples: data set 2a of BCI Competition IV, EEGBCI
+N_CLASSES, N_STEPS, REPETITIONS, TOLERANCE = 4, 32, 5, 1e-5
+BATCH_SIZES = (8, 16, 32, 64, 128)
+
+
+@dataclass
+class Row:
+    """One comparison."""
+
+    network: type
+    method: str
+    size: tuple[int, int]
+    n_trials: int
+    target: float  # how many times faster we have to be
+
+
+ROWS = [
+    Row(EEGNet, "saliency", SMALL, 128, 5),
+    Row(EEGNet, "saliency", LARGE, 128, 8),
+    Row(EEGNet, "integrated_gradients", SMALL, 8, 5),
+    Row(EEGNet, "integrated_gradients", LARGE, 8, 8),
+    Row(EEGNet, "deep_lift", SMALL, 64, 1),
+    Row(Deep4Net, "deep_lift", SMALL, 64, 1),
+    Row(EEGNet, "channel_ablation", SMALL, 32, 5),
+    Row(EEGNet, "channel_ablation", LARGE, 16, 5),
+]
+# Both sides with the same nodes and weights, and no refinement.
+OPTIONS = {"integrated_gradients": {"n_steps": N_STEPS, "path": "linear", "tol": float("inf")}}
+
+
+def captum(method, model, x, target, batch_size):
+    """Return captum's maps; `batch_size` is that of its forward passes."""
+    if method == "integrated_gradients":
+        options = {"n_steps": N_STEPS, "method": "gausslegendre", "internal_batch_size": batch_size}
+        return IntegratedGradients(model).attribute(x, target=target, **options)
+    one = {
+        "saliency": lambda x: Saliency(model).attribute(x, target=target),
+        "deep_lift": lambda x: DeepLift(model).attribute(x, target=target),
+        "channel_ablation": lambda x: ablation(model, x, target, batch_size),
+    }[method]
+    return torch.cat([one(trials.requires_grad_()) for trials in x.split(batch_size)]).detach()
+
+
+def ablation(model, x, target, batch_size):
+    channel = torch.arange(x.shape[1], device=x.device)[None, :, None].expand(1, *x.shape[1:])
+    at_once = max(1, batch_size // len(x))
+    return FeatureAblation(model).attribute(x, target=target, feature_mask=channel, perturbations_per_eval=at_once)
+
+
+class Operations(TorchDispatchMode):
+    """Count floating-point operations by torch's own formulas.
+
+    torch's FlopCounterMode also follows the modules, by hooks that fail where a gradient is taken at a network's input.
+    """
+
+    total = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function._overloadpacket in flop_registry:
+            self.total += flop_registry[function._overloadpacket](*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def network(row, device):
+    torch.manual_seed(0)
+    n_chans, n_times = row.size
+    model = row.network(n_chans=n_chans, n_outputs=N_CLASSES, n_times=n_times)
+    with torch.no_grad():
+        for _ in range(20):
+            model(torch.randn(16, n_chans, n_times))
+    return model.eval().requires_grad_(False).to(device)
+
+
+def seconds(run, device):
+    """Return how long a call takes, and what it returns."""
+    start = time.perf_counter()
+    result = run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, result
+
+
+def matrix_rate(device, size=2048):
+    """Return the floating-point operations per second of a large matrix product."""
+    a, b = torch.randn(2, size, size, device=device)
+    return 2 * size**3 / min(seconds(lambda: a @ b, device)[0] for _ in range(10))
+
+
+def compare(row, device, rate):
+    """Run the two sides in turn, print the row, and return whether it meets its target."""
+    model = network(row, device)
+    x = torch.randn(row.n_trials, *row.size, generator=torch.Generator().manual_seed(1))
+    on_device, options = x.to(device), OPTIONS.get(row.method, {})
+
+    def ours():
+        return xs.attribute(model, x.numpy(), 0, row.method, **options).values
+
+    def theirs(batch_size):
+        return captum(row.method, model, on_device, 0, batch_size)
+
+    with Operations() as operations:
+        values = torch.as_tensor(ours())
+    theirs(BATCH_SIZES[0])  # the first call pays for set-up
+    cost = {batch_size: seconds(lambda n=batch_size: theirs(n), device) for batch_size in BATCH_SIZES}
+    best = min(cost, key=lambda batch_size: cost[batch_size][0])
+    reference = cost[best][1].cpu()
+    difference = float((values - reference).abs().max() / reference.abs().max())
+    times = [(seconds(ours, device)[0], seconds(lambda: theirs(best), device)[0]) for _ in range(REPETITIONS)]
+    our_time, their_time = (statistics.median(side) for side in zip(*times, strict=True))
+    ratio, share = their_time / our_time, operations.total / our_time / rate
+    met = ratio >= row.target and difference <= TOLERANCE
+    print(
+        f"{row.network.__name__:10}{row.method:22}{row.n_trials:4} × {row.size[0]} × {row.size[1]:<6}{best:6}"
+        f"{their_time * 1e3:11.1f}{our_time * 1e3:10.1f}{ratio:8.1f}{row.target:8}{share:8.1%}{difference:11.1e}"
+        f"   {'met' if met else 'MISSED'}",
+        flush=True,
+    )
+    return met
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, help="of the CPU; all by default")
+    threads = parser.parse_args().threads
+    if threads:
+        torch.set_num_threads(threads)
+    met = []
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        rate = matrix_rate(device)
+        name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        print(f"\n{name}: matrix product {rate / 1e9:.0f} GFLOP/s in float32; times in ms\n")
+        print(
+            f"{'network':10}{'method':22}{'trials × shape':18}{'batch':>6}"
+            f"{'captum':>11}{'ours':>10}{'ratio':>8}{'target':>8}{'share':>8}{'difference':>11}"
+        )
+        met += [compare(row, device, rate) for row in ROWS]
+    print("\n" + ("All targets met." if all(met) else f"{met.count(False)} of {len(met)} targets missed."))
+    sys.exit(int(not all(met)))
+
+
+if __name__ == "__main__":
+    main()
