@@ -8,8 +8,12 @@ clock starts; we keep our default. Beside each time stands the share of the mach
 reaches: floating-point operations of its products and convolutions, per second, over those of a large matrix product in
 the same run. What takes most of our time afterwards is the ELU of EEGNet, which is no product.
 
+The difference is that of four trials in float64, relative to the largest value. On Deep4Net, where max pooling follows
+an activation, captum 0.9.0 gives the activation the wrong gradient; there the maps are compared with captum's after its
+tensors have been parted, and the times with captum as it is.
+
 The same table follows for a GPU where there is one. Ends with status 1 when a target is missed or the two sides do not
-agree to 1e-5 of the largest value.
+agree to 1e-5.
 """
 
 import argparse
@@ -78,6 +82,30 @@ def ablation(model, x, target, batch_size):
     return FeatureAblation(model).attribute(x, target=target, feature_mask=channel, perturbations_per_eval=at_once)
 
 
+class Parted(DeepLift):
+    """captum's DeepLIFT with a copy after each layer, so that no tensor is an output and an input at once."""
+
+    def _register_hooks(self, module, attribute_to_layer_input=True):
+        n_hooks = len(self.forward_handles)
+        super()._register_hooks(module, attribute_to_layer_input)
+        if len(self.forward_handles) > n_hooks:
+            self.forward_handles.append(module.register_forward_hook(lambda *call: call[-1].clone()))
+
+
+def difference(row, model, x, options):
+    """Return the largest difference between the two sides' maps, relative to the largest value."""
+    model, x = model.double(), x.double()
+    if row.method == "deep_lift":  # with other trials as baselines: at zeros, max pools have ties
+        baseline = x.roll(1, 0)
+        ours = xs.attribute(model, x.cpu().numpy(), 0, "deep_lift", baseline=baseline.cpu().numpy()).values
+        ours, reference = torch.as_tensor(ours), Parted(model).attribute(x.requires_grad_(), baseline, target=0)
+    else:
+        ours = torch.as_tensor(xs.attribute(model, x.cpu().numpy(), 0, row.method, **options).values)
+        reference = captum(row.method, model, x, 0, len(x))
+    reference = reference.detach().cpu()
+    return float((ours - reference).abs().max() / reference.abs().max())
+
+
 class Operations(TorchDispatchMode):
     """Count floating-point operations by torch's own formulas.
 
@@ -131,19 +159,17 @@ def compare(row, device, rate):
         return captum(row.method, model, on_device, 0, batch_size)
 
     with Operations() as operations:
-        values = torch.as_tensor(ours())
+        ours()
     theirs(BATCH_SIZES[0])  # the first call pays for set-up
-    cost = {batch_size: seconds(lambda n=batch_size: theirs(n), device) for batch_size in BATCH_SIZES}
-    best = min(cost, key=lambda batch_size: cost[batch_size][0])
-    reference = cost[best][1].cpu()
-    difference = float((values - reference).abs().max() / reference.abs().max())
+    best = min(BATCH_SIZES, key=lambda batch_size: seconds(lambda: theirs(batch_size), device)[0])
     times = [(seconds(ours, device)[0], seconds(lambda: theirs(best), device)[0]) for _ in range(REPETITIONS)]
     our_time, their_time = (statistics.median(side) for side in zip(*times, strict=True))
     ratio, share = their_time / our_time, operations.total / our_time / rate
-    met = ratio >= row.target and difference <= TOLERANCE
+    error = difference(row, model, on_device[:4], options)
+    met = ratio >= row.target and error <= TOLERANCE
     print(
         f"{row.network.__name__:10}{row.method:22}{row.n_trials:4} × {row.size[0]} × {row.size[1]:<6}{best:6}"
-        f"{their_time * 1e3:11.1f}{our_time * 1e3:10.1f}{ratio:8.1f}{row.target:8}{share:8.1%}{difference:11.1e}"
+        f"{their_time * 1e3:11.1f}{our_time * 1e3:10.1f}{ratio:8.1f}{row.target:8}{share:8.1%}{error:11.1e}"
         f"   {'met' if met else 'MISSED'}",
         flush=True,
     )

@@ -56,7 +56,7 @@ def amplitude_gradients(model: nn.Module, x, *, batch_size: int = 64) -> np.ndar
     """
     x = model_input(model, x)
     with frozen(model), torch.enable_grad():
-        simplified = simplify(model)
+        simplified = simplify(model, x)
         batches = tqdm(x.split(checked_batch_size(batch_size)), desc="amplitude_gradients", delay=2, leave=False)
         return np.concatenate(
             [_amplitude_gradients(simplified, batch.to(device_of(model))) for batch in batches], axis=1

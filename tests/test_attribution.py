@@ -372,6 +372,7 @@ def test_what_linear_means(network):
         ((X, 0, "Saliency"), {}, ValueError, "Did you mean 'saliency'"),
         ((X, 0, "gradient"), {"baseline": OTHER}, ValueError, "takes no baseline"),
         ((X, 0, "deep_lift"), {"baseline": "zeros"}, ValueError, "Did you mean 'zero'"),
+        ((X, 0, "deep_lift_shap"), {"baseline": "trial_mean"}, ValueError, "give an array"),
         ((X, 0, "deep_lift"), {"baseline": OTHER[:2]}, ValueError, "one baseline per trial"),
         ((X, 0, "deep_lift"), {"baseline": OTHER[:, :, :50]}, ValueError, "baseline has 50 samples"),
         ((X, 0, "integrated_gradients"), {"path": "curved"}, ValueError, "path is 'curved'"),

@@ -288,6 +288,14 @@ def networks():
         }
 
 
+def deep4net():
+    small = {f"n_filters_{i}": 4 for i in (2, 3, 4)} | {f"filter_length_{i}": 5 for i in (2, 3, 4)}
+    first = {"n_filters_time": 4, "n_filters_spat": 4, "pool_time_length": 2, "pool_time_stride": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return quietly(Deep4Net, **SIZES, **small, **first, filter_time_length=5).double().eval()
+
+
 class Center(nn.Module):
     def forward(self, x):
         return x - x.mean(3, keepdim=True)
@@ -324,14 +332,40 @@ def test_equal_to_a_reference_written_a_second_way(name):
 
 def test_captum_is_wrong_where_a_max_pool_follows_an_activation():
     """On Deep4Net captum reads the activation's gradient before the pool has replaced it."""
-    small = {f"n_filters_{i}": 4 for i in (2, 3, 4)} | {f"filter_length_{i}": 5 for i in (2, 3, 4)}
-    first = {"n_filters_time": 4, "n_filters_spat": 4, "pool_time_length": 2, "pool_time_stride": 2}
-    model = quietly(Deep4Net, **SIZES, **small, **first, filter_time_length=5).double().eval()
-    x = RNG.standard_normal((4, 3, 120))
-    ours = quietly(attribute, model, x, 1, "deep_lift")
-    captum = by_captum(model, x, np.zeros_like(x))
+    x, baseline = RNG.standard_normal((2, 4, 3, 120))
+    model = deep4net()
+    ours = quietly(attribute, model, x, 1, "deep_lift", baseline=baseline)
+    captum = by_captum(model, x, baseline)
     assert abs(ours.delta).max() < 1e-12
     assert np.abs(ours.values - captum).max() > 0.01 * np.abs(captum).max()
+
+
+def test_where_positions_tie_at_the_baseline_the_winner_of_the_trial_takes_all():
+    """A hair of rounding must not decide which position of a constant baseline is its maximum."""
+    for hair in (0, 1e-16):
+        baseline = np.zeros_like(X) + 0.5
+        baseline[..., ::2] += hair
+        result, weight = explain(lambda x: F.max_pool1d(x, 4), X, baseline)
+        windows = X.reshape(5, 3, 2, 4)
+        winner = np.arange(4) == windows.argmax(3, keepdims=True)
+        expected = (winner * weight.reshape(3, 2, 1)).reshape(X.shape)
+        np.testing.assert_allclose(result.multiplier, expected, rtol=1e-12)
+
+
+def test_captum_is_right_on_deep4net_once_its_tensors_are_parted():
+    class Parted(DeepLift):
+        def _register_hooks(self, module, attribute_to_layer_input=True):
+            n_hooks = len(self.forward_handles)
+            super()._register_hooks(module, attribute_to_layer_input)
+            if len(self.forward_handles) > n_hooks:
+                self.forward_handles.append(module.register_forward_hook(lambda *call: call[-1].clone()))
+
+    x, baseline = RNG.standard_normal((2, 4, 3, 120))
+    model = deep4net()
+    ours = quietly(attribute, model, x, 1, "deep_lift", baseline=baseline).values
+    leaf = torch.tensor(x, requires_grad=True)
+    captum = quietly(Parted(model).attribute, leaf, torch.tensor(baseline), target=1).detach().numpy()
+    np.testing.assert_allclose(ours, captum, atol=1e-9 * abs(captum).max())
 
 
 def test_deep_lift_shap_is_the_mean_over_baselines():

@@ -12,7 +12,7 @@ import torch
 import zoo
 from torch import nn
 
-from eegxai_support.attribution import UnsupportedOperation, attribute
+from eegxai_support.attribution import METHODS, UnsupportedOperation, attribute
 from eegxai_support.decoders import predict
 
 FAST = (
@@ -43,8 +43,34 @@ FAST_QUADRATURE = (
     "ShallowFBCSPNet",
 )
 NO_RULE = {"DeepSleepNet": "lstm", "LUNA": "angle"}  # operations that DeepLIFT has no rule for
-# Relative deltas of integrated gradients that `max_steps` nodes leave above 1e-2, measured and rounded up.
-SLOW_QUADRATURE = {}
+# Its norms divide by the square root of 1e-6 at zero, and it computes in float32 whatever it is given: median 4e-2.
+TOO_STEEP = {("MVPFormer", "zero"): 0.1}
+CONVOLUTIONAL = (  # some of those that LRP has to apply to
+    "Deep4Net",
+    "EEGITNet",
+    "EEGInceptionERP",
+    "EEGNeX",
+    "EEGNet",
+    "FBCNet",
+    "SCCNet",
+    "ShallowFBCSPNet",
+    "TIDNet",
+)
+# Relative deltas of integrated gradients that `max_steps` nodes leave above 1e-2: measured, and half as much again.
+# LUNA's angle jumps, InterpolatedBENDR's group norm all but jumps at zero; the others have kinks or logarithms.
+SLOW_QUADRATURE = {
+    ("ContraWR", "other_trial"): 0.02,
+    ("Deep4Net", "other_trial"): 0.04,
+    ("EEGInceptionMI", "other_trial"): 0.3,
+    ("EEGMiner", "other_trial"): 0.11,
+    ("EEGSimpleConv", "other_trial"): 0.04,
+    ("FBCNet", "zero"): 0.03,
+    ("InterpolatedBENDR", "zero"): 0.4,
+    ("LUNA", "other_trial"): 1.8,
+    ("LUNA", "zero"): 0.2,
+    ("SleepStagerBlanco2020", "other_trial"): 0.05,
+    ("SleepStagerChambon2018", "other_trial"): 0.04,
+}
 TARGET, UNREAD = 1, 3
 X = np.random.default_rng(0).standard_normal((4, zoo.N_CHANNELS, zoo.N_TIMES)).astype("float32")
 BASELINES = {"zero": np.zeros_like(X), "other_trial": np.roll(X, -1, axis=0)}
@@ -90,12 +116,10 @@ def test_deep_lift_conserves(decoder, baseline):
         with pytest.raises(UnsupportedOperation, match=NO_RULE[name]):
             explain(model, "deep_lift", baseline)
         return
-    assert np.median(relative_delta(model, explain(model, "deep_lift", baseline))) < 1e-4
-    double = zoo.build(name).double()
-    if name in zoo.ONLY_FLOAT32:
-        with pytest.raises(RuntimeError, match="type"):
-            predict(double, X)
-    else:
+    median = np.median(relative_delta(model, explain(model, "deep_lift", baseline)))
+    assert median < TOO_STEEP.get((name, baseline), 1e-4)
+    if name not in zoo.ONLY_FLOAT32:
+        double = zoo.build(name).double()
         assert relative_delta(double, explain(double, "deep_lift", baseline)).max() < 1e-9
 
 
@@ -105,6 +129,22 @@ def test_integrated_gradients_conserve(decoder, baseline):
     name, model = decoder
     error = relative_delta(model, explain(model, "integrated_gradients", baseline, n_trials=2)).max()
     assert error < SLOW_QUADRATURE.get((name, baseline), 1e-2)
+
+
+def test_lrp_and_its_biases_sum_to_the_output(decoder):
+    name, model = decoder
+    if not METHODS["lrp_epsilon"].applies_to(model):
+        assert name not in CONVOLUTIONAL
+        with pytest.raises(UnsupportedOperation, match="lrp_epsilon has no rule for"):
+            attribute(model, X, TARGET, "lrp_epsilon")
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = attribute(model, X, TARGET, "lrp_epsilon")
+    to_bias = result.report.groupby("trial")["to_bias"].sum().to_numpy()
+    output = predict(model, X)[:, TARGET]
+    error = abs(result.values.sum((1, 2)) + to_bias - output) / np.maximum(abs(output), output.std())
+    assert error.max() < 1e-3
 
 
 # --- a channel that the network does not read -------------------------------------------------------------------------
@@ -149,7 +189,8 @@ def snapshot(model):
 
 
 @pytest.mark.parametrize(
-    ("method", "options"), [("deep_lift", {}), ("integrated_gradients", {"n_steps": 2, "max_steps": 2})]
+    ("method", "options"),
+    [("deep_lift", {}), ("lrp_epsilon", {}), ("integrated_gradients", {"n_steps": 2, "max_steps": 2})],
 )
 def test_model_is_given_back_as_it_was(decoder, method, options):
     """A model in training, with a layer in eval mode, a frozen weight, a gradient and a hook."""
@@ -163,9 +204,11 @@ def test_model_is_given_back_as_it_was(decoder, method, options):
     last.grad = torch.ones_like(last)
     held, values = snapshot(model)
     try:
-        explain(model, method, n_trials=2, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            attribute(model, X[:2], TARGET, method, **options)
     except UnsupportedOperation:
-        assert name in NO_RULE
+        assert name in NO_RULE or not METHODS[method].applies_to(model)
     held_after, values_after = snapshot(model)
     assert held == held_after
     assert all(torch.equal(value, after) for value, after in zip(values, values_after, strict=True))

@@ -18,7 +18,6 @@ with warnings.catch_warnings():
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 2, 6)) * [[[1]], [[2]], [[5]], [[10]]]
 POOL = RNG.standard_normal((7, 2, 6))
-SHOWN = []
 
 
 class Cubic(nn.Module):
@@ -37,23 +36,34 @@ CUBIC, QUADRATIC = Cubic(A, B), Cubic(0 * A, B)
 
 
 class Smooth(nn.Module):
-    """A smooth function in which everything interacts; `SHOWN` keeps what it and its copies were shown."""
+    """A smooth function in which everything interacts."""
 
     def __init__(self, n_hidden=8):
         super().__init__()
         self.weight = nn.Parameter(torch.as_tensor(np.random.default_rng(2).standard_normal((n_hidden, 12)) / 3))
 
     def forward(self, x):
-        SHOWN.append(x.detach().clone())
         hidden = torch.tanh(x.flatten(1) @ self.weight.T)
         return torch.stack([hidden.sum(1) + hidden[:, 0] * hidden[:, 1], hidden[:, 2:].prod(1)], 1)
+
+
+class Recorded:
+    """The first output as a target that keeps the outputs of each pass that is differentiated."""
+
+    def __init__(self):
+        self.outputs = []
+
+    def __call__(self, outputs):
+        if outputs.requires_grad:
+            self.outputs.append(outputs.detach())
+        return outputs[:, 0]
 
 
 # --- SmoothGrad -------------------------------------------------------------------------------------------------------
 
 
 def noise_of(trial, seed, n_samples, shape):
-    """Draw as the book of rules says: a generator per trial, seeded by the seed and the trial's index."""
+    """Draw as `Problem.draws` promises: a generator per trial, seeded by the seed and the trial's index."""
     return np.random.default_rng((seed, trial)).standard_normal((n_samples, *shape), dtype="float32")
 
 
@@ -135,15 +145,11 @@ def test_expected_gradients_with_one_baseline_converge_to_integrated_gradients()
 @pytest.mark.parametrize(("n_samples", "n_drawn"), [(5, 5), (7, 7), (8, 14), (35, 35)])
 def test_draws_are_balanced_over_the_pool_and_stratified_along_the_path(n_samples, n_drawn):
     """With x = 0 the model is shown (1 - alpha) b, and b = (baseline's number, 1) tells both."""
-    pool = np.ones((7, 2, 6))
+    pool, model, recorded = np.ones((7, 2, 6)), nn.Sequential(nn.AvgPool1d(6), nn.Flatten()), Recorded()
     pool[:, 0] = np.arange(7)[:, None]
-    SHOWN.clear()
-    attribute(Smooth(), np.zeros((1, 2, 6)), 0, "expected_gradients", baseline=pool, n_samples=n_samples, batch_size=4)
-    assert max(map(len, SHOWN)) == 4
-    shown = torch.cat(SHOWN).numpy()
-    scale = shown[:, 1, 0]
-    shown = shown[(scale > 0) & (scale < 1)]  # neither trial nor baseline
-    baseline, alpha = np.round(shown[:, 0, 0] / shown[:, 1, 0]), 1 - shown[:, 1, 0]
+    attribute(model, np.zeros((1, 2, 6)), recorded, "expected_gradients", baseline=pool, n_samples=n_samples)
+    shown = torch.cat(recorded.outputs).numpy()
+    baseline, alpha = np.round(shown[:, 0] / shown[:, 1]), 1 - shown[:, 1]
     np.testing.assert_array_equal(np.sort(np.floor(alpha * n_drawn)), np.arange(n_drawn))
     counts = np.bincount(baseline.astype(int), minlength=7)
     assert counts.sum() == n_drawn and counts.max() - counts.min() <= (n_drawn < 7)
@@ -189,12 +195,13 @@ def test_no_result_depends_on_the_batch_and_no_batch_is_larger(method):
 
     together = compute(X, [0, 1, 0, 1])
     for size in (1, 3, 10):
-        SHOWN.clear()
         apart = compute(X, [0, 1, 0, 1], batch_size=size)
-        assert max(map(len, SHOWN)) <= size
         np.testing.assert_allclose(apart.values, together.values, rtol=1e-10, atol=1e-12)
         if method == "expected_gradients":
             np.testing.assert_allclose(apart.standard_error, together.standard_error, rtol=1e-10)
+        recorded = Recorded()
+        compute(X, recorded, batch_size=size)
+        assert max(map(len, recorded.outputs)) <= size
     alone = compute(X[:1], 0)
     np.testing.assert_allclose(alone.values, together.values[:1], rtol=1e-10, atol=1e-12)
     same = compute(X[[0, 0]], 0).values

@@ -90,10 +90,12 @@ OUTSIDE = {  # why a model is not one of them
     "TCN": "a class per sample: (trial, class, sample); BDTCN pools it",
     "VEMG2Pose": "EMG at 2 kHz, an output per sample",
 }
-ONLY_FLOAT32 = {  # what breaks in float64 without any attribution
-    "CodeBrain": "casts its spectrum to float32",
-    "REVE": "its position codes stay float32",
-    "SyncNet": "casts trials and filters to float32",
+ONLY_FLOAT32 = {  # what breaks in float64 without any attribution, or computes in float32 all the same
+    "CodeBrain": "breaks: casts its spectrum to float32",
+    "MVPFormer": "casts trials to float32",
+    "REVE": "breaks: its position codes stay float32",
+    "SyncNet": "breaks: casts trials and filters to float32",
+    "ZUNA": "casts what enters each block to float32",
 }
 
 

@@ -13,19 +13,19 @@
 # # Maps for one trial: which samples moved this one decision?
 #
 # A decoder says "right fist" for one trial of two seconds, 64 channels, 160 samples each. Which of these 10 240
-# numbers made it say so? Saliency, integrated gradients and DeepLIFT each answer with a map of the same shape as the
-# trial. This chapter computes all three, asks each for its receipt, and looks where they agree and where they do not.
+# numbers made it say so? The package has 21 methods that answer with a map of the same shape as the trial. This
+# chapter builds three of them by hand, runs them all, asks each for its receipt, and looks where they agree.
 #
 # :::{admonition} By the end you can
-# - compute the three maps by hand and say what question each of them answers;
-# - check conservation: that the values of a map add up to a difference of the output;
-# - show that a DeepLIFT without rules for square and logarithm is only input × gradient;
-# - choose a baseline and a target, and say what they do to the map;
+# - compute saliency, integrated gradients and DeepLIFT by hand and say what question each of them answers;
+# - check conservation, trial by trial: that the values of a map add up to a difference of the output;
+# - recognise a DeepLIFT that is only input × gradient;
+# - choose a method that fits the network, a baseline and a target, and say what they do to the map;
 # - measure how far methods agree, against controls that know nothing of the network.
 # :::
 #
 # **Before you start:** [training a decoder](../foundations/02_training_a_decoder.ipynb) and the chain rule.
-# **Time:** 30 minutes, a laptop without a graphics card.
+# **Time:** 40 minutes, a laptop without a graphics card.
 
 # %% tags=["setup", "hide-input"]
 # Setup: does nothing where the package is installed.
@@ -51,18 +51,21 @@ SEED = 0
 # the map of a wrong decision has no known answer.
 
 # %%
+import warnings
+
 import numpy as np
 import torch
 
 import eegxai_support as xs
 
+warnings.simplefilter("ignore", xs.BaselineWarning)  # shown on purpose under "No baseline is neutral"
 simulated = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=-5, sfreq=80, duration=2, seed=SEED)
 held_out = (simulated.metadata["run"] == 4).to_numpy()
 network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"])
 xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True)
 correct = xs.predict(network, simulated.signal).argmax(1) == simulated.label
 print(f"Accuracy on the run left out: {correct[held_out].mean():.2f} (chance 0.33)")
-known = simulated.subset(np.flatnonzero(held_out & correct)[: 6 if FAST else 16])
+known = simulated.subset(np.flatnonzero(held_out & correct)[: 8 if FAST else 16])
 
 # %% [markdown]
 # ## Saliency: how steep is the output?
@@ -73,22 +76,16 @@ known = simulated.subset(np.flatnonzero(held_out & correct)[: 6 if FAST else 16]
 
 # %%
 x = torch.tensor(known.signal, requires_grad=True)  # (trial, channel, time)
-score = network(x)[range(len(known)), known.label].sum()
-(gradient,) = torch.autograd.grad(score, x)
+logit = network(x)[range(len(known)), known.label]
+(gradient,) = torch.autograd.grad(logit.sum(), x)
 
 # %% [markdown]
 # The package does the same in one call. `"gradient"` keeps the sign and `"saliency"` is its absolute value. The
 # target is a class per trial, here the true one, and the logit is explained, not the probability after the softmax,
 # which mixes all classes.
 
-
 # %%
-def same(a, b):
-    """Say that two maps agree to single precision of their largest value."""
-    return np.allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
-
-
-assert same(gradient.abs().numpy(), xs.attribute(network, x, known.label, "saliency").values)
+assert np.allclose(gradient.abs(), xs.attribute(network, known.signal, known.label, "saliency").values, atol=1e-5)
 
 # %% [markdown]
 # ## Integrated gradients: what did the whole way contribute?
@@ -111,32 +108,27 @@ for alpha, share in zip((node + 1) / 2, weight / 2, strict=True):
     point = (alpha * x.detach()).float().requires_grad_()
     score = network(point)[range(len(known)), known.label].sum()
     mean_gradient += share * torch.autograd.grad(score, point)[0]
-by_hand = (mean_gradient * x).detach().numpy()
 
-coarse = xs.attribute(network, x, known.label, "integrated_gradients", tol=np.inf)  # 32 positions, never more
-assert same(by_hand, coarse.values)
+coarse = xs.attribute(network, known.signal, known.label, "integrated_gradients", tol=np.inf)  # 32 positions
+assert np.allclose(mean_gradient, coarse.multiplier, atol=1e-4 * np.abs(coarse.multiplier).max())
 
 # %% [markdown]
-# Here is the first receipt. The difference between the sum of a map and what it should be is called $\delta$, and
-# `attribute` returns it with every map that promises conservation. We report it as a share of the change of the
-# output. Near an empty input a log-power network is very steep, so 32 evenly spread positions can miss the steep
-# part. Without `tol=np.inf` the package looks at each trial's $\delta$ and takes more positions, crowded towards the
-# baseline, until it is below 1 % or 512 positions are reached.
+# Here is the first receipt: the sum of each map over the change of the output, which needs nothing but the network.
+# Near an empty input a log-power network is very steep, so 32 evenly spread positions miss the steep part. Without
+# `tol=np.inf` the package looks at each trial's sum and takes more positions, crowded towards the baseline, until it
+# misses less than 1 %, or 512 positions are reached and it warns.
 
 # %%
-logit = xs.predict(network, known.signal)[range(len(known)), known.label]
-empty = xs.predict(network, np.zeros_like(known.signal))[range(len(known)), known.label]
+empty = xs.predict(network, np.zeros_like(known.signal))
 
 
-def missing(values, change):
-    """Return the share of the change of the output that each map misses."""
-    return np.abs(values.sum((1, 2)) - change) / np.abs(change)
+def change(outputs):
+    return (xs.predict(network, known.signal) - outputs)[range(len(known)), known.label]
 
 
-fine = xs.attribute(network, x, known.label, "integrated_gradients")
-for name, attribution in {"32 positions": coarse, "as many as needed": fine}.items():
-    share = missing(attribution.values, logit - empty)
-    print(f"{name:18s} misses {np.median(share):7.3%} (median), {share.max():7.3%} (worst trial)")
+fine = xs.attribute(network, known.signal, known.label, "integrated_gradients")
+for name, maps in {"32 positions": coarse.values, "as many as needed": fine.values}.items():
+    print(f"{name:18} misses at most {np.abs(maps.sum((1, 2)) / change(empty) - 1).max():.1%} of the change")
 
 # %% [markdown]
 # ## DeepLIFT: differences instead of derivatives
@@ -148,89 +140,207 @@ for name, attribution in {"32 positions": coarse, "as many as needed": fine}.ite
 # slope $v_t + v'_t$, and the logarithm has slope $(\log p - \log p') / (p - p')$.
 
 # %%
-from braindecode.modules import SafeLog, Square
-
-readout = torch.nn.Sequential(torch.nn.Conv1d(64, 1, 1, bias=False), Square(), torch.nn.AvgPool1d(160), SafeLog())
-readout = readout.append(torch.nn.Flatten()).double()
-w = readout[0].weight.detach().numpy()[0, :, 0]
 one, other = known.signal[:2].astype(float)  # a trial, and another one as its baseline
+conv = torch.nn.Conv1d(64, 1, 1, bias=False, dtype=torch.float64)
+w = conv.weight.detach().numpy()[0, :, 0]
 v, v0 = w @ one, w @ other
 p, p0 = np.mean(v**2), np.mean(v0**2)
 multiplier = np.outer(w, v + v0) / 160 * (np.log(p) - np.log(p0)) / (p - p0)
 
-ours = xs.attribute(readout, one[None], 0, "deep_lift", baseline=other)
-assert np.allclose(multiplier * (one - other), ours.values[0])
-assert np.isclose(ours.values.sum(), np.log(p) - np.log(p0))
+# %% [markdown]
+# The package applies the rule to each function that torch runs, whatever layer class calls it. So the square may be
+# spelled as a module, a function, an operator or a product. The map is always the one that we found by hand.
+
+# %%
+from braindecode.modules import Expression, SafeLog, Square
+
+
+def readout(square):
+    return torch.nn.Sequential(conv, square, torch.nn.AvgPool1d(160), SafeLog(), torch.nn.Flatten())
+
+
+for square in (Square(), Expression(torch.square), Expression(lambda v: v**2), Expression(lambda v: v * v)):
+    ours = xs.attribute(readout(square), one[None], 0, "deep_lift", baseline=other)
+    assert np.allclose(ours.multiplier, multiplier) and np.isclose(ours.values.sum(), np.log(p) - np.log(p0))
+
+# %% [markdown]
+# A function without a rule is refused by its name. A map that nobody can vouch for is not drawn.
+
+# %%
+try:
+    xs.attribute(readout(Expression(lambda v: v.sort().values)), one[None], 0, "deep_lift", baseline=other)
+except xs.UnsupportedOperation as error:
+    print(error)
 
 # %% [markdown]
 # ### The same name, another map
 #
-# A library can apply the rule only to operations that it knows. captum {footcite:p}`kokhlikyan2020captum` knows ReLU,
-# ELU and a few more, and passes what it does not know by the ordinary derivative, without a word. Square and `SafeLog`
-# are not on its list, and braindecode calls captum. So on this network their DeepLIFT uses no slope anywhere: what is
-# left is the gradient times the input. We run it and look, then run ours.
+# captum {footcite:p}`kokhlikyan2020captum` applies the rule to module classes. It knows ReLU, ELU and a few more, and
+# passes what it does not know by the ordinary derivative, without a word. Square and `SafeLog` are not on its list,
+# and braindecode calls captum. So on this network their DeepLIFT uses no slope anywhere: what is left is the
+# difference times the gradient. We run it from zeros and from trials of another class, and beside it the right one.
 
 # %%
-import warnings
-
 from captum.attr import DeepLift
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # captum announces its hooks
-    captum_map = DeepLift(network).attribute(x, target=torch.tensor(known.label)).detach().numpy()
 
-deep_lift = xs.attribute(network, x, known.label, "deep_lift")
-print(f"captum's DeepLIFT minus input x gradient: {np.abs(captum_map - (x * gradient).detach().numpy()).max():.1g}")
-for name, values in {"captum": captum_map, "package": deep_lift.values}.items():
-    print(f"{name:8s} misses {np.median(missing(values, logit - empty)):.3%} of the change of the output (median)")
-
-# %% [markdown]
-# ### Which map is nearest to the truth?
-#
-# Conservation says that a map keeps its books, not that it is right. Here we know what is right, so we correlate the
-# size of each map with the size of the true burst, trial by trial, over channels and samples. Two controls belong in
-# the table: random numbers, and the trial itself, which knows where the signal is large and nothing of the network.
-
-# %%
-import pandas as pd
-from scipy.stats import zscore
+def captum_deep_lift(model, x, baseline, target):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # captum announces its hooks
+        maps = DeepLift(model).attribute(torch.tensor(x), torch.tensor(baseline), torch.as_tensor(target))
+    return maps.detach().numpy()
 
 
 def pearson(a, b):
     """Return the correlation of the absolute values of two sets of maps, trial by trial."""
-    a, b = (zscore(np.abs(maps).reshape(len(maps), -1), axis=1) for maps in (a, b))
-    return (a * b).mean(axis=1)
+    return np.array([np.corrcoef(np.abs(pair).reshape(2, -1))[0, 1] for pair in zip(a, b, strict=True)])
 
-
-methods = ["saliency", "integrated_gradients", "deep_lift", "random"]
-maps = {method: xs.attribute(network, x, known.label, method).values for method in methods} | {
-    "the trial": known.signal
-}
-r = pd.Series({name: pearson(values, known.truth).mean() for name, values in maps.items()})
-r.round(2).to_frame("r with the truth").T
-
-# %% [markdown]
-# All three maps know more than the controls. None comes near 1: a network reads its evidence where it suffices,
-# not wherever it is. [Chapter 10](../trust/10_twelve_metrics.ipynb) scores maps with twelve metrics; this one number
-# is enough to go on.
 
 # %%
-assert abs(r["random"]) < 0.05 and r["the trial"] < r[methods[:3]].min()
+for kind in ("other_class", "zero"):
+    baseline = xs.make_baseline(known.signal, kind, label=known.label, seed=SEED)
+    captum = captum_deep_lift(network, known.signal, baseline, known.label)
+    right = xs.attribute(network, known.signal, known.label, "deep_lift", baseline=baseline).values
+    assert np.allclose(captum, (known.signal - baseline) * gradient.numpy(), atol=1e-5)
+    missing = [np.median(np.abs(m.sum((1, 2)) / change(xs.predict(network, baseline)) - 1)) for m in (captum, right)]
+    print(f"{kind}: captum misses {missing[0]:.0%}, ours {missing[1]:.0e}; r = {pearson(captum, right).mean():.2f}")
 
 # %% [markdown]
-# ### No baseline is neutral
+# From zeros both maps have nearly the same shape, and only the sum betrays captum. From another trial the shape
+# itself is wrong: at the trial the gradient knows nothing of where the way began.
+#
+# ## Every map, with its receipt
+#
+# Now all methods that have a meaning for this network, on the same trials. A method says by `applies_to` whether it
+# has one. Two of them compare each trial with many baselines; they get training trials of all classes.
+
+# %%
+pool, maps = simulated.signal[~held_out][:24], {}
+for name, method in xs.METHODS.items():
+    if method.applies_to(network):
+        against = pool if method.many_baselines else None
+        maps[name] = xs.attribute(network, known.signal, known.label, name, baseline=against)
+print("No meaning for this network:", ", ".join(sorted(xs.METHODS.keys() - maps.keys())))
+
+# %% [markdown]
+# What should each map add up to? With one baseline to $f_k(\mathbf{x}) - f_k(\mathbf{x}')$. With many, to the
+# difference from the mean of $f_k(\mathbf{x}')$. Layer-wise relevance propagation compares with nothing: relevance that reaches
+# the input and relevance that stays in biases are together $f_k(\mathbf{x})$ itself.
+
+# %%
+lrp, many = ["lrp_epsilon", "lrp_z_plus"], ["expected_gradients", "deep_lift_shap"]
+sums = {name: found.values.sum((1, 2)) for name, found in maps.items()} | {"captum's DeepLIFT": captum.sum((1, 2))}
+for name in lrp:
+    sums[name] = sums[name] + maps[name].report.groupby("trial")["to_bias"].sum().to_numpy()
+changes = dict.fromkeys(sums, change(empty)) | dict.fromkeys(lrp, change(0))
+changes |= dict.fromkeys(many, change(xs.predict(network, pool).mean(0)))
+promised = [name for name in maps if xs.METHODS[name].conserves] + lrp
+assert all(np.allclose(sums[m], changes[m], rtol=0.01) for m in promised if m != "expected_gradients")
+
+# %% mystnb={"figure": {"caption": "Receipts. A dot is a trial; on the line a map adds up to what it should. Input × gradient promises no sum, captum's DeepLIFT breaks its promise. Bars: 95 % interval of a sum over random draws.", "name": "fig-04-receipts"}, "image": {"alt": "Nine panels of the sum of the map against the change of the output. For input times gradient and captum's DeepLIFT the dots lie far below the line of equality, in the same places. For DeepLIFT, DeepLIFT-SHAP, integrated gradients, expected gradients, KernelSHAP and two kinds of LRP they lie on the line."}}
+shown = {name: sums[name] for name in ("input_x_gradient", "captum's DeepLIFT", *promised)}
+xs.viz.plot_conservation(shown, changes, errors={"expected_gradients": maps["expected_gradients"].standard_error})
+
+# %% [markdown]
+# In {numref}`fig-04-receipts` the first two panels are the same panel. All others keep their promise, expected gradients
+# up to chance, which its standard error states. Conservation says that a map keeps its books, not that it is right.
+# Here we know what is right: below is the correlation of the size of each map with the size of the true burst, trial
+# by trial. Random numbers are one control. The trial itself is the other, which knows where the signal is large and
+# nothing of the network.
+
+# %%
+import pandas as pd
+
+r = pd.Series({name: pearson(found.values, known.truth).mean() for name, found in maps.items()}, name="r")
+columns = ["needs_baseline", "conserves", "linear_in_input", "reference"]
+table = pd.DataFrame({name: vars(method) for name, method in xs.METHODS.items()}, columns).T.join(r)
+table.replace({True: "yes", False: ""}).style.format({"r": "{:.2f}"}, na_rep="")
+
+# %%
+print(f"The trial itself: r = {(control := pearson(known.signal, known.truth).mean()):.2f}")
+assert abs(r["random"]) < 0.05 and control < r[["saliency", "integrated_gradients", "deep_lift"]].min()
+
+# %% [markdown]
+# None comes near 1: a network reads its evidence where it suffices, not wherever it is.
+# [Chapter 10](../trust/10_twelve_metrics.ipynb) scores maps with twelve metrics. The table names these families:
+#
+# - **Gradients.** The gradient, its absolute value, its mean over noisy copies of the trial (SmoothGrad
+#   {footcite:p}`smilkov2017smoothgrad`) and its product with the input. They tell of sensitivity and promise no sum.
+# - **Paths.** Integrated gradients, and expected gradients {footcite:p}`erion2021improving`, also known as GradientSHAP,
+#   which draw baseline and position at random.
+# - **DeepLIFT**, against one baseline or as the mean over many (DeepLIFT-SHAP {footcite:p}`lundberg2017unified`).
+# - **Relevance propagation.** LRP {footcite:p}`bach2015pixel` hands the output down layer by layer, to each unit its share.
+#   The rules differ in what they do with terms that speak against the sum {footcite:p}`montavon2019layer`.
+# - **Guided backpropagation** {footcite:p}`springenberg2015striving` **and deconvolution** {footcite:p}`zeiler2014visualizing`
+#   are gradients from which rectifiers (ReLU, ELU and their kind) remove what is negative. They promise no sum, and without a
+#   rectifier they would be the plain gradient, so they are refused.
+# - **Grad-CAM** {footcite:p}`selvaraju2017grad` weighs what a convolution found by its mean gradient. The package finds the
+#   axis of the layer that is time, and puts each position at the centre of its receptive field. A learned kernel
+#   may still have its weight before or behind that centre, and this delay remains in the map. After the spatial filters
+#   there are no channels left, so all carry the same map. No sum is promised.
+# - **Perturbation.** Replace a piece by the baseline and see what the output loses: a window that slides over one channel
+#   (occlusion), a whole channel, or a stretch of time. Effects of pieces overlap, so they do not add up. KernelSHAP divides
+#   the change fairly among the channels {footcite:p}`lundberg2017unified,covert2021improving`, so its values do.
+# - **Random** numbers, the control.
+#
+# ### Which method for which network?
+#
+# A method is refused where it has no meaning or no rule. We ask five untrained networks of different kinds: the
+# log-power network, EEGNet, Deep4Net, the EEG Conformer {footcite:p}`song2023eeg` and DeepSleepNet
+# {footcite:p}`supratak2017deepsleepnet`, which ends in an LSTM. Methods that apply to all five are left out.
+
+# %% tags=["hide-input"]
+kinds = {"log-power": "ShallowFBCSPNet", "ELU": "EEGNet", "max pool": "Deep4Net", "attention": "EEGConformer"}
+sample, applies = xs.simulate("spectral", n_trials=4, sfreq=100, duration=2, seed=SEED), pd.DataFrame()
+for kind, name in (kinds | {"LSTM": "DeepSleepNet"}).items():
+    model = xs.build_decoder(name, sample, seed=SEED)
+    applies[kind] = pd.Series({name: method.applies_to(model) for name, method in xs.METHODS.items()})
+applies[~applies.all(axis=1)].replace({True: "yes", False: "–"})
+
+# %% [markdown]
+# An LSTM has no rule in DeepLIFT, and attention multiplies activations, for which LRP has none. There, integrated
+# gradients are the first choice: they need a gradient and no rule.
+#
+# LRP keeps books for every layer. In each row the relevance that arrives at a layer's output splits into what goes on to
+# its input, what stays in its bias, and what is lost. The first trial's:
+
+# %%
+maps["lrp_epsilon"].report.query("trial == 0").style.format(precision=2).hide()
+
+# %% [markdown]
+# ## No baseline is neutral
 #
 # Zeros look like "no signal". To the network they are an input like any other, and it has an opinion about them. The
-# explanation is then of the distance to that opinion. A baseline that occurs in real life is another trial, here the
-# one before. The map then answers "why this output and not the one for that trial?"
+# explanation is then of the distance to that opinion. `attribute` warns where the opinion is firm. We have silenced
+# that warning at the top of the chapter; here it is.
 
 # %%
-opinion = torch.tensor(xs.predict(network, np.zeros_like(known.signal[:1]))).softmax(1)[0].tolist()
-print("softmax of f(0):", ", ".join(f"{name} {p:.3f}" for name, p in zip(known.class_names, opinion, strict=True)))
-by_trial = xs.attribute(network, x, known.label, "deep_lift", baseline=np.roll(known.signal, 1, axis=0))
-print(f"DeepLIFT with zeros and with a trial as baseline: r = {pearson(deep_lift.values, by_trial.values).mean():.2f}")
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always", xs.BaselineWarning)
+    xs.attribute(network, known.signal[:1], known.label[:1], "deep_lift")
+print(caught[0].message)
 
 # %% [markdown]
+# `make_baseline` has three others. The mean of each channel over the trial; the trial with its phases scrambled, which
+# has the same spectra and the same correlations between channels, but no burst at any time
+# {footcite:p}`prichard1994generating`; or a trial of another class. The last one occurs in real life, and the map then
+# answers "why this output and not the one for that trial?"
+
+# %%
+rows = {}
+for kind in ("zero", "trial_mean", "phase_scrambled", "other_class"):
+    baseline = xs.make_baseline(known.signal, kind, label=known.label, seed=SEED)
+    found = xs.attribute(network, known.signal, known.label, "deep_lift", baseline=baseline).values
+    p = torch.tensor(xs.predict(network, baseline)).softmax(1).numpy()[range(len(known)), known.label]
+    rows[kind] = {"p(own class)": p.mean(), "r with zeros": pearson(found, maps["deep_lift"].values).mean()}
+pd.DataFrame(rows).T.round(2)
+
+# %% [markdown]
+# The first column is the mean probability of the trial's own class at the baseline, the second the correlation of the
+# DeepLIFT maps with those from zeros. Scrambled phases keep the spectrum, and the class is a frequency: the network
+# still leans to the right class, and the map explains the little that is left. A baseline must differ in what the
+# question is about.
+#
 # ## The real recording
 #
 # Subject 7 of the PhysioNet recordings {footcite:p}`schalk2004bci2000,goldberger2000physiobank` opened and closed the
@@ -246,84 +356,64 @@ decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **
 xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 60, seed=SEED, cache=True)
 
 window = trials.subset(left_out & (trials.label < 2)).crop(1.5, 3.5)
-right = xs.predict(decoder, window.signal).argmax(1) == window.label
-explained = window.subset(right)
-print(f"{right.sum()} of {len(right)} trials of the run left out are classified correctly in the window.")
+explained = window.subset(xs.predict(decoder, window.signal).argmax(1) == window.label)
+print(f"{len(explained)} of {len(window)} trials of the run left out are classified correctly in the window.")
 
 # %% [markdown]
 # With two classes only the difference of the two logits decides; a constant added to both changes nothing. So the
 # difference is what we explain: `target=(1, 0)`, the second class minus the first. Positive values speak for the second
-# class, the right fist in the real trials. One logit alone could rise in both classes and tell nothing.
+# class, the right fist in the real trials. The baseline is a trial of the other class.
 
 # %%
-target = (1, 0)
-methods = ["saliency", "input_x_gradient", "integrated_gradients", "deep_lift", "random"]
-real = {method: xs.attribute(decoder, explained.signal, target, method) for method in methods}
-
-logits = xs.predict(decoder, np.stack([*explained.signal, np.zeros_like(explained.signal[0])]))
-evidence = logits[:, 1] - logits[:, 0]
-change = evidence[:-1] - evidence[-1]
-receipts = pd.DataFrame({m: missing(real[m].values, change) for m in methods[1:4]}).agg(["median", "max"]).T
-receipts.map("{:.2g}".format)
+target, baseline = (1, 0), xs.make_baseline(explained.signal, "other_class", label=explained.label, seed=SEED)
+methods = {"saliency": None, "integrated_gradients": baseline, "deep_lift": baseline}
+real = {m: xs.attribute(decoder, explained.signal, target, m, baseline=b).values for m, b in methods.items()}
+second, first = (captum_deep_lift(decoder, explained.signal, baseline, k) for k in target)
+real["captum's DeepLIFT"] = second - first
 
 # %% [markdown]
-# The table gives the share of the change that each map misses. {numref}`fig-04-trial` draws the trial with the most
-# evidence for the second class. Each map carries its receipt: what it adds up to and what it should add up to.
-# Saliency promises no sum, so its receipt says that. A sum can be negative even for this trial: then the baseline of
-# zeros speaks for the second class still more.
+# {numref}`fig-04-trial` draws the trial that differs most from its baseline. Each map carries its receipt: what it adds
+# up to and what it should add up to. Saliency promises no sum, so its receipt says that.
 
 # %%
-shown = ["saliency", "integrated_gradients", "deep_lift"]
-best = int(change.argmax())
-receipt = {m: f"sum    {real[m].values[best].sum():7.2f}\nshould {change[best]:7.2f}" for m in shown}
-receipt["saliency"] = "no sum promised"
+should = (xs.predict(decoder, explained.signal) - xs.predict(decoder, baseline))[:, target] @ (1, -1)
+best, units = int(should.argmax()), {"saliency": "logit/SD", "captum's DeepLIFT": "logit", "deep_lift": "logit"}
+receipts = {m: f"sum    {real[m][best].sum():7.2f}\nshould {should[best]:7.2f}" for m in units}
+receipts["saliency"] = "no sum promised"
 
-# %% mystnb={"figure": {"caption": "One trial of the run left out and three maps of the difference of its logits, with their receipts. Top: channels by time. Below: sum over time on the head.", "name": "fig-04-trial"}, "image": {"alt": "Four columns: the trial, saliency, integrated gradients and DeepLIFT. Each has an image of channels by time, a head, and, for the maps, a receipt with the sum of the map and the change of the output."}}
-xs.viz.plot_trial_maps(
-    explained.signal[best],
-    {m: real[m].values[best] for m in shown},
-    receipt,
-    explained.info,
-    explained.times,
-    signal_label="SD",
-    labels=dict.fromkeys(shown, "logit") | {"saliency": "logit/SD"},
-)
+# %% mystnb={"figure": {"caption": "One trial of the run left out and three maps of the difference of its logits, with their receipts. Top: channels by time. Below: sum over time on the head.", "name": "fig-04-trial"}, "image": {"alt": "Four columns: the trial, saliency, captum's DeepLIFT and DeepLIFT. Each has an image of channels by time, a head, and, for the maps, a receipt with the sum of the map and the change of the output. The two DeepLIFT maps differ in size and in place."}}
+drawn = {m: real[m][best] for m in units}, receipts, explained.info, explained.times
+xs.viz.plot_trial_maps(explained.signal[best], *drawn, signal_label="SD", labels=units)
 
 # %% [markdown]
 # ### Where they agree
 #
 # We correlate absolute values, since saliency has no sign, over channels and samples of each trial, and average over
-# trials. The controls are random numbers and the trial itself.
+# trials. The controls are random numbers and the difference between trial and baseline itself.
 
 # %%
-sizes = {method: real[method].values for method in methods} | {"the trial": explained.signal}
+noise = xs.attribute(decoder, explained.signal, target, "random").values
+sizes = real | {"random": noise, "the difference": explained.signal - baseline}
 agreement = np.array([[pearson(a, b).mean() for b in sizes.values()] for a in sizes.values()])
-assert agreement[1:4, 1:4].min() > 0.8 and np.abs(np.delete(agreement[4], 4)).max() < 0.1
+assert agreement[1, 2] > 0.9 > agreement[1:3, 3].max() and np.abs(agreement[4, :4]).max() < 0.1
 
-# %% mystnb={"figure": {"caption": "Live: mean correlation over the explained trials between the absolute values of the maps, and of the two controls.", "name": "fig-04-agreement"}, "image": {"alt": "A matrix of correlations between saliency, input times gradient, integrated gradients, DeepLIFT, random numbers and the trial itself. The three methods that multiply by the input form a block of high values; random numbers correlate with nothing."}}
+# %% mystnb={"figure": {"caption": "Live: mean correlation over the explained trials between the absolute values of the maps, and of the two controls.", "name": "fig-04-agreement"}, "image": {"alt": "A matrix of correlations between saliency, integrated gradients, DeepLIFT, captum's DeepLIFT, random numbers and the difference between trial and baseline. Integrated gradients and DeepLIFT agree almost completely; captum's DeepLIFT agrees less with them; random numbers correlate with nothing."}}
 xs.viz.plot_agreement(agreement, list(sizes))
 
 # %% [markdown]
-# In {numref}`fig-04-agreement` three methods form a block. They share a factor, the trial itself, and for a zero
-# baseline and a log-power network they differ in little but scale. That is agreement by construction, not three
-# witnesses. The last row shows how much of it a map gets from the factor alone. With another trial as baseline the
-# factor is another one, and the block has to hold without it.
-
-# %%
-before = np.roll(explained.signal, 1, axis=0)
-pair = [xs.attribute(decoder, explained.signal, target, method, baseline=before).values for method in shown[1:]]
-times_gradient = real["input_x_gradient"].multiplier * (explained.signal - before)
-print(f"Another trial as baseline: integrated gradients and DeepLIFT r = {pearson(*pair).mean():.2f},")
-print(f"DeepLIFT and difference x gradient, which is captum's, r = {pearson(pair[1], times_gradient).mean():.2f}")
-
-# %% [markdown]
+# In {numref}`fig-04-agreement` integrated gradients and DeepLIFT are almost one map, by two computations that share no
+# step. Captum's DeepLIFT stands apart from both. All three have a factor in common, the difference between trial and
+# baseline, and the last row shows how much agreement a map gets from this factor alone. Agreement without such a
+# control is no evidence.
+#
 # Over channels alone the answer can be different. A tutorial of braindecode {footcite:p}`braindecode2026interpretability`
 # averages the size of each map over trials and time, and its figure has the title "All three methods agree the network
 # attends to motor cortex". In the version that we read, it printed a correlation of −0.047 between saliency and
-# DeepLIFT. Ours, on real trials and on right DeepLIFT maps, is recorded: below are the maps of
+# DeepLIFT. Ours, on real trials and on right DeepLIFT maps from zeros, is recorded: below are the maps of
 # subject 7 over all three folds, and the correlations between them.
 
-# %%
+# %% tags=["hide-input"]
+shown = ["saliency", "integrated_gradients", "deep_lift"]
 channel_maps = xs.recorded("trial_channel_maps").pivot(index="method", columns="channel", values="value")
 channel_maps = channel_maps.loc[shown, list(simulated.info.ch_names)]
 print("size at O1:", ", ".join(f"{method} {value:.2f}" for method, value in channel_maps["O1"].items()))
@@ -338,14 +428,15 @@ xs.viz.plot_channel_topomaps(channel_maps.to_numpy(), simulated.info, shown, lab
 # is, the others ask what the trial contributed. Disagreement between them is no fault. Saying "the network attends to"
 # without naming the question is.
 #
-# Two recorded tables close the section: the agreement of the methods per trial, with the interval that holds 95 % of
-# the trials, and the receipts of two decoders, where `n_warned` counts trials that miss more than a method's tolerance.
+# Two recorded tables close the section, both with zeros as baseline: the agreement of the methods per trial, with the
+# interval that holds 95 % of the trials, and the receipts of two decoders, where `n_warned` counts trials that miss
+# more than a method's tolerance.
 
-# %%
+# %% tags=["hide-input"]
 pairs = xs.recorded("trial_map_agreement").query("method_a in @shown and method_b in @shown and method_a < method_b")
 pairs.round(2).style.format(precision=2).hide()
 
-# %%
+# %% tags=["hide-input"]
 xs.recorded("trial_map_receipts").style.format({"median_delta": "{:.1e}", "max_delta": "{:.1e}"}).hide()
 
 # %% [markdown]
@@ -354,6 +445,8 @@ xs.recorded("trial_map_receipts").style.format({"median_delta": "{:.1e}", "max_d
 # - **Training mode.** Dropout and batch statistics make a map depend on chance and on the other trials. `attribute`
 #   switches to eval mode and back; code of your own must do it.
 # - **Silent fallbacks.** A method without a rule for an operation gives a map all the same. Only its sum tells.
+# - **A sum that is right by force.** Spreading what is missing over the map makes any map conserve. This package never
+#   does.
 # - **The softmax.** A confident trial has a flat probability, so its gradient vanishes: explain logits.
 # - **Wrong decisions.** The map of a misclassified trial explains the mistake. Do not average it with the others.
 # - **Agreement as proof.** Methods that share a factor agree by it. Ask what a control would have got.
@@ -363,7 +456,8 @@ xs.recorded("trial_map_receipts").style.format({"median_delta": "{:.1e}", "max_d
 # - A gradient says what the network is sensitive to; integrated gradients and DeepLIFT say what this trial added,
 #   compared with a baseline.
 # - Conservation is a receipt that every such map can show. It is necessary, and it is not proof of truth.
-# - DeepLIFT is right only where every nonlinearity has its rule.
+# - DeepLIFT is right only where every nonlinearity has its rule. Two tools that share the name need not share the map.
+# - Not every method has a meaning for every network; one that is refused would have been something else.
 # - A baseline is part of the question, and zeros are not neutral.
 # - Agreement needs a control, like every other score.
 #
@@ -372,7 +466,8 @@ xs.recorded("trial_map_receipts").style.format({"median_delta": "{:.1e}", "max_d
 # 1. Why does the sum of a saliency map mean nothing?
 # 2. When are DeepLIFT, integrated gradients and input × gradient the same map?
 # 3. What does `target=(1, 0)` explain that `target=1` does not?
-# 4. Which baseline would you take to ask why a trial is not like the average trial?
+# 4. Why do the maps of occlusion not add up, though each window's effect is a difference of the output?
+# 5. Which baseline would you take to ask why a trial is not like the average trial?
 #
 # ## Exercise: a network without a logarithm
 #
@@ -387,15 +482,15 @@ xs.recorded("trial_map_receipts").style.format({"median_delta": "{:.1e}", "max_d
 # %% tags=["hide-cell"]
 eegnet = xs.build_decoder("EEGNet", simulated, seed=SEED, **xs.RECIPES["EEGNet"])
 xs.train(eegnet, simulated.subset(~held_out), epochs=5, seed=SEED, cache=True)
-end = xs.predict(eegnet, known.signal)[range(len(known)), known.label]
-start = xs.predict(eegnet, np.zeros_like(known.signal))[range(len(known)), known.label]
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    captum_eegnet = DeepLift(eegnet).attribute(x, target=torch.tensor(known.label)).detach().numpy()
-plain = xs.attribute(eegnet, x, known.label, "input_x_gradient").values
-print(f"captum's DeepLIFT misses {np.median(missing(captum_eegnet, end - start)):.3%} on EEGNet")
-print(f"input x gradient  misses {np.median(missing(plain, end - start)):.3%}")
-assert np.median(missing(captum_eegnet, end - start)) < 1e-3 < np.median(missing(plain, end - start))
+zeros = np.zeros_like(known.signal)
+should = (xs.predict(eegnet, known.signal) - xs.predict(eegnet, zeros))[range(len(known)), known.label]
+found = {
+    "captum's DeepLIFT": captum_deep_lift(eegnet, known.signal, zeros, known.label),
+    "input x gradient": xs.attribute(eegnet, known.signal, known.label, "input_x_gradient").values,
+}
+missing = {name: np.median(np.abs(values.sum((1, 2)) / should - 1)) for name, values in found.items()}
+print(", ".join(f"{name} misses {share:.3%} on EEGNet" for name, share in missing.items()))
+assert missing["captum's DeepLIFT"] < 1e-3 < missing["input x gradient"]
 
 # %% [markdown]
 # ## References

@@ -94,13 +94,11 @@ class OnDemand(Attribution):
 
 def _sums(maps: Maps, x: Tensor, baseline: Tensor, batch_size: int) -> Tensor:
     """Return the sum of each map, shape (trial,) in float64, without holding all values."""
-    if maps.multiplier is None:
-        return maps.values.sum((1, 2), dtype=torch.float64).cpu()
-    sums = [
-        (multiplier * (x - baseline)).sum((1, 2), dtype=torch.float64)
-        for multiplier, x, baseline in zip(*(t.split(batch_size) for t in (maps.multiplier, x, baseline)), strict=True)
-    ]
-    return torch.cat(sums).cpu()
+    sums = []
+    for rows in torch.arange(len(x)).split(batch_size):
+        values = maps.values[rows] if maps.multiplier is None else maps.multiplier[rows] * (x[rows] - baseline[rows])
+        sums.append(values.sum((1, 2), dtype=torch.float64).cpu())
+    return torch.cat(sums)
 
 
 def attribute(model, x, target, method, *, baseline=None, batch_size=None, **options) -> Attribution:
@@ -207,6 +205,8 @@ def _checked_baseline(model, kind: Method, method: str, baseline, x: Tensor) -> 
     if isinstance(baseline, str):
         if baseline not in BASELINES:
             raise unknown_name("baseline", baseline, BASELINES)
+        if kind.many_baselines:
+            raise ValueError(f"{method} compares each trial with many baselines; give an array (n, channel, time).")
         return torch.as_tensor(make_baseline(x.cpu().numpy(), baseline)).to(x.device)
     baseline = torch.as_tensor(baseline)
     baseline = model_input(model, baseline[None] if baseline.ndim == 2 else baseline, name="baseline").to(x.device)

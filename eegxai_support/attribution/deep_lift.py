@@ -13,6 +13,7 @@ from torch import Tensor
 from eegxai_support.attribution.operations import Functions, runs, valued
 from eegxai_support.attribution.problem import Maps, Problem, register
 
+TIE = 16  # roundings by which two maxima may differ and count as the same
 ROUNDED = 1e-4  # relative delta above which float32 is not enough
 
 
@@ -69,7 +70,9 @@ class Rescale(Functions):
             # From the baseline, the maximum first rises at the trial's position, then falls at the baseline's own.
             rise = _share(top - value0, step.gather(-1, index))
             fall = _share(value - top, step.gather(-1, index0))
-            same = index == index0
+            # Where positions tie at the baseline, as everywhere at zeros, the trial's winner is one of the baseline's.
+            at_index = x0.gather(-1, index)
+            same = value0 - at_index <= TIE * torch.finfo(x.dtype).eps * torch.maximum(value0.abs(), at_index.abs())
             rise, fall = rise.masked_fill(same, 1), fall.masked_fill(same, 0)
         return valued(x.gather(-1, index) * rise + x.gather(-1, index0) * fall, value)
 
@@ -135,10 +138,11 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
 def multipliers(problem: Problem, x: Tensor, baseline: Tensor, trial: Tensor) -> Tensor:
     """Return the DeepLIFT multipliers of rows of trials against rows of baselines."""
     x, baseline = (rows.detach().to(problem.device).requires_grad_() for rows in (x, baseline))
+    model = problem.simplified  # made before the modes begin
     with Rescale() as recorded:
-        problem.value(baseline, trial)
+        problem.value(baseline, trial, model)
     with Rescale(recorded.tape):
-        value = problem.value(x, trial)
+        value = problem.value(x, trial, model)
     return torch.autograd.grad(value.sum(), x)[0]
 
 
@@ -157,7 +161,8 @@ def deep_lift(problem: Problem) -> Tensor:
     The rule is applied to each torch function that the network calls, whatever module calls it and how often. An
     elementwise function has the slope of its secant between baseline and trial; a product of two activations is
     linear in each with the other one at its midpoint; a maximum is shared between the positions that win at the
-    trial and at the baseline. Everything else is linear, or decomposed into these: softmax into exponentials and
+    trial and at the baseline, by captum's rule, and where positions tie at the baseline, as at zeros, it is the
+    trial's that counts. Everything else is linear, or decomposed into these: softmax into exponentials and
     the logarithm of their sum, layer norm into squares, a root and a product, attention into products and softmax.
     Each step conserves, hence so does the whole, to rounding.
 

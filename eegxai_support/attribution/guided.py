@@ -13,18 +13,18 @@ from eegxai_support.attribution.problem import Problem, UnsupportedOperation, re
 
 
 class _Rectify(torch.autograd.Function):
-    """The value of a rectifier, with the positive part of the gradient that arrives."""
+    """The value of a rectifier, with the positive part of the gradient that arrives where the gate is open."""
 
     @staticmethod
-    def forward(ctx, z: Tensor, value: Tensor, guided: bool) -> Tensor:
-        ctx.save_for_backward(value > 0 if guided else None)
-        return value.view_as(value)
+    def forward(ctx, z: Tensor, value: Tensor, gate: Tensor) -> Tensor:
+        ctx.save_for_backward(gate)
+        ctx.mark_dirty(value)  # so that the result is no view, and the model may overwrite it
+        return value
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        (open_gate,) = ctx.saved_tensors
-        gradient = gradient.clamp(min=0)
-        return gradient if open_gate is None else gradient * open_gate, None, None
+        (gate,) = ctx.saved_tensors
+        return gradient.clamp(min=0) * gate, None, None
 
 
 class Rectified(TorchFunctionMode):
@@ -36,13 +36,18 @@ class Rectified(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        name, _ = function_name(function)
-        if name not in RECTIFIERS or not args or not depends(args[0]):
+        name, in_place = function_name(function)
+        if name not in RECTIFIERS:
             return function(*args, **kwargs)
-        self.found = True
-        kwargs.pop("inplace", None)
-        value = function(args[0].detach().clone(), *args[1:], **kwargs)
-        return _Rectify.apply(args[0], value, self.method != "deconvolution")
+        z, *rest = (kwargs.pop("input"), *args) if "input" in kwargs else args
+        in_place |= kwargs.pop("inplace", False)
+        value = function(z.detach().clone(), *rest, **kwargs)
+        if depends(z):
+            self.found = True
+            value = _Rectify.apply(
+                z, value, value > 0 if self.method == "guided_backprop" else torch.ones_like(value, dtype=torch.bool)
+            )
+        return z.copy_(value) if in_place else value
 
     def __exit__(self, error, *details):
         super().__exit__(error, *details)
@@ -73,6 +78,16 @@ def guided_backprop(problem: Problem) -> Tensor:
 
     For ReLU this is the published rule. ELU, GELU and the other rectifiers are treated alike, as in [2]_: their own
     derivative is replaced by 0 or 1. Functions that do not rectify (square, logarithm, tanh, sigmoid) keep theirs.
+    The rule acts on each torch function that the network calls, whatever module calls it and how often.
+
+    Parameters
+    ----------
+    problem : Problem
+
+    Raises
+    ------
+    UnsupportedOperation
+        The network calls no rectifier.
 
     References
     ----------
@@ -93,6 +108,15 @@ def deconvolution(problem: Problem) -> Tensor:
     """Return the gradient with each rectifier passing only positive gradients, whatever its own output [1]_.
 
     Which functions count as rectifiers is as for `guided_backprop`.
+
+    Parameters
+    ----------
+    problem : Problem
+
+    Raises
+    ------
+    UnsupportedOperation
+        The network calls no rectifier.
 
     References
     ----------

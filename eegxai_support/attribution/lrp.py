@@ -72,14 +72,14 @@ class _Probe(Relevance):
 
     trials_first = True
 
-    def _report(self, operation, rule, result, to_input, to_bias):
+    def _report(self, operation, rule, result, to_bias, seen=None):
         first, other = len(result) // 2, len(result) % 2
         self.trials_first &= not other and not result[:first].isnan().any()
 
 
-def _trials_first(problem: Problem) -> bool:
+def _trials_first(method: str, problem: Problem) -> bool:
     x = problem.x[:1].to(problem.device)
-    probe = _Probe("")
+    probe = _Probe(method)
     with _watched(problem.model, probe, {}), probe:
         problem.model(torch.cat([x, torch.full_like(x, torch.nan)]).requires_grad_())
     return probe.trials_first
@@ -96,7 +96,7 @@ def _lrp(method: str, rule: Callable, problem: Problem, epsilon, bias, first_lay
     for name in conditions:
         if name not in layers:
             raise unknown_name("layer", name, layers)
-    if not _trials_first(problem):  # so that the report can tell the trials apart
+    if not _trials_first(method, problem):  # so that the report can tell the trials apart
         problem = replace(problem, batch_size=1)
     reports = []
 
@@ -127,12 +127,14 @@ def _lrp(method: str, rule: Callable, problem: Problem, epsilon, bias, first_lay
 
 def _report(rules: Relevance, trial: Tensor) -> pd.DataFrame:
     """Return a row per trial and layer, of the layers that relevance reached."""
-    rows = [row for row in rules.rows if "lost" in row]
+    rows = [row for row in rules.rows if "relevance" in row]
     report = pd.DataFrame({"trial": np.tile(trial.numpy(), len(rows))})
     for name in ("layer", "operation", "rule"):
         report[name] = np.repeat(np.array([row[name] for row in rows], dtype=object), len(trial))
-    parts = {name: np.concatenate([[], *(row[name] for row in rows)]) for name in ("to_input", "to_bias", "lost")}
-    return report.assign(relevance=sum(parts.values()), **parts).sort_values("trial", kind="stable")
+    for name in ("relevance", "to_input", "to_bias"):
+        report[name] = np.concatenate([[], *(row[name] for row in rows)])
+    report["lost"] = report["relevance"] - report["to_input"] - report["to_bias"]
+    return report.sort_values("trial", kind="stable", ignore_index=True)
 
 
 def _warn_of_loss(method: str, problem: Problem, values: Tensor, report: pd.DataFrame) -> None:
@@ -148,7 +150,7 @@ def _warn_of_loss(method: str, problem: Problem, values: Tensor, report: pd.Data
             f"{method} on {type(problem.model).__name__}: in {int((share > LOST).sum())} of {n_trials} trials input and"
             f" biases together miss more than {LOST:g} of the output; worst is trial {worst} with {share[worst]:.2g}."
             " The report says in which layer; a smaller epsilon keeps more.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -192,6 +194,8 @@ def lrp_epsilon(
     problem : Problem
     epsilon : float
         Keeps denominators from zero, in units of the activations; larger values discard weak and contradicting terms.
+        While biases keep their part, a denominator is never smaller than the unit's output, so that next to nothing
+        is enough.
     bias : {"keep", "share"}
         A bias keeps its part of the relevance, or shares it out among the other terms as if it were not there. If
         shared, small sums of those terms can make large relevances of both signs.

@@ -52,7 +52,7 @@ class Problem:
     @cached_property
     def simplified(self) -> nn.Module:
         """The same function with fewer operations, for what needs no layer of the model."""
-        return simplify(self.model)
+        return simplify(self.model, self.x)
 
     @cached_property
     def device(self) -> torch.device:

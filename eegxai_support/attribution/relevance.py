@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,53 +13,50 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from eegxai_support.attribution.operations import LAYERS, PRODUCTS, STRUCTURE, SUMS, Functions, depends, valued
 
-EPSILON = 1e-6
+EPSILON = 1e-9
 TINY = 1e-30
 JOINS = SUMS | {"cat", "concat", "concatenate", "hstack", "masked_fill", "pad", "stack", "vstack", "where"}
 
 
-# --- rules: what of a layer's output z goes to its input, as a function of the input, and what to its bias ------------
+# --- rules: terms of a layer's output z as a function of its input, the share that they and the bias get of z ---------
 
 
-def epsilon_rule(apply, x, weight, bias, z, epsilon):
+def epsilon_rule(linear, apply, x, weight, bias, z, epsilon):
     """Each term of z = sum of w x + b gets its share of z, with the denominator epsilon away from zero."""
-    part = apply(x, weight)
-    share = z / _stable(part.detach() + bias, epsilon)
-    return share * part, share * bias
+    return [(linear, z / _stable(linear.detach() + bias, epsilon), bias)]
 
 
-def gamma_rule(apply, x, weight, bias, z, epsilon, *, gamma):
+def gamma_rule(linear, apply, x, weight, bias, z, epsilon, *, gamma):
     """Epsilon, with the terms that have the sign of z favoured by 1 + gamma."""
     up, down = weight + gamma * weight.clamp(min=0), weight + gamma * weight.clamp(max=0)
     raised = z >= 0
-    part = torch.where(raised, _by_sign(apply, x, up, down), _by_sign(apply, x, down, up))
+    terms = torch.where(raised, _by_sign(apply, x, up, down), _by_sign(apply, x, down, up))
     bias = bias + gamma * torch.where(raised, bias.clamp(min=0), bias.clamp(max=0))
-    share = z / _stable(part.detach() + bias, epsilon)
-    return share * part, share * bias
+    return [(terms, z / _stable(terms.detach() + bias, epsilon), bias)]
 
 
-def alpha_beta_rule(apply, x, weight, bias, z, epsilon, *, alpha):
+def alpha_beta_rule(linear, apply, x, weight, bias, z, epsilon, *, alpha):
     """Alpha for the terms above zero, 1 - alpha for those below, and 1 where there are only the ones or the others.
 
     Terms of one sign do not cancel, so that no epsilon is needed.
     """
     up, down = weight.clamp(min=0), weight.clamp(max=0)
-    parts = _by_sign(apply, x, up, down), _by_sign(apply, x, down, up)
+    terms = _by_sign(apply, x, up, down), _by_sign(apply, x, down, up)
     biases = bias.clamp(min=0), bias.clamp(max=0)
-    totals = [part.detach() + each for part, each in zip(parts, biases, strict=True)]
-    least = torch.finfo(z.dtype).eps * (totals[0] - totals[1])  # less than this is rounding
-    there = totals[0] > least, totals[1] < -least
-    shares = [
-        torch.where(there[i], torch.where(there[1 - i], factor, 1.0) * z / totals[i], 0.0)
-        for i, factor in enumerate((alpha, 1 - alpha))
-    ]
-    return tuple(shares[0] * pair[0] + shares[1] * pair[1] for pair in (parts, biases))
+    above, below = (each.detach() + offset for each, offset in zip(terms, biases, strict=True))
+    least = torch.finfo(z.dtype).eps * (above - below)  # less than this is rounding
+    any_above, any_below = above > least, below < -least
+    shares = (
+        torch.where(any_above, torch.where(any_below, alpha, 1.0) * z / above, 0.0),
+        torch.where(any_below, torch.where(any_above, 1.0 - alpha, 1.0) * z / below, 0.0),
+    )
+    return list(zip(terms, shares, biases, strict=True))
 
 
-def flat_rule(apply, x, weight, bias, z, epsilon, *, ones):
+def flat_rule(linear, apply, ones, weight, bias, z, epsilon):
     """Every input that a unit reads gets the same share; `ones` are 1 at inputs, 0 at padding."""
-    part = apply(ones, torch.ones_like(weight))
-    return torch.where(part.detach() == 0, 0.0, z / part.detach()) * part, torch.zeros_like(bias)
+    terms = apply(ones, torch.ones_like(weight))
+    return [(terms, torch.where(terms.detach() == 0, 0.0, z / terms.detach()), torch.zeros_like(bias))]
 
 
 def _by_sign(apply: Callable, x: Tensor, for_positive: Tensor, for_negative: Tensor) -> Tensor:
@@ -126,6 +122,7 @@ class Relevance(Functions):
         self.ones = Notes()  # the input, however arranged -> ones arranged alike, for the flat rule
         self.conditioned: set[str] = set()  # layers with a condition that have run
         self.rows: list[dict] = []  # of the report, in the order of the forward pass
+        self.held: list[list[Tensor]] = []  # outputs and inputs of layers, which the report needs
 
     def elementwise(self, function, z, name):
         """Pass the relevance through."""
@@ -170,6 +167,12 @@ class Relevance(Functions):
             self.made_by[result] = call._replace(mask=mask if call.mask is None else mask * call.mask)
         return result
 
+    def before_change(self, x):
+        """Copy what the report needs of a tensor that is about to be overwritten."""
+        memory = x.untyped_storage().data_ptr()
+        for held in self.held:
+            held[:] = [each.clone() if each.untyped_storage().data_ptr() == memory else each for each in held]
+
     def _apply(self, function, name, args, kwargs):
         self.calling.append(name)
         result = super()._apply(function, name, args, kwargs)
@@ -178,11 +181,9 @@ class Relevance(Functions):
 
     def _layer(self, name: str, apply: Callable, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Run ``apply(x, weight)`` plus a bias per filter, under the rule that fits."""
-        ones = self.ones.get(x)
         bias = weight.new_zeros(1) if bias is None else bias
         bias = bias.view(-1, *(1,) * (weight.ndim - 2))
         rule = self.rule if name.startswith("conv") else epsilon_rule
-        rule = rule if ones is None else partial(flat_rule, ones=ones)
         result = self._under_rule(rule, name, apply, x, weight, bias)
         self.made_by[result] = Call(name, apply, x, weight, bias, self._layer_name())
         return result
@@ -218,26 +219,43 @@ class Relevance(Functions):
             constant = function(*zeros[0], **zeros[1]).clone()  # a constant overwritten in place is the result itself
         result = function(*args, **kwargs)
         if constant.any():
-            self._report(name, "", result, result.detach() - constant, constant)
+            self._report(name, "", result, [(1, constant)])
         return result
 
     def _under_rule(self, rule: Callable, name: str, apply: Callable, x: Tensor, weight, bias: Tensor) -> Tensor:
-        with torch.no_grad():
-            z = apply(x, weight) + bias
+        ones = self.ones.get(x) if name in LAYERS else None
+        rule = rule if ones is None else flat_rule
+        seen = (x if ones is None else ones).view_as(
+            x
+        )  # of this layer alone, so that the report knows what it hands on
+        linear = apply(seen if ones is None else x.detach(), weight)
+        z = linear.detach() + bias
         kept = bias if self.bias == "keep" else torch.zeros_like(bias)
-        to_input, to_bias = rule(apply, x, weight, kept, z, self.epsilon)
-        result = valued(to_input, z)
+        parts = rule(linear, apply, seen, weight, kept, z, self.epsilon)
+        result = valued(sum(share * terms for terms, share, _ in parts), z)
         rule_name = getattr(rule, "func", rule).__name__.removesuffix("_rule")
-        self._report(name, rule_name, result, to_input.detach(), to_bias)
+        self._report(name, rule_name, result, [(share, each) for _, share, each in parts if each.any()], seen)
         return result
 
-    def _report(self, operation: str, rule: str, result: Tensor, to_input: Tensor, to_bias: Tensor) -> None:
-        parts = {"to_input": to_input, "to_bias": to_bias, "lost": result.detach() - to_input - to_bias}
+    def _report(self, operation: str, rule: str, result: Tensor, to_bias: list, seen: Tensor | None = None) -> None:
+        """Note a row: what arrives at `result`, what of it the pairs (share, bias) keep, what `seen` is handed."""
         row = {"layer": self._layer_name(), "operation": operation, "rule": rule}
+        held = [each.detach() for each in (result, seen) if each is not None]
         self.rows.append(row)
-        result.register_hook(
-            lambda multiplier: row.update({name: self._by_trial(multiplier * part) for name, part in parts.items()})
-        )
+        self.held.append(held)
+
+        def arrived(multiplier):
+            row["relevance"] = self._by_trial(multiplier * held[0])
+            kept = (self._by_trial(multiplier * share * bias) for share, bias in to_bias)
+            row["to_bias"] = sum(kept, start=np.zeros(self.n_trials))
+            row.setdefault("to_input", row["relevance"] - row["to_bias"])
+
+        def handed_on(multiplier):
+            row["to_input"] = self._by_trial(multiplier * held[1])
+
+        result.register_hook(arrived)
+        if seen is not None:
+            seen.register_hook(handed_on)
 
     def _by_trial(self, relevance: Tensor) -> np.ndarray:
         return relevance.reshape(self.n_trials, -1).sum(1, dtype=torch.float64).cpu().numpy()

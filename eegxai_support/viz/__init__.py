@@ -1,7 +1,7 @@
 """Every figure of the book: arrays and tables in, a matplotlib Figure out, never shown and never kept by pyplot."""
 
 from .decoding import plot_accuracies, plot_history, plot_known_answer, plot_trials
-from .evidence import plot_randomisation, plot_scores
+from .evidence import plot_conservation, plot_randomisation, plot_scores
 from .maps import (
     plot_agreement,
     plot_band_topomaps,
@@ -15,6 +15,7 @@ __all__ = [
     "plot_agreement",
     "plot_band_topomaps",
     "plot_channel_topomaps",
+    "plot_conservation",
     "plot_history",
     "plot_known_answer",
     "plot_randomisation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import cycle
 
 import numpy as np
@@ -9,10 +10,68 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from .parts import WIDTH, annotated_image, check_columns, colour, new_figure, styled
+from .parts import WIDTH, annotated_image, check_columns, checked, colour, n_rows, new_figure, styled, wrapped_axes
 
 FAMILIES = ("Cosine", "Relevance", "Pearson", "SSIM")
 SHORT_NAMES = {"RelevanceMassAccuracy": "RMA", "RelevanceRankAccuracy": "RRA", "_": " "}
+
+
+@styled
+def plot_conservation(
+    sums: Mapping[str, np.ndarray],
+    changes: Mapping[str, np.ndarray],
+    *,
+    errors: Mapping[str, np.ndarray] | None = None,
+    label: str = "logit",
+    title: str | None = None,
+) -> Figure:
+    """Draw what the maps of each trial add up to against what they should add up to.
+
+    Parameters
+    ----------
+    sums : dict of str to ndarray, shape (trial,)
+        Sum of each map, by name of the method.
+    changes : dict of str to ndarray, shape (trial,)
+        What it should be, such as f(x) - f(baseline), for the same names.
+    errors : dict of str to ndarray, shape (trial,), optional
+        Standard errors of the sums of methods that draw at random; bars reach 1.96 of them to each side.
+    label : str
+        Unit of the sums.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel per method, three in a row, with the line on which sum and change are equal and the median share of
+        the change that is missing. Three quarters of a page wide, so that a phone shows it large enough.
+
+    Raises
+    ------
+    ValueError
+        A method without its changes, or arrays that disagree in length.
+    """
+    if without := [name for name in sums if name not in changes]:
+        raise ValueError(f"No entry in changes for {', '.join(without)}: every sum needs what it should be.")
+    points = {}
+    for name, total in sums.items():
+        total = checked(f"sums[{name!r}]", total, trial=None)
+        points[name] = checked(f"changes[{name!r}]", changes[name], trial=len(total)), total
+
+    fig = new_figure(0.75 * WIDTH, 0.4 + 1.6 * n_rows(len(points), 3), title)
+    for ax, (name, (change, total)) in zip(wrapped_axes(fig, len(points), 3), points.items(), strict=True):
+        ax.axline((0, 0), slope=1, color="0.6", linewidth=1, zorder=0)
+        if errors and name in errors:
+            ax.errorbar(change, total, 1.96 * np.asarray(errors[name]), color="0.4", linestyle="", linewidth=1)
+        ax.plot(change, total, "o", color=colour(0), markersize=4, alpha=0.6, markeredgewidth=0)
+        ends = np.min([change, total]), np.max([change, total])
+        margin = 0.15 * (ends[1] - ends[0]) or 1.0
+        limits = ends[0] - margin, ends[1] + margin
+        ax.set(xlim=limits, ylim=limits, aspect="equal", box_aspect=1)
+        ax.locator_params(nbins=3)
+        ax.set_title(f"{name}\n{_missing(change, total)}", fontsize=8)
+    fig.supxlabel(f"change of the output ({label})", fontsize=9)
+    fig.supylabel(f"sum of the map ({label})", fontsize=9)
+    return fig
 
 
 @styled
@@ -98,6 +157,11 @@ def plot_scores(
     right.set_title(f"rank (1 = {'highest' if higher_is_better else 'lowest'})")
     fig.colorbar(image, ax=left, label="score", location="bottom", shrink=0.8)
     return fig
+
+
+def _missing(change: np.ndarray, total: np.ndarray) -> str:
+    share = np.median(np.abs(total - change) / np.maximum(np.abs(change), np.finfo(float).tiny))
+    return f"misses {share:.0%}" if share >= 0.01 else "misses < 0.1%" if share < 0.001 else f"misses {share:.1%}"
 
 
 def _strips(ax, table: pd.DataFrame, methods, colours, *, shift: float, marker: str, name: str) -> None:
