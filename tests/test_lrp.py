@@ -231,6 +231,12 @@ def test_input_and_biases_have_all_of_the_output(network, method):
     np.testing.assert_allclose(total(result), predict(double, X)[:, 1], rtol=1e-6)
 
 
+def test_alpha_that_is_no_round_number_conserves_in_float64(eegnet):
+    model = deepcopy(eegnet).double()
+    result = attribute(model, X, 1, "lrp_alpha_beta", alpha=1.7)
+    np.testing.assert_allclose(total(result), predict(model, X)[:, 1], rtol=1e-10)
+
+
 @pytest.mark.parametrize("method", LRP)
 def test_flat_first_layer_conserves(network, method):
     model = deepcopy(network).double()
@@ -610,6 +616,21 @@ def test_flat_rule_needs_a_layer_that_reads_the_trials():
     model = Calls(lambda x: F.linear(x.square(), torch.ones(2, 120)).sum(1))
     with pytest.raises(UnsupportedOperation, match="no layer reads the trials directly"):
         attribute(model, X, 0, "lrp_epsilon", first_layer="flat")
+
+
+def test_flat_rule_gives_nothing_to_padding():
+    """Three inputs share z, at the edge two and the padding's none, or one of them twice where it is mirrored."""
+    first, second = X[:, 0, 0], X[:, 0, 1]
+
+    def edge(**padding):
+        model = Calls(lambda x: F.conv1d(F.pad(x[:, :1], (1, 1), **padding), torch.ones(1, 1, 3))[:, :, 0])
+        return attribute(model, X, 0, "lrp_epsilon", first_layer="flat").values[:, 0, :2]
+
+    for value in (0.0, 5.0):
+        z = first + second + value
+        np.testing.assert_allclose(edge(value=value), np.stack([z / 2, z / 2], 1), rtol=1e-5)
+    z = first + 2 * second
+    np.testing.assert_allclose(edge(mode="reflect"), np.stack([z / 3, 2 * z / 3], 1), rtol=1e-5)
 
 
 def test_flat_rule_beside_a_path_that_is_no_layer():

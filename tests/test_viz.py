@@ -255,6 +255,37 @@ def test_spectra_of_patterns(info, spectra):
     assert fig.axes[0].get_ylabel() == "pattern (µV)"
 
 
+def test_conservation():
+    change = np.array([-2.0, 1.0, 4.0])
+    sums = {
+        "deep_lift": change,
+        "sampled": change + np.array([0.1, 0.0, -0.2]),
+        "input_x_gradient": change / 4,
+        "near": change * 1.002,
+    }
+    error = np.array([0.05, 0.1, 0.2])
+    fig = viz.plot_conservation(sums, dict.fromkeys(sums, change) | {"more": None}, errors={"sampled": error})
+    shares = ["< 0.1%", "5%", "75%", "0.2%"]
+    assert titles(fig) == [f"{name}\nmisses {share}" for name, share in zip(sums, shares, strict=True)]
+    for ax, total in zip(fig.axes, sums.values(), strict=True):
+        line, dots = ax.lines[0], ax.lines[-1]
+        assert (line.get_slope(), line.get_xy1()) == (1, (0, 0))
+        np.testing.assert_array_equal(dots.get_xydata(), np.column_stack([change, total]))
+        assert ax.get_xlim() == ax.get_ylim()
+    (bars_of_sampled,) = fig.axes[1].collections
+    np.testing.assert_allclose(
+        np.diff([segment[:, 1] for segment in bars_of_sampled.get_segments()])[:, 0], 3.92 * error
+    )
+    assert not any(ax.collections for ax in (fig.axes[0], *fig.axes[2:]))
+    assert fig.get_supxlabel() == "change of the output (logit)"
+
+
+def test_conservation_of_one_trial_and_of_no_change():
+    fig = viz.plot_conservation({"a": [0.0]}, {"a": [0.0]}, label="µV")
+    assert titles(fig) == ["a\nmisses < 0.1%"]
+    assert fig.get_supylabel() == "sum of the map (µV)"
+
+
 def test_randomisation():
     label = pd.DataFrame({"method": list("aabb"), "trial": [0, 1, 0, 1], "pearson": [0.2, 0.4, 0.9, 0.7]})
     label = pd.concat([label, label.assign(pearson=label["pearson"] - 0.2)])  # a second draw
@@ -367,6 +398,9 @@ def test_few_channels_are_enough_for_a_topomap(info):
             lambda t, i: viz.plot_trial_maps(t.signal[0], {"a": t.signal[0].T}, {"a": ""}, i, t.times),
             r"maps\['a'\] has shape \(64, 12\); expected \(channel = 12, time = 64\)",
         ),
+        (lambda t, i: viz.plot_conservation({"a": [1.0]}, {}), "No entry in changes for a"),
+        (lambda t, i: viz.plot_conservation({"a": [1.0]}, {"a": [1.0, 2.0]}), r"shape \(2,\); expected \(trial = 1\)"),
+        (lambda t, i: viz.plot_conservation({"a": [np.nan]}, {"a": [1.0]}), "holds NaN"),
         (lambda t, i: viz.plot_agreement(np.eye(2), ["a"]), r"expected \(method = 1, other = 1\)"),
         (
             lambda t, i: viz.plot_channel_topomaps(np.ones((2, 12)), i, ["a"], label=""),

@@ -178,7 +178,8 @@ except xs.UnsupportedOperation as error:
 # captum {footcite:p}`kokhlikyan2020captum` applies the rule to module classes. It knows ReLU, ELU and a few more, and
 # passes what it does not know by the ordinary derivative, without a word. Square and `SafeLog` are not on its list,
 # and braindecode calls captum. So on this network their DeepLIFT uses no slope anywhere: what is left is the
-# difference times the gradient. We run it from zeros and from trials of another class, and beside it the right one.
+# difference times the gradient. We run it and ours from trials of another class and from zeros, and correlate the sizes
+# of the two maps.
 
 # %%
 from captum.attr import DeepLift
@@ -192,7 +193,6 @@ def captum_deep_lift(model, x, baseline, target):
 
 
 def pearson(a, b):
-    """Return the correlation of the absolute values of two sets of maps, trial by trial."""
     return np.array([np.corrcoef(np.abs(pair).reshape(2, -1))[0, 1] for pair in zip(a, b, strict=True)])
 
 
@@ -220,7 +220,6 @@ for name, method in xs.METHODS.items():
     if method.applies_to(network):
         against = pool if method.many_baselines else None
         maps[name] = xs.attribute(network, known.signal, known.label, name, baseline=against)
-print("No meaning for this network:", ", ".join(sorted(xs.METHODS.keys() - maps.keys())))
 
 # %% [markdown]
 # What should each map add up to? With one baseline to $f_k(\mathbf{x}) - f_k(\mathbf{x}')$. With many, to the
@@ -251,10 +250,10 @@ xs.viz.plot_conservation(shown, changes, errors={"expected_gradients": maps["exp
 # %%
 import pandas as pd
 
-r = pd.Series({name: pearson(found.values, known.truth).mean() for name, found in maps.items()}, name="r")
-columns = ["needs_baseline", "conserves", "linear_in_input", "reference"]
-table = pd.DataFrame({name: vars(method) for name, method in xs.METHODS.items()}, columns).T.join(r)
-table.replace({True: "yes", False: ""}).style.format({"r": "{:.2f}"}, na_rep="")
+r = pd.Series({name: pearson(found.values, known.truth).mean() for name, found in maps.items()})
+table = pd.DataFrame({name: vars(method) for name, method in xs.METHODS.items()}).T.assign(r=r)
+table = table[["r", "needs_baseline", "conserves", "linear_in_input", "reference"]].replace({True: "yes", False: ""})
+table.rename(columns=lambda name: name.replace("_", " ")).style.format({"r": "{:.2f}"}, na_rep="")
 
 # %%
 print(f"The trial itself: r = {(control := pearson(known.signal, known.truth).mean()):.2f}")
@@ -305,7 +304,7 @@ applies[~applies.all(axis=1)].replace({True: "yes", False: "–"})
 # its input, what stays in its bias, and what is lost. The first trial's:
 
 # %%
-maps["lrp_epsilon"].report.query("trial == 0").style.format(precision=2).hide()
+maps["lrp_epsilon"].report.query("trial == 0").set_index("layer").iloc[:, 3:].style.format(precision=3)
 
 # %% [markdown]
 # ## No baseline is neutral
@@ -368,8 +367,7 @@ print(f"{len(explained)} of {len(window)} trials of the run left out are classif
 target, baseline = (1, 0), xs.make_baseline(explained.signal, "other_class", label=explained.label, seed=SEED)
 methods = {"saliency": None, "integrated_gradients": baseline, "deep_lift": baseline}
 real = {m: xs.attribute(decoder, explained.signal, target, m, baseline=b).values for m, b in methods.items()}
-second, first = (captum_deep_lift(decoder, explained.signal, baseline, k) for k in target)
-real["captum's DeepLIFT"] = second - first
+real["captum's DeepLIFT"] = np.subtract(*(captum_deep_lift(decoder, explained.signal, baseline, k) for k in target))
 
 # %% [markdown]
 # {numref}`fig-04-trial` draws the trial that differs most from its baseline. Each map carries its receipt: what it adds

@@ -52,9 +52,13 @@ METHODS = ("saliency", "integrated_gradients", "deep_lift")
 # the right map of a wrong decision cannot be told apart.
 
 # %%
+import warnings
+
 import numpy as np
 
 import eegxai_support as xs
+
+warnings.simplefilter("ignore", xs.BaselineWarning)  # zeros are not neutral either; chapter 4 shows it
 
 
 # %%

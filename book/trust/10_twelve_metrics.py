@@ -51,10 +51,14 @@ METHODS = ("saliency", "input_x_gradient", "integrated_gradients", "deep_lift", 
 # the structural similarity of images {footcite:p}`wang2004image`.
 
 # %%
+import warnings
+
 import numpy as np
 import pandas as pd
 
 import eegxai_support as xs
+
+warnings.simplefilter("ignore", xs.BaselineWarning)  # zeros are not neutral either; chapter 4 shows it
 
 pd.DataFrame(map(vars, xs.METRICS.values()), index=xs.METRICS)
 

@@ -81,15 +81,20 @@ class OnDemand(Attribution):
     @cached_property
     def values(self) -> np.ndarray:
         """The maps, ``multiplier * (x - baseline)``."""
-        values = self.x - self.baseline
-        values *= self.multiplier
-        total, tolerance = values.sum((1, 2), dtype=np.float64), 1e-6 * np.abs(self.total).max()
-        if not np.allclose(total, self.total, rtol=0, atol=tolerance, equal_nan=True):
+        values = _product(self.x, self.baseline, self.multiplier)
+        total, before = np.nan_to_num(values.sum((1, 2), dtype=np.float64)), np.nan_to_num(self.total)
+        if not np.allclose(total, before, rtol=0, atol=1e-6 * np.abs(before).max()):
             raise RuntimeError(
                 "The trials were changed after `attribute` explained them, so their maps can no longer be multiplied."
                 " Read `values` first, or give `attribute` a copy."
             )
         return values
+
+
+def _product(x: np.ndarray, baseline: np.ndarray, multiplier: np.ndarray) -> np.ndarray:
+    values = x - baseline
+    values *= multiplier
+    return values
 
 
 def _sums(maps: Maps, x: Tensor, baseline: Tensor, batch_size: int) -> Tensor:
@@ -121,7 +126,15 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
     batch_size : int, optional
         Rows per forward pass, 64 if None. The result does not depend on it.
     **options
-        Of the method: ``n_steps``, ``max_steps``, ``tol`` and ``path`` of "integrated_gradients", ``seed`` of "random".
+        Of the method, each documented in the reference under the method's name:
+
+        - integrated_gradients: ``n_steps``, ``max_steps``, ``tol``, ``path``
+        - expected_gradients, kernel_shap: ``n_samples``, ``seed``
+        - smooth_grad: ``n_samples``, ``noise_level``, ``seed``
+        - lrp_epsilon, lrp_gamma, lrp_alpha_beta, lrp_z_plus: ``epsilon``, ``bias``, ``first_layer``, ``conditions``;
+          ``gamma`` of lrp_gamma, ``alpha`` of lrp_alpha_beta
+        - grad_cam, guided_grad_cam: ``layer``; ``relu`` of grad_cam
+        - occlusion: ``window``, ``stride``; window_ablation: ``length``; random: ``seed``
 
     Returns
     -------
@@ -131,9 +144,9 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
     Warns
     -----
     UserWarning
-        A trial's map misses more of f(x) - f(baseline) than the method should: its relative delta exceeds 1e-3
-        ("deep_lift") or ``tol`` ("integrated_gradients"). Or a map or an output is not finite.
-
+        A trial's map misses more of f(x) - f(baseline) than the method should: its relative delta exceeds the method's
+        `tolerance`, ``tol`` (integrated_gradients), or four standard errors (expected_gradients). Input and biases
+        together miss more than 1e-3 of the output (LRP). Or a map or an output is not finite.
     BaselineWarning
         The network is already confident at a baseline that is not a trial: the softmax of its outputs exceeds 0.9.
 
@@ -142,7 +155,9 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
     ValueError
         Unknown method, target out of range, `x` or `baseline` of the wrong shape, a baseline for a method without.
     UnsupportedOperation
-        The method has no rule for an operation of the network.
+        The method has no rule for an operation of the network, which is named, or no meaning for the network.
+    torch.OutOfMemoryError
+        Not even a single row fits on a GPU; larger batches are halved without a word.
     """
     kind = _lookup(method)
     x = model_input(model, x)
@@ -174,9 +189,10 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
     evidence |= {"method": method, "target": target, "report": maps.report}
     if maps.multiplier is None:
         return Attribution(maps.values.cpu().numpy(), **evidence)
-    evidence["multiplier"] = maps.multiplier.cpu().numpy()
-    on_demand = OnDemand(x.cpu().numpy(), total.numpy(), **evidence)
-    return on_demand if x.nbytes > LARGE else Attribution(on_demand.values, **evidence)
+    x, evidence["multiplier"] = x.cpu().numpy(), maps.multiplier.cpu().numpy()
+    if x.nbytes > LARGE:
+        return OnDemand(x, total.numpy(), **evidence)
+    return Attribution(_product(x, evidence["baseline"], evidence["multiplier"]), **evidence)
 
 
 def _lookup(method: str) -> Method:

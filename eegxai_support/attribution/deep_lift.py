@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eegxai_support.attribution.operations import Functions, runs, valued
+from eegxai_support.attribution.operations import Functions, runs, same_memory, valued
 from eegxai_support.attribution.problem import Maps, Problem, register
 
 TIE = 16  # roundings by which two maxima may differ and count as the same
@@ -93,7 +93,7 @@ class Rescale(Functions):
     def before_change(self, x):
         """Copy what the tape holds of a tensor that is about to be overwritten."""
         for i, entry in enumerate(self.tape if self.recording else ()):
-            if any(_same_memory(operand, x) for operand in (*entry.operands, entry.result)):
+            if any(same_memory(operand, x) for operand in (*entry.operands, entry.result)):
                 self.tape[i] = Entry(entry.name, tuple(o.clone() for o in entry.operands), entry.result.clone())
 
     def _recorded(self, result: Tensor, name: str, *operands: Tensor) -> Tensor:
@@ -129,10 +129,6 @@ def secant(function: Callable, z: Tensor, z0: Tensor, y: Tensor, y0: Tensor) -> 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(whole == 0, 0, part / whole)
-
-
-def _same_memory(a: Tensor, b: Tensor) -> bool:
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
 def multipliers(problem: Problem, x: Tensor, baseline: Tensor, trial: Tensor) -> Tensor:

@@ -11,7 +11,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
-from eegxai_support.attribution.operations import LAYERS, PRODUCTS, STRUCTURE, SUMS, Functions, depends, valued
+from eegxai_support.attribution.operations import (
+    LAYERS,
+    PRODUCTS,
+    STRUCTURE,
+    SUMS,
+    Functions,
+    depends,
+    same_memory,
+    valued,
+)
 
 EPSILON = 1e-9
 TINY = 1e-30
@@ -47,8 +56,8 @@ def alpha_beta_rule(linear, apply, x, weight, bias, z, epsilon, *, alpha):
     least = torch.finfo(z.dtype).eps * (above - below)  # less than this is rounding
     any_above, any_below = above > least, below < -least
     shares = (
-        torch.where(any_above, torch.where(any_below, alpha, 1.0) * z / above, 0.0),
-        torch.where(any_below, torch.where(any_above, 1.0 - alpha, 1.0) * z / below, 0.0),
+        torch.where(any_above, torch.where(any_below, alpha * z, z) / above, 0.0),
+        torch.where(any_below, torch.where(any_above, (1 - alpha) * z, z) / below, 0.0),
     )
     return list(zip(terms, shares, biases, strict=True))
 
@@ -151,12 +160,11 @@ class Relevance(Functions):
             return self._layer(name, *_operands(function, args, kwargs))
         if name in PRODUCTS - {"mul", "rmul"}:
             return self._product_with_constant(function, name, args, kwargs)
-        if name in JOINS:
-            return self._join(function, name, args, kwargs)
-        result = function(*args, **kwargs)
-        ones = self.ones.get(args[0]) if name in STRUCTURE and isinstance(result, Tensor) else None
-        if ones is not None:
-            self.ones[result] = function(ones, *args[1:], **kwargs)
+        result = self._join(function, name, args, kwargs) if name in JOINS else function(*args, **kwargs)
+        arranges = name in STRUCTURE - {"masked_fill"} and isinstance(args[0], Tensor) and isinstance(result, Tensor)
+        if arranges and (ones := self.ones.get(args[0])) is not None:
+            padding = {"value": 0.0} if name == "pad" else {}  # no input, whatever its value
+            self.ones[result] = function(ones, *args[1:], **kwargs | padding)
         return result
 
     def keep(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -169,9 +177,8 @@ class Relevance(Functions):
 
     def before_change(self, x):
         """Copy what the report needs of a tensor that is about to be overwritten."""
-        memory = x.untyped_storage().data_ptr()
         for held in self.held:
-            held[:] = [each.clone() if each.untyped_storage().data_ptr() == memory else each for each in held]
+            held[:] = [each.clone() if same_memory(each, x) else each for each in held]
 
     def _apply(self, function, name, args, kwargs):
         self.calling.append(name)
@@ -225,9 +232,7 @@ class Relevance(Functions):
     def _under_rule(self, rule: Callable, name: str, apply: Callable, x: Tensor, weight, bias: Tensor) -> Tensor:
         ones = self.ones.get(x) if name in LAYERS else None
         rule = rule if ones is None else flat_rule
-        seen = (x if ones is None else ones).view_as(
-            x
-        )  # of this layer alone, so that the report knows what it hands on
+        seen = (x if ones is None else ones).view_as(x)  # no other layer's, so that the report knows what it hands on
         linear = apply(seen if ones is None else x.detach(), weight)
         z = linear.detach() + bias
         kept = bias if self.bias == "keep" else torch.zeros_like(bias)

@@ -60,11 +60,12 @@ def plot_conservation(
     fig = new_figure(0.75 * WIDTH, 0.4 + 1.6 * n_rows(len(points), 3), title)
     for ax, (name, (change, total)) in zip(wrapped_axes(fig, len(points), 3), points.items(), strict=True):
         ax.axline((0, 0), slope=1, color="0.6", linewidth=1, zorder=0)
-        if errors and name in errors:
-            ax.errorbar(change, total, 1.96 * np.asarray(errors[name]), color="0.4", linestyle="", linewidth=1)
+        half = 1.96 * np.asarray((errors or {}).get(name, 0.0))
+        if half.any():
+            ax.errorbar(change, total, half, color="0.4", linestyle="", linewidth=1)
         ax.plot(change, total, "o", color=colour(0), markersize=4, alpha=0.6, markeredgewidth=0)
-        ends = np.min([change, total]), np.max([change, total])
-        margin = 0.15 * (ends[1] - ends[0]) or 1.0
+        ends = np.min([change, total - half]), np.max([change, total + half])
+        margin = 0.1 * (ends[1] - ends[0]) or 1.0
         limits = ends[0] - margin, ends[1] + margin
         ax.set(xlim=limits, ylim=limits, aspect="equal", box_aspect=1)
         ax.locator_params(nbins=3)
