@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
+from torch.overrides import TorchFunctionMode
 
 from eegxai_support.attribution import simplify
-from eegxai_support.attribution.simplify import Stem
+from eegxai_support.attribution.simplify import Stem, elu
 from eegxai_support.decoders import InterpretableCNN
 
 with warnings.catch_warnings():
@@ -370,3 +371,23 @@ def test_size_unknown():
     assert n_of(simplified, Stem) == 1
     for each in (simplify(model), simplified):
         assert_same_function(each, model, SHAPE)
+
+
+def test_faster_elu_is_as_accurate_and_seen_by_function_modes():
+    """Against double precision, from the smallest numbers to where it saturates, and its derivative."""
+    x = torch.cat([-torch.logspace(-30, 2, 5000), torch.logspace(-30, 2, 100), torch.zeros(1)]).requires_grad_()
+    exact = torch.nn.functional.elu(x.detach().double())
+    y = elu(x)
+    assert ((y.double() - exact).abs() <= 4 * torch.finfo(torch.float32).eps * exact.abs()).all()
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gradient.double(), torch.exp(x.detach().double().clamp(max=0)), rtol=0, atol=3e-7)
+    called = []
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            called.append(function.__name__)
+            return function(*args, **(kwargs or {}))
+
+    with Mode():
+        elu(x)
+    assert called == ["elu"]

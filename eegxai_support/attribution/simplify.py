@@ -11,7 +11,7 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 from torch.utils._pytree import tree_leaves
 
 from eegxai_support.decoders.inference import model_size
@@ -73,6 +73,7 @@ def _copy(model: nn.Module) -> nn.Module:
 @torch.no_grad()
 def _rewritten(model: nn.Module, shape: tuple[int, int]) -> nn.Module:
     _replace(model, {module: nn.Identity() for module in model.modules() if _is(module, *DROPOUTS)})
+    _replace(model, {module: ELU() for module in model.modules() if _is(module, nn.ELU) and module.alpha == 1})
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     noise = noise.to(next(model.parameters(), noise))
     with torch.random.fork_rng([noise.device] if noise.is_cuda else []), warnings.catch_warnings():
@@ -308,6 +309,37 @@ def _temporal_first(first: _Layer, second: _Layer, time: int) -> Stem | None:
     bias = nn.functional.pad(bias[:, None], (0, n_terms - 1)).flatten()
     layer = _convolution(temporal[of].flatten(0, 1), bias, first.module, len(bias))
     return Stem(layer, time, spatial.flatten(0, 1).to(layer.weight), n_terms=n_terms)
+
+
+class ELU(nn.Module):
+    """`torch.nn.ELU`, more than twice as fast on a CPU in single precision, where torch's ``expm1`` is slow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x above zero, exp(x) - 1 below."""
+        return elu(x)
+
+
+def elu(x: Tensor) -> Tensor:
+    """Return the ELU, as a torch function that function modes see under its name."""
+    if has_torch_function_unary(x):
+        return handle_torch_function(elu, (x,), x)
+    return nn.functional.elu(x) if x.is_cuda or x.dtype != torch.float32 else _FastELU.apply(x)
+
+
+class _FastELU(torch.autograd.Function):
+    """With t = tanh(x / 2), exp(x) - 1 is 2 t / (1 - t): as accurate as ``expm1``, also near zero."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        t = x.clamp(max=0).div_(2).tanh_()
+        y = (1 - t).reciprocal_().mul_(t).mul_(2).add_(x.clamp(min=0))
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return y.clamp(max=0).add_(1).mul_(gradient)
 
 
 class Affine(nn.Module):

@@ -276,12 +276,12 @@ def _channel_image(ax, values, times, label: str) -> None:
     extent = (times[0], times[-1], len(values), 0)
     image = ax.imshow(values, aspect="auto", interpolation="nearest", extent=extent, **colour_scale(values))
     ax.set_xlabel("time (s)")
-    colour_bar(image, ax, label, orientation="horizontal", shrink=0.8)
+    colour_bar(image, ax, label, orientation="horizontal")
 
 
 def _channel_summary(ax, values, info: mne.Info, label: str) -> None:
     image = topomap(ax, values, info, colour_scale(values))
-    colour_bar(image, ax, label, orientation="horizontal", shrink=0.8)
+    colour_bar(image, ax, label, orientation="horizontal")
 
 
 def _receipt(ax, text: str) -> None:
