@@ -111,3 +111,9 @@ def test_no_path_of_a_machine_stands_in_the_project():
 def test_reference_has_every_public_name():
     documented = re.findall(r"(?m)^\.\. auto\w+:: (?:eegxai_support\.)?(\w+)$", (BOOK / "api.md").read_text())
     assert sorted(documented) == sorted(xs.__all__)
+
+
+def test_reference_has_every_method():
+    text = (BOOK / "api.md").read_text()
+    for method in xs.METHODS.values():
+        assert f"{method.compute.__module__}.{method.compute.__name__}\n" in text, method.compute

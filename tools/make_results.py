@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import accuracy_tables as accuracy
+import decoder_table
 import map_tables as maps
 import mne
 from accuracy_tables import (
@@ -45,6 +46,7 @@ TABLES = {  # name: (what computes it, subjects, runs)
     "band_patterns": (maps.band_patterns, (42,), FOUR_CLASSES),
     "randomisation": (maps.randomisation, (42,), FOUR_CLASSES),
     "scores": (maps.scores, (42,), FOUR_CLASSES),
+    "decoders": (decoder_table.decoders, (), ()),
 }
 
 

@@ -54,6 +54,7 @@ SEED = 0
 import warnings
 
 import numpy as np
+import pandas as pd
 import torch
 
 import eegxai_support as xs
@@ -215,6 +216,14 @@ heads = {f"{name}, sum {m[worst].sum():.1f}": m[worst].sum(1) for name, m in {"c
 xs.viz.plot_channel_topomaps(list(heads.values()), known.info, list(heads), label="logit")
 
 # %% [markdown]
+# It is not this network alone. Recorded: what both tools return on 55 untrained decoders of braindecode.
+
+# %% tags=["hide-input"]
+decoders = xs.recorded("decoders").fillna({"baseline": ""})
+decoders["outcome"] = decoders["outcome"].replace({"UnsupportedOperation": "is refused", ".*Error": "fails"}, regex=True)
+decoders.value_counts(["method", "baseline", "tool", "outcome"]).unstack(fill_value=0).rename_axis(columns=None)
+
+# %% [markdown]
 # ## Every map, with its receipt
 #
 # Now all methods that have a meaning for this network, on the same trials. A method says by `applies_to` whether it
@@ -254,8 +263,6 @@ xs.viz.plot_conservation(shown, changes, errors={"expected_gradients": maps["exp
 # nothing of the network.
 
 # %%
-import pandas as pd
-
 r = pd.Series({name: pearson(found.values, known.truth).mean() for name, found in maps.items()})
 table = pd.DataFrame({name: vars(method) for name, method in xs.METHODS.items()}).T.assign(r=r)
 table = table[["r", "needs_baseline", "conserves", "linear_in_input", "reference"]].replace({True: "yes", False: ""})
@@ -447,7 +454,7 @@ xs.recorded("trial_map_receipts").style.format({"median_delta": "{:.1e}", "max_d
 #
 # - **Training mode.** Dropout and batch statistics make a map depend on chance and on the other trials. `attribute`
 #   switches to eval mode and back; code of your own must do it.
-# - **Silent fallbacks.** A method without a rule for an operation gives a map all the same. Only its sum tells.
+# - **Normalisation at zeros.** Layer norm divides by next to nothing there. Relevances are huge and cancel.
 # - **A sum that is right by force.** Spreading what is missing over the map makes any map conserve. This package never
 #   does.
 # - **The softmax.** A confident trial has a flat probability, so its gradient vanishes: explain logits.

@@ -1,17 +1,11 @@
 """Per-trial attribution maps, one file per family of methods; importing a family registers its methods."""
 
-from eegxai_support.attribution import (  # noqa: F401
-    deep_lift,
-    grad_cam,
-    gradients,
-    guided,
-    integrated,
-    lrp,
-    perturbation,
-    random,
-    sampling,
-    shapley,
-)
+# METHODS keeps this order, and so do the tables made of it.
+# isort: off
+from eegxai_support.attribution import gradients, integrated, sampling, deep_lift, lrp, guided, grad_cam  # noqa: F401
+from eegxai_support.attribution import perturbation, shapley, random  # noqa: F401
+
+# isort: on
 from eegxai_support.attribution.baselines import make_baseline
 from eegxai_support.attribution.core import Attribution, BaselineWarning, attribute
 from eegxai_support.attribution.problem import METHODS, Method, UnsupportedOperation

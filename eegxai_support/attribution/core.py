@@ -276,10 +276,10 @@ def _warn_of_delta(method: str, model: nn.Module, delta: Tensor, share: Tensor, 
         )
 
 
-@torch.no_grad()
 def _warn_of_confidence(method: str, model: nn.Module, baseline: Tensor) -> None:
     """Warn where the baseline is not neutral: the map then explains the distance to an opinion."""
-    outputs = model(baseline.to(device_of(model)))
+    with torch.no_grad():
+        outputs = model(baseline.to(device_of(model)))
     if outputs.shape[1] < 2:
         return
     probability, label = outputs.softmax(1).max(1)
