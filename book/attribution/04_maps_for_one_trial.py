@@ -220,7 +220,9 @@ xs.viz.plot_channel_topomaps(list(heads.values()), known.info, list(heads), labe
 
 # %% tags=["hide-input"]
 decoders = xs.recorded("decoders").fillna({"baseline": ""})
-decoders["outcome"] = decoders["outcome"].replace({"UnsupportedOperation": "is refused", ".*Error": "fails"}, regex=True)
+decoders["outcome"] = decoders["outcome"].replace(
+    {"UnsupportedOperation": "is refused", ".*Error": "fails"}, regex=True
+)
 decoders.value_counts(["method", "baseline", "tool", "outcome"]).unstack(fill_value=0).rename_axis(columns=None)
 
 # %% [markdown]
