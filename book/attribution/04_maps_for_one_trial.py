@@ -220,9 +220,8 @@ xs.viz.plot_channel_topomaps(list(heads.values()), known.info, list(heads), labe
 
 # %% tags=["hide-input"]
 decoders = xs.recorded("decoders").fillna({"baseline": ""})
-decoders["outcome"] = decoders["outcome"].replace(
-    {"UnsupportedOperation": "is refused", ".*Error": "fails"}, regex=True
-)
+meaning = {"runs|conserves|differs.*": "as promised", "does not.*|is the.*": "wrong", ".*Error": "fails"}
+decoders["outcome"] = decoders["outcome"].replace(meaning | {"Unsup.*": "refused"}, regex=True)
 decoders.value_counts(["method", "baseline", "tool", "outcome"]).unstack(fill_value=0).rename_axis(columns=None)
 
 # %% [markdown]
@@ -267,7 +266,7 @@ xs.viz.plot_conservation(shown, changes, errors={"expected_gradients": maps["exp
 # %%
 r = pd.Series({name: pearson(found.values, known.truth).mean() for name, found in maps.items()})
 table = pd.DataFrame({name: vars(method) for name, method in xs.METHODS.items()}).T.assign(r=r)
-table = table[["r", "needs_baseline", "conserves", "linear_in_input", "reference"]].replace({True: "yes", False: ""})
+table = table[["r", "needs_baseline", "conserves", "reference"]].replace({True: "yes", False: ""})
 table.replace(",.*", "", regex=True).style.format({"r": "{:.2f}"}, na_rep="")
 
 # %%
