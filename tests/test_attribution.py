@@ -392,3 +392,100 @@ def test_bad_input(shallow, arguments, options, error, message):
 def test_dense_outputs_are_refused():
     with pytest.raises(ValueError, match="Average dense"):
         attribute(nn.Identity(), X, 0, "gradient")
+
+
+# --- unusual models and surroundings ----------------------------------------------------------------------------------
+
+
+class Unusual(nn.Module):
+    """A linear readout with something odd before it."""
+
+    def __init__(self, odd):
+        super().__init__()
+        self.odd, self.linear, self.calls = odd, nn.Linear(N_TIMES, 3), 0
+        self.register_buffer("n_calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.n_calls += 1
+        self.last = x = self.odd(x)
+        return self.linear(x).mean(1)
+
+
+ALL = ("gradient", "integrated_gradients", "deep_lift", "lrp_epsilon", "channel_ablation", "random")
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_model_that_writes_into_its_input_spoils_nothing(method):
+    model = Unusual(lambda x: x.sub_(x.mean(2, keepdim=True)))
+    x = X.copy()
+    values = attribute_quietly(model, x, method).values
+    np.testing.assert_array_equal(x, X)
+    expected = attribute_quietly(model, x, method, batch_size=1).values
+    np.testing.assert_allclose(values, expected, atol=1e-6 * abs(expected).max())
+    assert model.n_calls == 0 and not hasattr(model, "last")
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_within_no_grad_and_inference_mode(shallow, method):
+    expected = attribute_quietly(shallow, X, method).values
+    with torch.inference_mode():
+        inside = attribute_quietly(shallow, torch.tensor(X), method).values
+    np.testing.assert_array_equal(inside, expected)
+
+
+def test_in_place_elu_counts_for_what_follows():
+    """y = elu(x) in place, then elu(x) + x: the sum is twice the ELU."""
+    model = Unusual(lambda x: (y := 2 * x, nn.functional.elu(y, inplace=True) + y)[1])
+    model.elu = nn.ELU(inplace=True)
+    module = Unusual(lambda x: (y := 2 * x, model.elu(y) + y)[1])
+    module.load_state_dict(model.state_dict())
+    one, other = (attribute(each, X, 0, "deep_lift", baseline=OTHER) for each in (model, module))
+    np.testing.assert_allclose(one.values, other.values, rtol=1e-6)
+    np.testing.assert_allclose(one.values.sum((1, 2)), change(model, X, OTHER, 0), atol=1e-5)
+
+
+def test_trials_that_are_not_apart_are_reported():
+    with pytest.warns(UserWarning, match="another output when the second one is in the same batch"):
+        attribute(Unusual(lambda x: x - x.mean(0)), X, 0, "gradient")
+
+
+@pytest.mark.parametrize("method", ["deep_lift", "lrp_epsilon", "guided_backprop"])
+def test_scripted_models_are_refused_where_functions_must_be_seen(method):
+    model = nn.Sequential(torch.jit.script(nn.ELU()), nn.Flatten(), nn.Linear(N_CHANNELS * N_TIMES, 3))
+    with pytest.raises(UnsupportedOperation, match="compiled or scripted"):
+        attribute(model, X, 0, method)
+    attribute(model, X, 0, "gradient")
+
+
+def test_half_precision_and_odd_arrays(shallow):
+    for dtype in (torch.bfloat16, torch.float16):
+        result = attribute_quietly(build("ShallowFBCSPNet", dtype), X, "gradient")
+        assert result.values.dtype == np.float32 and np.isfinite(result.values).all()
+    expected = attribute(shallow, X, 0, "gradient").values
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    for odd in (frozen, X[::-1].copy()[::-1], X.astype(">f4")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            np.testing.assert_array_equal(attribute(shallow, odd, 0, "gradient").values, expected)
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (lambda x: (x.mean(2), x), TypeError, "returns tuple"),
+        (lambda x: x.mean((1, 2)), ValueError, "Keep the axis of trials"),
+    ],
+)
+def test_outputs_of_another_form_are_refused(function, error, message):
+    class Other(nn.Module):
+        def forward(self, x):
+            return function(x)
+
+    with pytest.raises(error, match=message):
+        attribute(Other(), X, 0, "gradient")
+
+
+def test_a_target_cut_off_the_outputs_is_refused(shallow):
+    with pytest.raises(ValueError, match="cuts its result off"):
+        attribute(shallow, X, lambda outputs: outputs.detach()[:, 0], "gradient")

@@ -200,6 +200,7 @@ FUNCTIONS = {
     "softplus, mish, tanh, sigmoid": lambda x: F.softplus(x) + F.mish(x) * x.tanh().sigmoid_(),
     "reflected": lambda x: F.pad(x, (2, 2), mode="reflect").square(),
     "up": lambda x: F.interpolate(x, scale_factor=2, mode="linear").square(),
+    "max with a number": lambda x: torch.max(x, torch.tensor(0.1)) + torch.min(x.square(), PARAMETERS["w"]),
     "metadata": lambda x: x.square() if x.shape[1] == 3 and x.dim() == 3 and not x.is_complex() else x,
 }  # fmt: skip
 

@@ -1,10 +1,10 @@
-"""`attribute`, what it returns, and the register of methods."""
+"""`attribute`, and what it returns."""
 
 from __future__ import annotations
 
 import operator
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from eegxai_support.attribution.baselines import BASELINES, make_baseline
 from eegxai_support.attribution.problem import METHODS, Maps, Method, Problem, score_of
+from eegxai_support.attribution.simplify import copied
 from eegxai_support.decoders import device_of, frozen, model_input
 from eegxai_support.trials import unknown_name
 
 DEFAULT_BATCH_SIZE = 64
 CONFIDENT = 0.9
 LARGE = 2**29  # bytes of a map above which its values are multiplied on demand
+MIXED = 1e-2  # share of the output by which it may change with the company of another trial
 SURE = 4  # standard errors of a mean over random draws
 
 
@@ -160,36 +162,41 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
         Not even a single row fits on a GPU; larger batches are halved without a word.
     """
     kind = _lookup(method)
-    x = model_input(model, x)
+    with torch.inference_mode(False), torch.enable_grad(), frozen(model):
+        return _attribute(model, x, target, method, kind, baseline, batch_size, options)
+
+
+def _attribute(model, x, target, method: str, kind: Method, baseline, batch_size, options: dict) -> Attribution:
+    x = model_input(model, x).cpu()
     batch_size = DEFAULT_BATCH_SIZE if batch_size is None else checked_batch_size(batch_size)
     given, baseline = baseline, _checked_baseline(model, kind, method, baseline, x)
-    with frozen(model), torch.enable_grad():
-        n_outputs = _n_outputs(model, x)
-        score = score_of(target, len(x), n_outputs) if kind.uses_target else None
-        compared = baseline if kind.many_baselines else baseline.expand_as(x)
-        problem = Problem(model, x, compared, kind.many_baselines, score, batch_size)
-        maps = kind.compute(problem, **options)
-        if isinstance(maps, Tensor):
-            maps = Maps(multiplier=maps) if kind.linear_in_input else Maps(values=maps)
-        total = _sums(maps, x, compared, batch_size)
-        delta, share = problem.delta(total) if kind.conserves else (None, total)
-        finite = total.isfinite() & share.isfinite()
-        if not finite.all():
-            _warn_of_not_finite(method, model, finite)
-        if kind.conserves:
-            _warn_of_delta(method, model, delta, share, _tolerance(kind, maps, delta, share, options))
-        if kind.needs_baseline and (given is None or isinstance(given, str) or np.ndim(given) == 2):
-            _warn_of_confidence(method, model, baseline[:batch_size])
+    explained = copied(model)  # so that nothing that happens in its forward passes stays
+    _check_trials_apart(model, explained, x)
+    score = score_of(target, len(x), _n_outputs(explained, x)) if kind.uses_target else None
+    compared = baseline if kind.many_baselines else baseline.expand_as(x)
+    problem = Problem(explained, x, compared, kind.many_baselines, score, batch_size)
+    maps = kind.compute(problem, **options)
+    if isinstance(maps, Tensor):
+        maps = Maps(multiplier=maps) if kind.linear_in_input else Maps(values=maps)
+    total = _sums(maps, x, compared, batch_size)
+    delta, share = problem.delta(total) if kind.conserves else (None, total)
+    finite = total.isfinite() & share.isfinite()
+    if not finite.all():
+        _warn_of_not_finite(method, model, finite)
+    if kind.conserves:
+        _warn_of_delta(method, model, delta, share, _tolerance(kind, maps, delta, share, options))
+    if kind.needs_baseline and (given is None or isinstance(given, str) or np.ndim(given) == 2):
+        _warn_of_confidence(method, replace(problem, baseline=baseline))
     evidence = {
         "baseline": baseline if kind.linear_in_input or kind.needs_baseline else None,
         "delta": None if delta is None else delta.to(x.dtype),
         "standard_error": maps.standard_error,
     }
-    evidence = {name: None if number is None else number.cpu().numpy() for name, number in evidence.items()}
+    evidence = {name: None if number is None else _array(number) for name, number in evidence.items()}
     evidence |= {"method": method, "target": target, "report": maps.report}
     if maps.multiplier is None:
-        return Attribution(maps.values.cpu().numpy(), **evidence)
-    x, evidence["multiplier"] = x.cpu().numpy(), maps.multiplier.cpu().numpy()
+        return Attribution(_array(maps.values), **evidence)
+    x, evidence["multiplier"] = _array(x), _array(maps.multiplier)
     if x.nbytes > LARGE:
         return OnDemand(x, total.numpy(), **evidence)
     return Attribution(_product(x, evidence["baseline"], evidence["multiplier"]), **evidence)
@@ -234,9 +241,34 @@ def _checked_baseline(model, kind: Method, method: str, baseline, x: Tensor) -> 
     return baseline
 
 
+def _array(number: Tensor) -> np.ndarray:
+    """Return a tensor as an array; NumPy has no bfloat16, and half precision ends here."""
+    return (number if number.dtype == torch.float64 else number.float()).cpu().numpy()
+
+
+def _check_trials_apart(model, explained, x: Tensor) -> None:
+    """Warn where a trial's output depends on the other trials of its batch."""
+    pair = x[:2].to(device_of(model))
+    with torch.no_grad():
+        both, alone = (explained(rows.clone()) for rows in (pair, pair[:1]))
+    if isinstance(both, Tensor) and (both[:1] - alone).abs().max() > MIXED * alone.abs().max():
+        warnings.warn(
+            f"{type(model).__name__} gives the first trial another output when the second one is in the same batch. Its"
+            " maps depend on `batch_size` and on the other trials; look for statistics over the batch.",
+            stacklevel=4,
+        )
+
+
 @torch.no_grad()
 def _n_outputs(model, x: Tensor) -> int:
-    output = model(x[:1].to(device_of(model)))
+    output = model(x[:1].to(device_of(model)).clone())
+    if not isinstance(output, Tensor):
+        raise TypeError(f"The model returns {type(output).__name__}; expected a tensor (trial, output). Wrap it.")
+    if output.ndim < 2:
+        raise ValueError(
+            f"The model returns shape {tuple(output.shape)} for one trial; expected (1, output). Keep the axis of"
+            " trials."
+        )
     if output.ndim != 2:
         raise ValueError(
             f"The model returns shape {tuple(output.shape)} for one trial; expected (1, output). Average dense"
@@ -250,7 +282,7 @@ def _warn_of_not_finite(method: str, model: nn.Module, finite: Tensor) -> None:
         f"{method} on {type(model).__name__}: in {int((~finite).sum())} of {len(finite)} trials the map, or the output"
         f" at the trial or its baseline, is not finite; the first is trial {int((~finite).nonzero()[0])}. Look for a"
         " logarithm or root of zero or a division by zero, and choose a baseline away from it.",
-        stacklevel=3,
+        stacklevel=4,
     )
 
 
@@ -272,23 +304,22 @@ def _warn_of_delta(method: str, model: nn.Module, delta: Tensor, share: Tensor, 
             f"{method} on {type(model).__name__}: in {int(missed.sum())} of {len(share)} trials the map"
             f" misses more than {tolerance[worst]:.2g} of the change of the output; worst is trial {worst}, delta"
             f" {delta[worst]:.3g}, {share[worst]:.2g} of the change. Do not trust these trials' maps.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
-def _warn_of_confidence(method: str, model: nn.Module, baseline: Tensor) -> None:
+def _warn_of_confidence(method: str, problem: Problem) -> None:
     """Warn where the baseline is not neutral: the map then explains the distance to an opinion."""
-    with torch.no_grad():
-        outputs = model(baseline.to(device_of(model)))
+    outputs = problem.at_baselines
     if outputs.shape[1] < 2:
         return
     probability, label = outputs.softmax(1).max(1)
     if probability.max() > CONFIDENT:
         surest = int(probability.argmax())
         warnings.warn(
-            f"{method} on {type(model).__name__}: at the baseline the softmax already gives output {label[surest]} a"
-            f" probability of {probability[surest]:.3f}. The map explains the distance from that opinion, not from"
-            " no opinion; compare with another baseline, such as trials of the other class.",
+            f"{method} on {type(problem.model).__name__}: at the baseline the softmax already gives output"
+            f" {label[surest]} a probability of {probability[surest]:.3f}. The map explains the distance from that"
+            " opinion, not from no opinion; compare with another baseline, such as trials of the other class.",
             BaselineWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

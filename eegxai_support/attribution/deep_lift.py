@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eegxai_support.attribution.operations import Functions, runs, same_memory, valued
+from eegxai_support.attribution.operations import Functions, require_eager, runs, same_memory, valued
 from eegxai_support.attribution.problem import Maps, Problem, register
 
+OTHER_COURSE = "a forward pass that takes another course for the trial than for its baseline"
 TIE = 16  # roundings by which two maxima may differ and count as the same
 ROUNDED = 1e-4  # relative delta above which float32 is not enough
 
@@ -108,7 +109,7 @@ class Rescale(Functions):
             or entry.name != name
             or any(o.shape != o0.shape for o, o0 in zip(operands, entry.operands, strict=False))
         ):
-            raise self.unsupported("a forward pass that takes another course for the trial than for its baseline")
+            raise self.unsupported(OTHER_COURSE)
         return entry.operands, entry.result
 
 
@@ -137,8 +138,10 @@ def multipliers(problem: Problem, x: Tensor, baseline: Tensor, trial: Tensor) ->
     model = problem.simplified  # made before the modes begin
     with Rescale() as recorded:
         problem.value(baseline, trial, model)
-    with Rescale(recorded.tape):
+    with Rescale(recorded.tape) as replayed:
         value = problem.value(x, trial, model)
+    if replayed.position < len(recorded.tape):
+        raise replayed.unsupported(OTHER_COURSE)
     return torch.autograd.grad(value.sum(), x)[0]
 
 
@@ -167,8 +170,9 @@ def deep_lift(problem: Problem) -> Tensor:
     .. [1] Shrikumar, Greenside & Kundaje (2017). Learning important features through propagating activation
        differences. ICML.
     """
+    require_eager("deep_lift", problem.model)
     maps = problem.by_batch(lambda trial: multipliers(problem, problem.x[trial], problem.baseline[trial], trial))
-    if problem.x.dtype == torch.float32:
+    if problem.x.dtype != torch.float64:
         _refine(problem, maps)
     return maps
 
@@ -183,16 +187,21 @@ def _refine(problem: Problem, maps: Tensor) -> None:
     )
     _, share = problem.delta(total)
     lost = (share > ROUNDED).nonzero()[:, 0]
-    if len(lost):
+    if not len(lost):
+        return
+    try:
         double = replace(problem, model=deepcopy(problem.simplified).double())
         double.simplified = double.model
-        for trial in lost.split(problem.batch_size):
-            try:
-                maps[trial] = multipliers(
-                    double, problem.x[trial].double(), problem.baseline[trial].double(), trial
-                ).to(maps)
-            except (RuntimeError, TypeError):  # a model or a device without float64
-                return
+
+        def exact(rows):
+            ends = (end[lost[rows]].double() for end in (problem.x, problem.baseline))
+            return multipliers(double, *ends, lost[rows]).to(maps)
+
+        maps[lost] = double.in_batches(exact, len(lost), maps.device)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # a model that cannot be copied, or it or its device cannot compute in float64
+        return
 
 
 @register(
@@ -211,6 +220,7 @@ def deep_lift_shap(problem: Problem) -> Maps:
     ----------
     .. [1] Lundberg & Lee (2017). A unified approach to interpreting model predictions. NeurIPS.
     """
+    require_eager("deep_lift_shap", problem.model)
     n = len(problem.baseline)
 
     def mean_map(trial):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eegxai_support.attribution.problem import METHODS, Problem, UnsupportedOperation, register
 from eegxai_support.attribution.simplify import is_braindecode
-from eegxai_support.decoders import device_of, frozen
+from eegxai_support.decoders import device_of, dtype_of, frozen
 from eegxai_support.trials import unknown_name
 
 REFERENCE = "Selvaraju et al. 2017, ICCV"
@@ -188,8 +188,7 @@ def _is_convolution(module: nn.Module) -> bool:
 def _probe(model: nn.Module, modules: dict, n_channels: int, n_times: int) -> tuple[Tensor, dict[str, list]]:
     """Return random trials and what the modules made of them, in the order in which they ran."""
     noise = np.random.default_rng(0).standard_normal((len(PROBE_SCALES), n_channels, n_times))
-    dtype = next(model.parameters(), torch.empty(0)).dtype
-    x = torch.as_tensor(noise * PROBE_SCALES[:, None, None]).to(device_of(model), dtype).requires_grad_()
+    x = torch.as_tensor(noise * PROBE_SCALES[:, None, None]).to(device_of(model), dtype_of(model)).requires_grad_()
     outputs = {}
     handles = [
         module.register_forward_hook(lambda _, __, output, name=name: outputs.setdefault(name, []).append(output))
@@ -197,7 +196,7 @@ def _probe(model: nn.Module, modules: dict, n_channels: int, n_times: int) -> tu
     ]
     try:
         with frozen(model), torch.enable_grad():
-            model(x)
+            model(x.clone())
     finally:
         for handle in handles:
             handle.remove()

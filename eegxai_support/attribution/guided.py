@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from eegxai_support.attribution.operations import RECTIFIERS, depends, function_name, runs
+from eegxai_support.attribution.operations import RECTIFIERS, depends, function_name, require_eager, runs
 from eegxai_support.attribution.problem import Problem, UnsupportedOperation, register
 
 
@@ -59,6 +59,8 @@ class Rectified(TorchFunctionMode):
 
 
 def _rectified_gradient(method: str, problem: Problem) -> Tensor:
+    require_eager(method, problem.model)
+
     def gradient(trial):
         x = problem.x[trial].to(problem.device).requires_grad_()
         with Rectified(method):

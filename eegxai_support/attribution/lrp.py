@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from eegxai_support.attribution.operations import runs
+from eegxai_support.attribution.operations import require_eager, runs
 from eegxai_support.attribution.problem import SMALL_CHANGE, Maps, Problem, UnsupportedOperation, register
 from eegxai_support.attribution.relevance import EPSILON, TINY, Relevance, alpha_beta_rule, epsilon_rule, gamma_rule
 from eegxai_support.attribution.simplify import is_braindecode
@@ -81,7 +81,7 @@ def _trials_first(method: str, problem: Problem) -> bool:
     x = problem.x[:1].to(problem.device)
     probe = _Probe(method)
     with _watched(problem.model, probe, {}), probe:
-        problem.model(torch.cat([x, torch.full_like(x, torch.nan)]).requires_grad_())
+        problem.model(torch.cat([x, torch.full_like(x, torch.nan)]).requires_grad_().clone())
     return probe.trials_first
 
 
@@ -92,6 +92,7 @@ def _lrp(method: str, rule: Callable, problem: Problem, epsilon, bias, first_lay
         raise ValueError(f"bias is {bias!r}; expected 'keep' or 'share'.")
     if first_layer not in (None, "flat"):
         raise ValueError(f"first_layer is {first_layer!r}; expected None or 'flat'.")
+    require_eager(method, problem.model)
     conditions, layers = conditions or {}, dict(problem.model.named_modules())
     for name in conditions:
         if name not in layers:
@@ -150,7 +151,7 @@ def _warn_of_loss(method: str, problem: Problem, values: Tensor, report: pd.Data
             f"{method} on {type(problem.model).__name__}: in {int((share > LOST).sum())} of {n_trials} trials input and"
             f" biases together miss more than {LOST:g} of the output; worst is trial {worst} with {share[worst]:.2g}."
             " The report says in which layer; a smaller epsilon keeps more.",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from eegxai_support.attribution.decompositions import DECOMPOSED
 from eegxai_support.attribution.problem import UnsupportedOperation
 from eegxai_support.decoders import frozen
-from eegxai_support.decoders.inference import device_of, model_size
+from eegxai_support.decoders.inference import device_of, dtype_of, model_size
 
 # Functions are known by their name without underscores at the ends: `torch.add`, `Tensor.add_`, `Tensor.__radd__` …
 METADATA = set(
@@ -47,7 +47,7 @@ LINEAR = (
 )
 PRODUCTS = LAYERS | set(
     """
-    addbmm addcmul addmm addmv baddbmm bmm dot einsum inner matmul mm mul multiply mv outer rmatmul rmul
+    addbmm addcmul addmm addmv baddbmm bmm dot einsum inner matmul mm mul mv outer rmatmul rmul
     tensordot
     """.split()
 )
@@ -103,8 +103,10 @@ class Functions(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        if not any(depends(leaf) for leaf in tree_leaves((args, kwargs))):
+        if not torch.is_grad_enabled() or not any(depends(leaf) for leaf in tree_leaves((args, kwargs))):
             return function(*args, **kwargs)
+        if kwargs.get("out") is not None:
+            raise self.unsupported("a function that writes to `out`")
         if "input" in kwargs:
             args = (kwargs.pop("input"), *args)
         name, in_place = function_name(function)
@@ -121,6 +123,8 @@ class Functions(TorchFunctionMode):
     def _apply(self, function: Callable, name: str, args: tuple, kwargs: dict):
         if name == "einsum" and isinstance(args[1], list | tuple):
             args = (args[0], *args[1])
+        if name in ("max", "min") and len(args) > 1 and isinstance(args[1], Tensor):
+            name += "imum"
         moving = [i for i, argument in enumerate(args) if depends(argument)]
         n_moving = len(moving) + sum(depends(argument) for argument in kwargs.values())
         if name == "batch_norm" and (kwargs.get("training") or args[5:6] == (True,)):
@@ -182,6 +186,16 @@ def same_memory(a: Tensor, b: Tensor) -> bool:
     return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
+def require_eager(method: str, model: nn.Module) -> None:
+    """Raise `UnsupportedOperation` for a model that runs compiled code, in which no single function can be seen."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):
+            raise UnsupportedOperation(
+                f"{method} has to see each function of the network, but {name or 'it'} is compiled or scripted. Give"
+                " the model as it was before that, or use integrated_gradients."
+            )
+
+
 def runs(functions: Callable[[], Functions]) -> Callable[[nn.Module], bool]:
     """Return a test whether all functions of a model have a rule, for models that declare the size of their input."""
 
@@ -189,11 +203,11 @@ def runs(functions: Callable[[], Functions]) -> Callable[[nn.Module], bool]:
         n_channels, n_times = (model_size(model, size) for size in ("n_chans", "n_times"))
         if n_channels is None or n_times is None:
             return True
-        dtype = next(model.parameters(), torch.empty(0)).dtype
-        x = torch.zeros(1, n_channels, n_times, device=device_of(model), dtype=dtype, requires_grad=True)
+        x = torch.zeros(1, n_channels, n_times, device=device_of(model), dtype=dtype_of(model), requires_grad=True)
         try:
+            require_eager("This method", model)
             with frozen(model), torch.enable_grad(), functions():
-                model(x)
+                model(x.clone())
         except UnsupportedOperation:
             return False
         return True

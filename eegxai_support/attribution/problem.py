@@ -30,10 +30,10 @@ class Problem:
     Parameters
     ----------
     model : torch.nn.Module
-        As it was given, held still by `frozen`.
+        A copy in eval mode of the model that is explained.
     x : Tensor, shape (trial, channel, time)
     baseline : Tensor, shape (trial, channel, time), or (n, channel, time) where `many`
-        `x` and `baseline` stay where they are; what a batch needs goes to the model's device.
+        `x` and `baseline` stay on the CPU; what a batch needs goes to the model's device.
     many : bool
         Each trial is compared with all baselines.
     score : callable
@@ -61,12 +61,12 @@ class Problem:
 
     def value(self, x: Tensor, trial: Tensor, model: nn.Module | None = None) -> Tensor:
         """Return f of each row of `x`, shape (row,), by the simplified model or by `model`."""
-        return self.score((model or self.simplified)(x), trial)
+        return self.score((model or self.simplified)(x.clone()), trial)  # a model may write into its input
 
-    def values(self, x: Tensor, trial: Tensor) -> Tensor:
+    def values(self, x: Tensor, trial: Tensor, model: nn.Module | None = None) -> Tensor:
         """Return f of each of any number of rows, shape (row,), without gradients."""
         with torch.no_grad():
-            return self.in_batches(lambda rows: self.value(x[rows].to(self.device), trial[rows]), len(x))
+            return self.in_batches(lambda rows: self.value(x[rows].to(self.device), trial[rows], model), len(x))
 
     def gradient(self, x: Tensor, trial: Tensor) -> Tensor:
         """Return the gradient of f at each of any number of rows, shape (row, channel, time)."""
@@ -115,16 +115,25 @@ class Problem:
         return (np.random.default_rng((seed, int(each))) for each in trial)
 
     @cached_property
-    def ends(self) -> tuple[Tensor, Tensor]:
-        """The function at the trials and at their baselines, the mean of many, each (trial,) in float64."""
-        trial = torch.arange(len(self.x))
-        at_x = self.values(self.x, trial).double().cpu()
-        if not self.many:
-            return at_x, self.values(self.baseline, trial).double().cpu()
+    def at_baselines(self) -> Tensor:
+        """The outputs of the model at all baselines, shape (baseline, output)."""
         with torch.no_grad():
-            outputs = self.in_batches(
-                lambda rows: self.simplified(self.baseline[rows].to(self.device)), len(self.baseline)
+            return self.in_batches(
+                lambda rows: self.model(self.baseline[rows].to(self.device).clone()), len(self.baseline)
             )
+
+    @cached_property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The function at the trials and at their baselines, the mean of many, each (trial,) in float64.
+
+        By the model as it was given, so that a receipt does not rest on the simplified one.
+        """
+        trial = torch.arange(len(self.x))
+        at_x = self.values(self.x, trial, self.model).double().cpu()
+        if not self.many:
+            return at_x, self.values(self.baseline, trial, self.model).double().cpu()
+        with torch.no_grad():
+            outputs = self.at_baselines
             mean = [self.score(outputs, each.expand(len(outputs))).double().mean() for each in trial]
         return at_x, torch.stack(mean).cpu()
 
@@ -235,4 +244,6 @@ def _called(target: Callable, outputs: Tensor, trial: Tensor) -> Tensor:
             f"The target function returned {getattr(score, 'shape', type(score))} for outputs of shape"
             f" {tuple(outputs.shape)}; expected a tensor of shape {tuple(trial.shape)}, one number per row."
         )
+    if outputs.requires_grad and not score.requires_grad:
+        raise ValueError("The target function cuts its result off the outputs; leave out detach, item and no_grad.")
     return score

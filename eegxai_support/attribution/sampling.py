@@ -82,7 +82,7 @@ def expected_gradients(problem: Problem, *, n_samples: int = 100, seed: int = 0)
     n_baselines = len(problem.baseline)
     if n_samples > n_baselines:
         n_samples = -(-n_samples // n_baselines) * n_baselines
-    outputs = problem.in_batches(lambda rows: _outputs(problem, rows), n_baselines)
+    outputs = problem.at_baselines
     error = torch.zeros(len(problem.x), dtype=torch.float64)
 
     def mean_draw(trial):
@@ -103,11 +103,6 @@ def expected_gradients(problem: Problem, *, n_samples: int = 100, seed: int = 0)
         return mean
 
     return Maps(values=problem.by_batch(mean_draw), standard_error=error)
-
-
-def _outputs(problem: Problem, rows: slice) -> Tensor:
-    with torch.no_grad():
-        return problem.simplified(problem.baseline[rows].to(problem.device))
 
 
 def _draw(n_baselines: int, n_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

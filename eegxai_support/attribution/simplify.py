@@ -19,7 +19,7 @@ from eegxai_support.decoders.inference import model_size
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 # What a tensor tells about itself but not about its values.
-METADATA = {
+READS_NO_VALUES = {
     "__get__", "__len__", "dim", "element_size", "get_device", "is_complex", "is_contiguous", "is_floating_point",
     "ndimension", "nelement", "numel", "size", "storage_offset", "stride", "type",
 }  # fmt: skip
@@ -55,15 +55,20 @@ def simplify(model: nn.Module, x: Tensor | None = None) -> nn.Module:
             return _rewritten(_copy(model), shape)
         except Exception:
             pass
-    try:
-        return _copy(model)
-    except Exception:
-        return model
+    return copied(model)
 
 
 def is_braindecode(module: nn.Module, *names: str) -> bool:
     """Tell braindecode's layers by name, since importing braindecode takes seconds."""
     return type(module).__name__ in names and type(module).__module__.startswith("braindecode.")
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy in eval mode without parameter gradients; a model that cannot be copied is returned itself."""
+    try:
+        return _copy(model)
+    except Exception:
+        return model
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -72,16 +77,16 @@ def _copy(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _rewritten(model: nn.Module, shape: tuple[int, int]) -> nn.Module:
-    _replace(model, {module: nn.Identity() for module in model.modules() if _is(module, *DROPOUTS)})
-    _replace(model, {module: ELU() for module in model.modules() if _is(module, nn.ELU) and module.alpha == 1})
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     noise = noise.to(next(model.parameters(), noise))
     with torch.random.fork_rng([noise.device] if noise.is_cuda else []), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the network warns of belongs to its own calls
-        trace = _Trace(model, noise)
-        _replace(model, _replacements(trace))
+        given = model(noise.clone())
+        _replace(model, {module: nn.Identity() for module in model.modules() if _is(module, *DROPOUTS)})
+        _replace(model, {module: ELU() for module in model.modules() if _is_plain_elu(module)})
+        _replace(model, _replacements(_Trace(model, noise.clone())))
         # For what a trace cannot see, such as a weight that is also used elsewhere.
-        for made, right in zip(tree_leaves(model(noise)), tree_leaves(trace.output), strict=True):
+        for made, right in zip(tree_leaves(model(noise)), tree_leaves(given), strict=True):
             tolerance = sqrt(torch.finfo(right.dtype).eps)
             torch.testing.assert_close(made, right, rtol=tolerance, atol=tolerance * float(right.abs().max()))
     return model
@@ -106,6 +111,10 @@ def _is(module: nn.Module, *kinds: type[nn.Module]) -> bool:
             for kind in kinds
         )
     )
+
+
+def _is_plain_elu(module: nn.Module) -> bool:
+    return _is(module, nn.ELU) and module.alpha == 1 and not module.inplace  # who works in place may count on it
 
 
 def _is_combined(module: nn.Module) -> bool:
@@ -153,7 +162,7 @@ class _Trace(TorchFunctionMode):
         given, made = self._tensors((args, kwargs)), self._tensors(result)
         if made or result is None:
             self.uses.update(map(id, given))
-        elif given and function.__name__ not in METADATA:
+        elif given and function.__name__ not in READS_NO_VALUES:
             raise NotImplementedError(f"The network decides by its data ({function.__name__}).")
         return result
 

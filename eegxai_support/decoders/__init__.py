@@ -6,7 +6,7 @@ from eegxai_support.decoders.evaluation import (
     decoder_fit,
     permutation_p_value,
 )
-from eegxai_support.decoders.inference import device_of, frozen, model_input, predict
+from eegxai_support.decoders.inference import device_of, dtype_of, frozen, model_input, predict
 from eegxai_support.decoders.models import RECIPES, InterpretableCNN, build_decoder
 from eegxai_support.decoders.training import Training, load, save, train
 
@@ -19,6 +19,7 @@ __all__ = [
     "csp_lda",
     "decoder_fit",
     "device_of",
+    "dtype_of",
     "frozen",
     "load",
     "model_input",

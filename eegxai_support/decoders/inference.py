@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -59,7 +60,7 @@ def model_input(model: nn.Module, x, *, name: str = "x") -> torch.Tensor:
     ValueError
         Wrong number of axes, channels or samples, no trials, NaN or infinity.
     """
-    x = torch.as_tensor(x).detach().to(next(model.parameters(), torch.empty(0)).dtype)
+    x = _as_tensor(x).detach().to(dtype_of(model))
     if x.ndim != 3 or 0 in x.shape:
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time) with at least one trial.")
     for axis, attribute, hint in (
@@ -100,7 +101,7 @@ def predict(model: nn.Module, x, *, stride: int | None = None, batch_size: int =
         x = rearrange(crops, "trial channel crop time -> (trial crop) channel time")
     x = model_input(model, x)
     with frozen(model), torch.no_grad():
-        logits = torch.cat([model(batch.to(device_of(model))) for batch in x.split(batch_size)])
+        logits = torch.cat([model(batch.to(device_of(model)).clone()) for batch in x.split(batch_size)])
     return reduce(logits, "(trial crop) output -> trial output", "mean", trial=n_trials).cpu().numpy()
 
 
@@ -116,6 +117,21 @@ def crop_view(model: nn.Module, x: torch.Tensor, stride: int) -> torch.Tensor:
             " Load longer trials, or build the decoder for this length."
         )
     return x.unfold(2, n_times or x.shape[2], stride)
+
+
+def _as_tensor(x) -> torch.Tensor:
+    """Return an array as a tensor, without a copy where its memory allows."""
+    if isinstance(x, np.ndarray):
+        x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nor is it written to
+        x = torch.as_tensor(x)
+    return x.clone() if x.is_inference() else x
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Return the type of a model's real parameters; float32 where it has none."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def device_of(model: nn.Module) -> torch.device:
