@@ -444,6 +444,15 @@ def test_in_place_elu_counts_for_what_follows():
     np.testing.assert_allclose(one.values.sum((1, 2)), change(model, X, OTHER, 0), atol=1e-5)
 
 
+def test_a_simplified_model_that_is_another_function_is_not_used(shallow, monkeypatch):
+    monkeypatch.setattr(
+        "eegxai_support.attribution.problem.simplify", lambda model, x: build("ShallowFBCSPNet").train()
+    )
+    expected = attribute_quietly(build("ShallowFBCSPNet"), X, "deep_lift")
+    other = attribute_quietly(shallow, X, "deep_lift")
+    np.testing.assert_allclose(other.values, expected.values, atol=1e-5 * abs(expected.values).max())
+
+
 def test_trials_that_are_not_apart_are_reported():
     with pytest.warns(UserWarning, match="another output when the second one is in the same batch"):
         attribute(Unusual(lambda x: x - x.mean(0)), X, 0, "gradient")
