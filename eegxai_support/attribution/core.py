@@ -99,15 +99,6 @@ def _product(x: np.ndarray, baseline: np.ndarray, multiplier: np.ndarray) -> np.
     return values
 
 
-def _sums(maps: Maps, x: Tensor, baseline: Tensor, batch_size: int) -> Tensor:
-    """Return the sum of each map, shape (trial,) in float64, without holding all values."""
-    sums = []
-    for rows in torch.arange(len(x)).split(batch_size):
-        values = maps.values[rows] if maps.multiplier is None else maps.multiplier[rows] * (x[rows] - baseline[rows])
-        sums.append(values.sum((1, 2), dtype=torch.float64).cpu())
-    return torch.cat(sums)
-
-
 def attribute(model, x, target, method, *, baseline=None, batch_size=None, **options) -> Attribution:
     """Explain a network's output for each trial by a map over channels and time.
 
@@ -178,7 +169,7 @@ def _attribute(model, x, target, method: str, kind: Method, baseline, batch_size
     maps = kind.compute(problem, **options)
     if isinstance(maps, Tensor):
         maps = Maps(multiplier=maps) if kind.linear_in_input else Maps(values=maps)
-    total = _sums(maps, x, compared, batch_size)
+    total = problem.sums(maps)
     delta, share = problem.delta(total) if kind.conserves else (None, total)
     finite = total.isfinite() & share.isfinite()
     if not finite.all():

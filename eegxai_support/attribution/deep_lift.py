@@ -179,13 +179,7 @@ def deep_lift(problem: Problem) -> Tensor:
 
 def _refine(problem: Problem, maps: Tensor) -> None:
     """Compute in float64 the trials of which float32 loses too much, as normalisations at a baseline of zeros can."""
-    total = torch.cat(
-        [
-            ((problem.x[trial] - problem.baseline[trial]) * maps[trial]).sum((1, 2), dtype=torch.float64)
-            for trial in torch.arange(len(maps)).split(problem.batch_size)
-        ]
-    )
-    _, share = problem.delta(total)
+    _, share = problem.delta(problem.sums(Maps(multiplier=maps)))
     lost = (share > ROUNDED).nonzero()[:, 0]
     if not len(lost):
         return

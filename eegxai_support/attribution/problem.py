@@ -139,6 +139,18 @@ class Problem:
             mean = [self.score(outputs, each.expand(len(outputs))).double().mean() for each in trial]
         return at_x, torch.stack(mean).cpu()
 
+    def sums(self, maps: Maps) -> Tensor:
+        """Return the sum of each map, shape (trial,) in float64, without holding all values."""
+        sums = torch.empty(len(self.x), dtype=torch.float64)
+        for start in range(0, len(sums), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            if maps.multiplier is None:
+                values = maps.values[rows]
+            else:
+                values = maps.multiplier[rows] * (self.x[rows] - self.baseline[rows])
+            sums[rows] = values.flatten(1).sum(1, dtype=torch.float64)
+        return sums
+
     def delta(self, total: Tensor, trial: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Return what maps that sum to `total` miss of f(x) - f(baseline), and its share of it, each (trial,).
 
