@@ -162,8 +162,8 @@ def _attribute(model, x, target, method: str, kind: Method, baseline, batch_size
     batch_size = DEFAULT_BATCH_SIZE if batch_size is None else checked_batch_size(batch_size)
     given, baseline = baseline, _checked_baseline(model, kind, method, baseline, x)
     explained = copied(model)  # so that nothing that happens in its forward passes stays
-    _check_trials_apart(model, explained, x)
-    score = score_of(target, len(x), _n_outputs(explained, x)) if kind.uses_target else None
+    n_outputs = _n_outputs(explained, x)
+    score = score_of(target, len(x), n_outputs) if kind.uses_target else None
     compared = baseline if kind.many_baselines else baseline.expand_as(x)
     problem = Problem(explained, x, compared, kind.many_baselines, score, batch_size)
     maps = kind.compute(problem, **options)
@@ -237,35 +237,25 @@ def _array(number: Tensor) -> np.ndarray:
     return (number if number.dtype == torch.float64 else number.float()).cpu().numpy()
 
 
-def _check_trials_apart(model, explained, x: Tensor) -> None:
-    """Warn where a trial's output depends on the other trials of its batch."""
+def _n_outputs(model: nn.Module, x: Tensor) -> int:
+    """Return the number of outputs; warn where a trial's output depends on the other trials of its batch."""
     pair = x[:2].to(device_of(model))
     with torch.no_grad():
-        both, alone = (explained(rows.clone()) for rows in (pair, pair[:1]))
-    if isinstance(both, Tensor) and (both[:1] - alone).abs().max() > MIXED * alone.abs().max():
-        warnings.warn(
-            f"{type(model).__name__} gives the first trial another output when the second one is in the same batch. Its"
-            " maps depend on `batch_size` and on the other trials; look for statistics over the batch.",
-            stacklevel=4,
-        )
-
-
-@torch.no_grad()
-def _n_outputs(model, x: Tensor) -> int:
-    output = model(x[:1].to(device_of(model)).clone())
-    if not isinstance(output, Tensor):
-        raise TypeError(f"The model returns {type(output).__name__}; expected a tensor (trial, output). Wrap it.")
-    if output.ndim < 2:
-        raise ValueError(
-            f"The model returns shape {tuple(output.shape)} for one trial; expected (1, output). Keep the axis of"
-            " trials."
-        )
-    if output.ndim != 2:
-        raise ValueError(
-            f"The model returns shape {tuple(output.shape)} for one trial; expected (1, output). Average dense"
-            " predictions over time first."
-        )
-    return output.shape[1]
+        alone = model(pair[:1].clone())
+        if not isinstance(alone, Tensor):
+            raise TypeError(f"The model returns {type(alone).__name__}; expected a tensor (trial, output). Wrap it.")
+        if alone.ndim != 2:
+            hint = "Keep the axis of trials." if alone.ndim < 2 else "Average dense predictions over time first."
+            raise ValueError(
+                f"The model returns shape {tuple(alone.shape)} for one trial; expected (1, output). {hint}"
+            )
+        if len(pair) == 2 and (model(pair.clone())[:1] - alone).abs().max() > MIXED * alone.abs().max():
+            warnings.warn(
+                f"{type(model).__name__} gives the first trial another output when the second one is in the same batch."
+                " Its maps depend on `batch_size` and on the other trials; look for statistics over the batch.",
+                stacklevel=4,
+            )
+    return alone.shape[1]
 
 
 def _warn_of_not_finite(method: str, model: nn.Module, finite: Tensor) -> None:
