@@ -7,28 +7,14 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import InputXGradient, IntegratedGradients, Saliency
+from networks import SIZES, build
 from torch import nn
 
 from eegxai_support.attribution import METHODS, BaselineWarning, UnsupportedOperation, attribute, make_baseline
-from eegxai_support.decoders import InterpretableCNN, predict
+from eegxai_support.decoders import predict
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from braindecode.models import Deep4Net, EEGNet, ShallowFBCSPNet
-
-N_CHANNELS, N_TIMES, N_CLASSES, N_TRIALS = 3, 120, 3, 5
-SIZES = {"n_chans": N_CHANNELS, "n_outputs": N_CLASSES, "n_times": N_TIMES}
-NETWORKS = {
-    "EEGNet": lambda: EEGNet(**SIZES, kernel_length=16),
-    "ShallowFBCSPNet": lambda: ShallowFBCSPNet(
-        **SIZES, n_filters_time=4, n_filters_spat=4, filter_time_length=9, pool_time_length=20, pool_time_stride=5
-    ),
-    "Deep4Net": lambda: Deep4Net(
-        **SIZES, n_filters_time=4, n_filters_spat=4, n_filters_2=4, n_filters_3=4, n_filters_4=4, pool_time_length=2,
-        pool_time_stride=2, filter_time_length=5, filter_length_2=5, filter_length_3=5, filter_length_4=5,
-    ),
-    "InterpretableCNN": lambda: InterpretableCNN(**SIZES, n_spatial=4, kernel_length=16),
-}  # fmt: skip
+N_CHANNELS, N_TIMES, N_TRIALS = SIZES["n_chans"], SIZES["n_times"], 5
+NETWORKS = ("EEGNet", "ShallowFBCSPNet", "Deep4Net", "InterpretableCNN")
 OPTIONS = {  # fewer samples than by default, for speed
     "integrated_gradients": {"n_steps": 8, "max_steps": 16},
     "expected_gradients": {"n_samples": 8},
@@ -38,18 +24,6 @@ OPTIONS = {  # fewer samples than by default, for speed
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((N_TRIALS, N_CHANNELS, N_TIMES)).astype("float32")
 OTHER = RNG.standard_normal((N_TRIALS, N_CHANNELS, N_TIMES)).astype("float32")
-
-
-def build(name, dtype=torch.float32):
-    """Build a network whose batch norms have seen data."""
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        model = NETWORKS[name]().train()
-        with torch.no_grad():
-            for _ in range(20):
-                model(torch.randn(32, N_CHANNELS, N_TIMES))
-    return model.eval().to(dtype)
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

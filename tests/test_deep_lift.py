@@ -7,6 +7,7 @@ import pytest
 import torch
 from captum.attr import DeepLift, DeepLiftShap
 from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR, nonlinear
+from networks import build
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,7 +16,6 @@ from eegxai_support.attribution.deep_lift import Rescale
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from braindecode.models import Deep4Net, EEGNet, FBCNet, ShallowFBCSPNet
     from braindecode.modules import SafeLog, Square
 
 RNG = np.random.default_rng(0)
@@ -274,28 +274,6 @@ def test_modules_functions_and_reuse_give_the_same_map(spelled):
 
 # --- captum where it is right -----------------------------------------------------------------------------------------
 
-SIZES = {"n_chans": 3, "n_outputs": 3, "n_times": 120}
-
-
-def networks():
-    shallow = {"n_filters_time": 4, "n_filters_spat": 4, "filter_time_length": 9, "pool_time_length": 20}
-    with warnings.catch_warnings(), torch.random.fork_rng():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        return {
-            "EEGNet": EEGNet(**SIZES, kernel_length=16),
-            "ShallowFBCSPNet": ShallowFBCSPNet(**SIZES, **shallow, pool_time_stride=5),
-            "FBCNet": FBCNet(**SIZES, sfreq=100, n_bands=3, n_filters_spat=4),
-        }
-
-
-def deep4net():
-    small = {f"n_filters_{i}": 4 for i in (2, 3, 4)} | {f"filter_length_{i}": 5 for i in (2, 3, 4)}
-    first = {"n_filters_time": 4, "n_filters_spat": 4, "pool_time_length": 2, "pool_time_stride": 2}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return quietly(Deep4Net, **SIZES, **small, **first, filter_time_length=5).double().eval()
-
 
 class Center(nn.Module):
     def forward(self, x):
@@ -323,7 +301,7 @@ def by_captum(model, x, baseline, rules=()):
 @pytest.mark.parametrize("name", ["EEGNet", "ShallowFBCSPNet", "FBCNet"])
 def test_equal_to_a_reference_written_a_second_way(name):
     x, baseline = RNG.standard_normal((2, 4, 3, 120))
-    model = networks()[name].double().eval()
+    model = build(name, torch.float64)
     ours = quietly(attribute, model, x, 1, "deep_lift", baseline=baseline).values
     if name == "FBCNet":
         model.temporal_layer = Variance()
@@ -334,7 +312,7 @@ def test_equal_to_a_reference_written_a_second_way(name):
 def test_captum_is_wrong_where_a_max_pool_follows_an_activation():
     """On Deep4Net captum reads the activation's gradient before the pool has replaced it."""
     x, baseline = RNG.standard_normal((2, 4, 3, 120))
-    model = deep4net()
+    model = build("Deep4Net", torch.float64)
     ours = quietly(attribute, model, x, 1, "deep_lift", baseline=baseline)
     captum = by_captum(model, x, baseline)
     assert abs(ours.delta).max() < 1e-12
@@ -362,7 +340,7 @@ def test_captum_is_right_on_deep4net_once_its_tensors_are_parted():
                 self.forward_handles.append(module.register_forward_hook(lambda *call: call[-1].clone()))
 
     x, baseline = RNG.standard_normal((2, 4, 3, 120))
-    model = deep4net()
+    model = build("Deep4Net", torch.float64)
     ours = quietly(attribute, model, x, 1, "deep_lift", baseline=baseline).values
     leaf = torch.tensor(x, requires_grad=True)
     captum = quietly(Parted(model).attribute, leaf, torch.tensor(baseline), target=1).detach().numpy()
@@ -370,7 +348,7 @@ def test_captum_is_right_on_deep4net_once_its_tensors_are_parted():
 
 
 def test_deep_lift_shap_is_the_mean_over_baselines():
-    model, x, pool = networks()["EEGNet"].eval(), *RNG.standard_normal((2, 3, 3, 120)).astype("float32")
+    model, x, pool = build("EEGNet"), *RNG.standard_normal((2, 3, 3, 120)).astype("float32")
     result = quietly(attribute, model, x, 1, "deep_lift_shap", baseline=pool, batch_size=4)
     maps = [quietly(attribute, model, x, 1, "deep_lift", baseline=baseline).values for baseline in pool]
     np.testing.assert_allclose(result.values, np.mean(maps, 0), atol=1e-6 * abs(result.values).max())
@@ -422,7 +400,7 @@ def test_a_recurrent_network_is_refused_and_applies_to_says_so():
     with pytest.raises(UnsupportedOperation, match="lstm"):
         attribute(model, X.astype("float32"), 0, "deep_lift")
     assert not METHODS["deep_lift"].applies_to(model)
-    assert METHODS["deep_lift"].applies_to(networks()["EEGNet"])
+    assert METHODS["deep_lift"].applies_to(build("EEGNet"))
 
 
 def test_another_course_for_the_trial_than_for_the_baseline_is_refused():

@@ -7,42 +7,14 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
+from networks import build
 from torch import nn
 from torch.nn import functional as F
 
 from eegxai_support.attribution import METHODS, UnsupportedOperation, attribute
-from eegxai_support.decoders import InterpretableCNN
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from braindecode.models import Deep4Net, EEGConformer, EEGNet, SCCNet, ShallowFBCSPNet
-
-SIZES = {"n_chans": 3, "n_outputs": 3, "n_times": 120}
-NETWORKS = {
-    "EEGNet": lambda: EEGNet(**SIZES, kernel_length=16),
-    "Deep4Net": lambda: Deep4Net(
-        **SIZES, n_filters_time=4, n_filters_spat=4, n_filters_2=4, n_filters_3=4, n_filters_4=4, pool_time_length=2,
-        pool_time_stride=2, filter_time_length=5, filter_length_2=5, filter_length_3=5, filter_length_4=5,
-    ),
-    "InterpretableCNN": lambda: InterpretableCNN(**SIZES, n_spatial=4, kernel_length=16),
-    "EEGConformer": lambda: EEGConformer(3, 3, n_times=200, n_filters_time=8, num_layers=1, num_heads=2),
-    "ShallowFBCSPNet": lambda: ShallowFBCSPNet(**SIZES, n_filters_time=4, n_filters_spat=4),
-    "SCCNet": lambda: SCCNet(**SIZES, sfreq=100),
-}  # fmt: skip
 CAPTUM = {"guided_backprop": captum.attr.GuidedBackprop, "deconvolution": captum.attr.Deconvolution}
 X = np.random.default_rng(0).standard_normal((5, 3, 120)).astype("float32")
-
-
-def build(name):
-    """Build a network whose batch norms have seen data."""
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        model = NETWORKS[name]().train()
-        with torch.no_grad():
-            for _ in range(5):
-                model(torch.randn(32, 3, model.n_times))
-    return model.eval()
 
 
 def seeded(make):

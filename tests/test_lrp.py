@@ -7,61 +7,26 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from networks import SIZES, build
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from eegxai_support.attribution import METHODS, UnsupportedOperation, attribute
-from eegxai_support.decoders import InterpretableCNN, predict
+from eegxai_support.decoders import predict
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from braindecode.models import (
-        ATCNet,
-        CTNet,
-        Deep4Net,
-        EEGConformer,
-        EEGNet,
-        EEGNeX,
-        FBCNet,
-        SCCNet,
-        ShallowFBCSPNet,
-        TIDNet,
-    )
+    from braindecode.models import ATCNet, CTNet, EEGConformer
     from braindecode.modules import CombinedConv
 
 LRP = ("lrp_epsilon", "lrp_gamma", "lrp_alpha_beta", "lrp_z_plus")
-SIZES = {"n_chans": 3, "n_outputs": 3, "n_times": 120}
-NETWORKS = {
-    "EEGNet": lambda: EEGNet(**SIZES, kernel_length=16),
-    "ShallowFBCSPNet": lambda: ShallowFBCSPNet(
-        **SIZES, n_filters_time=4, n_filters_spat=4, filter_time_length=9, pool_time_length=20, pool_time_stride=5
-    ),
-    "Deep4Net": lambda: Deep4Net(
-        **SIZES, n_filters_time=4, n_filters_spat=4, n_filters_2=4, n_filters_3=4, n_filters_4=4, pool_time_length=2,
-        pool_time_stride=2, filter_time_length=5, filter_length_2=5, filter_length_3=5, filter_length_4=5,
-    ),
-    "InterpretableCNN": lambda: InterpretableCNN(**SIZES, n_spatial=4, kernel_length=16),
-    "EEGNeX": lambda: EEGNeX(**SIZES, kernel_block_1_2=16),
-    "FBCNet": lambda: FBCNet(**SIZES, sfreq=100, n_bands=3, n_filters_spat=4),
-    "SCCNet": lambda: SCCNet(**SIZES, sfreq=100, n_spatial_filters=4, n_spatial_filters_smooth=4),
-    "TIDNet": lambda: TIDNet(**SIZES, t_filters=4, s_growth=4),
-}  # fmt: skip
+NETWORKS = (
+    "EEGNet", "ShallowFBCSPNet", "Deep4Net", "InterpretableCNN", "EEGNeX", "FBCNet", "SCCNet", "TIDNet",
+)  # fmt: skip
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((5, 3, 120)).astype("float32")
-
-
-def build(name):
-    """Build a network whose batch norms have seen data."""
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        model = NETWORKS[name]().train()
-        with torch.no_grad():
-            for _ in range(20):
-                model(torch.randn(32, 3, 120))
-    return model.eval()
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
