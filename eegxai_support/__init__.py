@@ -20,6 +20,7 @@ from eegxai_support.attribution import (
 )
 from eegxai_support.decoders import (
     RECIPES,
+    DeepNet,
     InterpretableCNN,
     Training,
     build_decoder,
@@ -41,8 +42,17 @@ from eegxai_support.recordings import (
     load_motor_imagery,
     recorded,
 )
-from eegxai_support.sanity import label_randomisation_test, random_target, randomize, weight_randomisation_test
+from eegxai_support.sanity import (
+    data_randomisation_test,
+    efficient_mprt,
+    label_randomisation_test,
+    random_target,
+    randomize,
+    smooth_mprt,
+    weight_randomisation_test,
+)
 from eegxai_support.scoring import METRICS, score_maps
+from eegxai_support.scoring.intervals import mean_and_interval
 from eegxai_support.simulate import simulate
 from eegxai_support.spectral import amplitude_gradients
 from eegxai_support.trials import Trials
@@ -55,6 +65,7 @@ __all__ = [
     "RECIPES",
     "Attribution",
     "BaselineWarning",
+    "DeepNet",
     "InterpretableCNN",
     "Method",
     "Training",
@@ -65,7 +76,9 @@ __all__ = [
     "build_decoder",
     "cross_validate",
     "csp_lda",
+    "data_randomisation_test",
     "decoder_fit",
+    "efficient_mprt",
     "from_epochs",
     "frozen",
     "haufe_patterns",
@@ -75,6 +88,7 @@ __all__ = [
     "load_eegbci",
     "load_motor_imagery",
     "make_baseline",
+    "mean_and_interval",
     "permutation_p_value",
     "predict",
     "random_target",
@@ -84,6 +98,7 @@ __all__ = [
     "score_maps",
     "simplify",
     "simulate",
+    "smooth_mprt",
     "train",
     "viz",
     "weight_randomisation_test",

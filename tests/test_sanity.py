@@ -2,13 +2,25 @@
 
 import warnings
 
+import mne
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import zoo
 from torch import nn
 
 from eegxai_support.decoders import frozen
-from eegxai_support.sanity import label_randomisation_test, random_target, randomize, weight_randomisation_test
+from eegxai_support.sanity import (
+    data_randomisation_test,
+    efficient_mprt,
+    label_randomisation_test,
+    random_target,
+    randomize,
+    smooth_mprt,
+    weight_randomisation_test,
+)
+from eegxai_support.trials import Trials
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -127,10 +139,101 @@ def test_independent_order_replaces_one_module_each(model):
         assert all(n.startswith(f"{name}.") for n in names)
 
 
+def test_all_at_once_is_the_end_of_the_cascade(model):
+    *_, (_, last) = randomize(model, seed=3)
+    ((name, at_once),) = randomize(model, seed=3, order="at_once")
+    assert name == ""
+    assert changed(at_once, state(last)) == set()
+
+
 def test_randomized_models_still_give_finite_outputs(model):
     x = torch.randn(2, model.n_chans, model.n_times, generator=torch.Generator().manual_seed(0))
     for _, randomized in randomize(model, seed=0):
         assert torch.isfinite(randomized(x)).all()
+
+
+FAST = ("ATCNet", "BIOT", "CTNet", "EEGITNet", "FBCNet", "TIDNet")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.every_decoder) for n in zoo.MODELS]
+)
+def test_nothing_learned_is_left_in_any_decoder(name):
+    model = trained(zoo.build(name))
+    x = torch.randn(2, zoo.N_CHANNELS, zoo.N_TIMES, generator=torch.Generator().manual_seed(0))
+    before = state(model)
+    *_, (_, last) = randomize(model, seed=0)
+    kept = {n: (last.state_dict()[n] == before[n]).float().mean().item() for n in learned(model) if before[n].numel()}
+    assert max(kept.values()) < 0.01, max(kept, key=kept.get)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # BIOT's short-time Fourier transform has no window
+        output, trained_output = last(x), model(x)
+    assert torch.isfinite(output).all()
+    assert (output - trained_output).abs().mean() > 0.1 * trained_output.std()
+
+
+class Undeclared(nn.Module):
+    """Declares no size; every kind of layer that keeps its weights in an unusual place."""
+
+    def __init__(self):
+        super().__init__()
+        self.output = nn.Linear(3, 2)
+        self.first = nn.Linear(10, 10)
+        self.tied = nn.Linear(10, 10)
+        self.tied.weight = self.first.weight
+        self.alias = self.tied
+        with pytest.warns(FutureWarning, match="weight_norm"):
+            self.old_norm = nn.utils.weight_norm(nn.Linear(10, 10))
+        self.spectral = nn.utils.parametrizations.spectral_norm(nn.Linear(10, 10))
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(10, 2, 8, batch_first=True), 1)
+        self.norms = nn.Sequential(nn.LayerNorm(10), nn.GroupNorm(2, 4), nn.InstanceNorm1d(4, affine=True))
+        self.embedding = nn.Embedding(4, 10)
+        self.lstm, self.gru = nn.LSTM(10, 4, bidirectional=True, batch_first=True), nn.GRU(8, 3, batch_first=True)
+        self.gains = nn.ParameterList([nn.Parameter(torch.ones(3))])
+
+    def forward(self, x):
+        x = self.spectral(self.old_norm(self.norms(self.first(x)) + self.embedding(torch.arange(4))))
+        x, _ = self.gru(self.lstm(self.alias(self.encoder(x)))[0])
+        return self.output(x[:, -1] * self.gains[0])
+
+
+@pytest.fixture(scope="module")
+def undeclared():
+    torch.manual_seed(0)
+    return trained(Undeclared())
+
+
+def test_unusual_layers_are_replaced_in_the_order_of_execution(undeclared):
+    levels = list(randomize(undeclared, seed=0, shape=(4, 10)))
+    names = [name for name, _ in levels]
+    encoder = [name for name in names if name.startswith("encoder")]
+    expected = ["output", "gru", "lstm", "tied", *encoder, "spectral", "old_norm", "embedding"]
+    assert names == [*expected, "norms.2", "norms.1", "norms.0", "first", "gains"]
+    assert len(encoder) == 6  # in_proj_weight is no module of its own: norms, linears, output projection, attention
+    before = state(undeclared)
+    _, tied = levels[names.index("tied")]
+    assert {"first.weight", "tied.weight", "tied.bias"} <= changed(tied, before)  # one tensor, read last by tied
+    assert "first.bias" not in changed(tied, before)
+    assert tied.first.weight is tied.tied.weight
+    assert learned(undeclared) <= changed(levels[-1][1], before)
+    ((_, at_once),) = randomize(undeclared, seed=0, order="at_once")  # no forward pass, so no shape
+    assert changed(at_once, state(levels[-1][1])) == set()
+
+
+def test_spectral_norm_holds_after_randomisation(undeclared):
+    for name, randomized in randomize(undeclared, seed=0, shape=(4, 10), order="independent"):
+        if name == "spectral":
+            assert torch.linalg.matrix_norm(randomized.spectral.weight, 2).item() == pytest.approx(1, rel=0.05)
+        else:  # singular vectors of weights that stay are not touched
+            assert torch.equal(randomized.spectral.weight, undeclared.eval().spectral.weight)
+
+
+def test_every_filter_gets_the_running_variance_of_another():
+    model = nn.Sequential(nn.BatchNorm1d(2))
+    model[0].running_var.copy_(torch.tensor([1.0, 3.0]))
+    for seed in range(8):
+        *_, (_, last) = randomize(model, seed, shape=(2, 5))
+        assert last[0].running_var.tolist() == [3.0, 1.0]
 
 
 def test_fixed_filters_are_kept():
@@ -195,7 +298,7 @@ def test_randomize_refuses_what_it_cannot_do():
         randomize(model, 0, order="backwards")
     with frozen(model), pytest.raises(ValueError, match="outside frozen"):
         randomize(model, 0)
-    with pytest.raises(ValueError, match=r"n_chans and\s+model.n_times"):
+    with pytest.raises(ValueError, match=r"shape=\(n_channels, n_times\)"):
         randomize(nn.Linear(3, 3), 0)
 
 
@@ -241,15 +344,23 @@ def test_label_test_takes_every_other_class():
     assert similarity[[(0, 3), (1, 3)]].isna().all()  # a constant map has no correlation
 
 
+X = np.random.default_rng(0).standard_normal((3, 4, 10)).astype(np.float32)
+
+
+def explain(model, x, target):
+    """Gradient of the logits of the target class."""
+    x = torch.tensor(x, requires_grad=True)
+    (gradient,) = torch.autograd.grad(model(x)[torch.arange(len(x)), torch.as_tensor(target)].sum(), x)
+    return gradient.numpy()
+
+
+def explain_by_input(model, x, target):
+    """Return the trial itself, whatever the model."""
+    return x
+
+
 def test_weight_test_follows_the_cascade():
-    model = trained(OutOfOrder())
-    x = np.random.default_rng(0).standard_normal((3, 4, 10)).astype(np.float32)
-
-    def explain(model, x, target):
-        x = torch.tensor(x, requires_grad=True)
-        (gradient,) = torch.autograd.grad(model(x)[torch.arange(len(x)), torch.tensor(target)].sum(), x)
-        return gradient.numpy()
-
+    model, x = trained(OutOfOrder()), X
     table = weight_randomisation_test(explain, model, x, np.zeros(3, int), seeds=(0, 1))
     assert list(table) == ["seed", "level", "layer", "trial", "pearson"]
     assert len(table) == 2 * 8 * 3
@@ -262,8 +373,177 @@ def test_weight_test_follows_the_cascade():
 
 
 def test_map_that_ignores_the_weights_keeps_a_correlation_of_one():
-    x = np.random.default_rng(0).standard_normal((2, 4, 10))
-    table = weight_randomisation_test(
-        lambda model, x, target: x, OutOfOrder(), x, [0, 0], seeds=[0], order="independent"
-    )
+    table = weight_randomisation_test(explain_by_input, OutOfOrder(), X, [0] * 3, seeds=[0], order="independent")
     np.testing.assert_allclose(table.pearson, 1.0)
+
+
+def test_weight_test_at_once_is_the_last_level():
+    model = trained(OutOfOrder())
+    cascade = weight_randomisation_test(explain, model, X, [0] * 3, seeds=[0, 1])
+    at_once = weight_randomisation_test(explain, model, X, [0] * 3, seeds=[0, 1], order="at_once")
+    assert at_once.level.unique().tolist() == [1]
+    np.testing.assert_array_equal(at_once.pearson, cascade.query("level == level.max()").pearson)
+
+
+def test_weight_test_needs_no_declared_size():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(40, 2))
+    assert weight_randomisation_test(explain, model, X, [0] * 3, seeds=[0]).layer.unique().tolist() == ["1"]
+
+
+# ------------------------------------------------------------------------------------------------- efficient and smooth
+
+
+def test_smooth_test_without_noise_is_the_weight_test():
+    model = trained(OutOfOrder())
+    smooth = smooth_mprt(explain, model, X, [0, 1, 0], seeds=[3], n_samples=2, noise_level=0)
+    plain = weight_randomisation_test(explain, model, X, [0, 1, 0], seeds=[3])
+    pd.testing.assert_frame_equal(smooth, plain, rtol=0, atol=1e-6)
+
+
+def test_smooth_test_averages_over_noise_that_every_network_sees():
+    seen = []
+
+    def explain_and_record(model, x, target):
+        seen.append(x)
+        return x**3
+
+    table = smooth_mprt(explain_and_record, OutOfOrder(), X, [0] * 3, [0], n_samples=500, noise_level=0.5)
+    trained_network, *others = np.reshape(seen, (-1, 500, *X.shape))
+    assert len(others) == len(table) / 3
+    assert all(np.array_equal(trained_network, other) for other in others)
+    np.testing.assert_allclose(table.pearson, 1.0)  # not even the noise tells networks apart
+    noise = trained_network - X
+    n = 500 * 40
+    np.testing.assert_allclose(noise.std(axis=(0, 2, 3)), 0.5 * X.std(axis=(1, 2)), rtol=5 / np.sqrt(2 * n))
+    assert abs(noise.mean()) < 5 * noise.std() / np.sqrt(noise.size)
+
+
+def test_smooth_test_sees_through_noise_in_a_map():
+    """A map of an unchanging pattern plus noise that depends on the trial: averaging brings the pattern back."""
+    pattern = np.sin(np.arange(40)).reshape(4, 10)
+
+    def noisy(model, x, target):
+        weight = next(model.parameters()).sum().item()
+        return pattern + 3 * np.sin(1e4 * (1 + weight) * x)
+
+    plain = weight_randomisation_test(noisy, OutOfOrder(), X, [0] * 3, [0]).query("level == 8").pearson
+    smooth = smooth_mprt(noisy, OutOfOrder(), X, [0] * 3, [0], n_samples=400).query("level == 8").pearson
+    assert plain.max() < 0.5 < 0.9 < smooth.min()
+
+
+@pytest.mark.parametrize(("option", "message"), [({"n_samples": 0}, "at least 1"), ({"noise_level": -1}, "0 or above")])
+def test_smooth_test_refuses(option, message):
+    with pytest.raises(ValueError, match=message):
+        smooth_mprt(explain, OutOfOrder(), X, [0] * 3, [0], **option)
+
+
+def test_rise_of_a_known_histogram():
+    """Four values in equal shares carry log 4 nats, two of them log 2: the rise is one; half of that backwards."""
+    two, four = np.tile([0.0, 1.0], 20).reshape(4, 10), np.tile([-3.0, -1.0, 1.0, 3.0], 10).reshape(4, 10)
+    model = OutOfOrder()
+
+    def explain_by_identity(network, x, target):
+        return np.stack([two, four, np.ones((4, 10))] if network is model else [four, two, two])
+
+    table = efficient_mprt(explain_by_identity, model, X, [0] * 3, seeds=[0, 5])
+    assert list(table) == ["seed", "entropy", "entropy_random", "trial", "rise"]
+    np.testing.assert_allclose(table.query("seed == 5").rise, [1, -0.5, np.nan], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(table.entropy[:3], [np.log(2), np.log(4), 0], rtol=0, atol=1e-12)
+
+
+def test_rise_does_not_depend_on_scale_and_is_zero_for_maps_that_ignore_the_weights():
+    table = efficient_mprt(explain_by_input, OutOfOrder(), X, [0] * 3, [0])
+    assert (table.rise == 0).all()
+    scaled = efficient_mprt(lambda *_: -8 * X, OutOfOrder(), X, [0] * 3, [0])
+    np.testing.assert_allclose(scaled.entropy, table.entropy, rtol=0, atol=1e-12)
+
+
+def test_rise_compares_with_the_end_of_the_cascade():
+    model = trained(OutOfOrder())
+    *_, (_, last) = randomize(model, seed=2)
+    table = efficient_mprt(explain, model, X, [0] * 3, [2], n_bins=7)
+    for network, entropy in ((model, table.entropy), (last, table.entropy_random)):
+        for each, value in zip(explain(network, X, [0] * 3), entropy, strict=True):
+            edges = np.linspace(each.min(), each.max(), 8)
+            share = np.bincount(np.clip(np.digitize(each.ravel(), edges) - 1, 0, 6)) / each.size
+            assert value == pytest.approx(-sum(p * np.log(p) for p in share if p > 0), rel=1e-6)
+
+
+def test_rise_of_a_map_with_nan_is_nan_and_one_bin_is_refused():
+    maps = np.where(np.arange(3)[:, None, None] == 1, np.nan, X)
+    table = efficient_mprt(lambda *_: maps, OutOfOrder(), X, [0] * 3, [0])
+    assert table.rise.isna().tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="at least 2"):
+        efficient_mprt(explain, OutOfOrder(), X, [0] * 3, [0], n_bins=1)
+
+
+# ------------------------------------------------------------------------------------------------------ training labels
+
+
+def two_runs(label=(0, 0, 1, 1, 0, 1, 1, 1)):
+    """Eight trials of two runs with different numbers of trials per class."""
+    info = mne.create_info(["C3", "Cz", "C4", "Pz"], 100, "eeg").set_montage("colin27_1005")
+    signal = np.random.default_rng(1).standard_normal((8, 4, 10))
+    metadata = pd.DataFrame({"subject": 1, "session": 0, "run": np.repeat([1, 2], 4)})
+    return Trials(signal, "uV", label, info, ("a", "b"), metadata)
+
+
+class Recorder(nn.Module):
+    """Knows a set of trials by heart: logits are one-hot."""
+
+    def __init__(self, trials):
+        super().__init__()
+        self.register_buffer("signal", torch.tensor(trials.signal))
+        self.register_buffer("label", torch.tensor(trials.label))
+
+    def forward(self, x):
+        distance = (x[:, None] - self.signal).abs().sum((2, 3))
+        return nn.functional.one_hot(self.label[distance.argmin(1)], 2).float()
+
+
+def explain_by_labels(model, x, target):
+    """Correlate to 1 where the labels are those of `two_runs`, otherwise less."""
+    return np.broadcast_to(model.label.numpy(), (len(x), 1, 8))
+
+
+def test_permuted_labels_keep_their_counts_in_each_run():
+    trials, seen = two_runs(), {}
+
+    def fit(training, seed):
+        seen.setdefault(seed, []).append(training)
+        return Recorder(training)
+
+    table = data_randomisation_test(explain_by_labels, Recorder(trials), X, [0] * 3, fit, trials, seeds=[0, 1])
+    assert list(table) == ["seed", "labels", "accuracy", "trial", "pearson"]
+    assert len(table) == 2 * 2 * 3
+    assert (table.accuracy == 1).all()  # by heart, permuted labels too
+    np.testing.assert_allclose(table.query("labels == 'true'").pearson, 1)
+    for seed, rows in table.query("labels == 'permuted'").groupby("seed"):
+        true, permuted = seen[seed]
+        assert true is trials
+        np.testing.assert_array_equal(permuted.signal, trials.signal)
+        for run in (slice(0, 4), slice(4, 8)):
+            np.testing.assert_array_equal(np.sort(permuted.label[run]), np.sort(trials.label[run]))
+        expected = np.corrcoef(permuted.label, trials.label)[0, 1]
+        np.testing.assert_allclose(rows.pearson, expected)
+    assert (seen[0][1].label != seen[1][1].label).any()
+    again = data_randomisation_test(explain_by_labels, Recorder(trials), X, [0] * 3, fit, trials, seeds=[0, 1])
+    pd.testing.assert_frame_equal(again, table)
+    np.testing.assert_array_equal(trials.label, two_runs().label)
+
+
+def test_accuracy_of_a_network_that_did_not_learn_the_permuted_labels():
+    trials = two_runs()
+    table = data_randomisation_test(
+        explain_by_labels, Recorder(trials), X, [0] * 3, lambda *_: Recorder(trials), trials, [0, 1, 2]
+    )
+    assert (table.query("labels == 'true'").accuracy == 1).all()
+    assert (table.query("labels == 'permuted'").accuracy < 1).any()
+
+
+def test_labels_that_cannot_be_permuted_are_refused():
+    trials = two_runs(label=[0] * 4 + [1] * 4)
+    with pytest.raises(ValueError, match="one class only"):
+        data_randomisation_test(
+            explain_by_labels, Recorder(trials), X, [0] * 3, lambda *_: Recorder(trials), trials, [0]
+        )

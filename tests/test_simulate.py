@@ -3,9 +3,18 @@
 import mne
 import numpy as np
 import pytest
-from scipy.special import eval_legendre
+from scipy.special import eval_legendre, i0e
+from scipy.stats import multivariate_normal
 
-from eegxai_support.simulate import EEGBCI_CHANNELS, SOURCE_RADIUS, _head, _lead_field, dipole_topography, simulate
+from eegxai_support.simulate import EEGBCI_CHANNELS, REGIMES, SOURCE_RADIUS, dipole_topography, simulate
+from eegxai_support.simulate.head import (
+    electrode_direction,
+    electrode_info,
+    fsaverage_folder,
+    lead_field,
+    sphere_model,
+    template_trans,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +80,7 @@ def test_background_covariance_is_that_of_many_dipoles(background):
     """Draw the dipoles one by one and send each through the lead field."""
     lattice = np.random.default_rng(0).normal(size=(4000, 3))
     lattice /= np.linalg.norm(lattice, axis=1, keepdims=True)
-    gain = _lead_field(lattice[lattice[:, 2] > -0.3], EEGBCI_CHANNELS)
+    gain = lead_field(lattice[lattice[:, 2] > -0.3], EEGBCI_CHANNELS)
     expected = gain @ gain.T
     expected *= 64 * 100 / np.trace(expected)
     measured = np.einsum("nct,ndt->cd", background, background) / (600 * 250)
@@ -103,9 +112,11 @@ def test_truth_has_one_topography_one_envelope_and_random_phase(trials):
 
 def test_topography_is_the_column_of_mnes_forward_solution():
     """Free orientation, built for one dipole through another of MNE's entry points."""
-    info, sphere = _head(EEGBCI_CHANNELS)
-    c3 = info["chs"][EEGBCI_CHANNELS.index("C3")]["loc"][:3] - sphere["r0"]
-    axis = c3 / np.linalg.norm(c3)
+    sphere, axis = sphere_model(), electrode_direction("C3")
+    info = electrode_info(EEGBCI_CHANNELS, 1.0)
+    for channel in info["chs"]:  # onto the sphere
+        outwards = channel["loc"][:3] - sphere["r0"]
+        channel["loc"][:3] = sphere["r0"] + sphere.radius * outwards / np.linalg.norm(outwards)
     position = sphere["r0"] + SOURCE_RADIUS * sphere.radius * axis
     dipole = mne.Dipole([0.0], position[None], [1e-8], axis[None], [100.0])
     forward, _ = mne.make_forward_dipole(dipole, sphere, info, verbose=False)
@@ -115,11 +126,10 @@ def test_topography_is_the_column_of_mnes_forward_solution():
     np.testing.assert_allclose(dipole_topography("C3", "radial", EEGBCI_CHANNELS), expected, atol=1e-5)
 
 
-def test_topography_follows_the_series_for_four_shells():
+def test_topography_follows_the_series_for_three_shells():
     """The potential of a radial dipole in concentric spheres, from its Legendre series."""
-    info, sphere = _head(EEGBCI_CHANNELS)
-    position = np.array([ch["loc"][:3] for ch in info["chs"]]) - sphere["r0"]
-    position /= np.linalg.norm(position, axis=1, keepdims=True)
+    sphere = sphere_model()
+    position = np.array([electrode_direction(name) for name in EEGBCI_CHANNELS])
     cosine = position @ position[EEGBCI_CHANNELS.index("C3")]
     radius = [layer["rad"] / sphere.radius for layer in sphere["layers"]]
     sigma = [layer["sigma"] for layer in sphere["layers"]]
@@ -213,10 +223,251 @@ def test_options_out_of_range(options, message):
 def test_unknown_regime_names_the_nearest():
     with pytest.raises(ValueError, match="Unknown regime 'spectrall'\\. Did you mean 'spectral'"):
         simulate("spectrall")
-    with pytest.raises(ValueError, match="Known: spectral"):
-        simulate("xyz")
+    with pytest.raises(ValueError, match="Known: temporal, spectral"):
+        simulate("zzz")
 
 
-def test_unknown_option():
-    with pytest.raises(TypeError, match="freqs"):
+def test_unknown_option_names_the_nearest():
+    with pytest.raises(TypeError, match="'freqs'\\. Did you mean 'sfreq'"):
         simulate("spectral", freqs=(1, 2))
+    with pytest.raises(TypeError, match="Unknown option 'frequencies'"):
+        simulate("temporal", frequencies=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def regimes():
+    return {regime: simulate(regime, n_trials=240, snr_db=-5, seed=2) for regime in REGIMES}
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_snr_holds_in_every_regime(regimes, regime):
+    trials = regimes[regime]
+    truth, noise = trials.truth.astype(float), trials.signal.astype(float) - trials.truth
+    support = np.abs(truth) >= 0.05 * np.abs(truth).max(axis=(1, 2), keepdims=True)
+    noise_power = np.array([(n[s] ** 2).sum() for n, s in zip(noise, support, strict=True)])
+    measured = 10 * np.log10((truth[support] ** 2).sum() / noise_power.sum())
+    standard_error_db = 10 / np.log(10) * noise_power.std() / noise_power.mean() / np.sqrt(len(trials))
+    assert measured == pytest.approx(-5, abs=4 * standard_error_db)
+
+
+def test_temporal_peak_has_the_latency_of_its_class_and_one_topography(regimes):
+    trials = regimes["temporal"]
+    pz = trials.truth[:, EEGBCI_CHANNELS.index("Pz")]
+    assert trials.class_names == ("200 ms", "400 ms", "600 ms", "800 ms")
+    np.testing.assert_allclose(trials.times[pz.argmax(axis=1)], np.array([0.2, 0.4, 0.6, 0.8])[trials.label])
+    above_half = pz >= pz.max(axis=1, keepdims=True) / 2
+    np.testing.assert_allclose(above_half.sum(axis=1) / 250, 0.1, atol=0.009)
+    flat = trials.truth.transpose(1, 0, 2).reshape(64, -1)
+    assert np.linalg.matrix_rank(flat, tol=1e-4 * np.linalg.norm(flat)) == 1
+
+
+def test_spatial_peak_lies_under_the_source_of_its_class(regimes):
+    trials = regimes["spatial"]
+    channel = np.abs(trials.truth).max(axis=2).argmax(axis=1)
+    assert [EEGBCI_CHANNELS[c] for c in channel] == [trials.class_names[k] for k in trials.label]
+    course = np.abs(trials.truth).max(axis=1)
+    np.testing.assert_allclose(trials.times[course.argmax(axis=1)], 0.5)
+
+
+def test_suppressor_carries_only_noise_that_the_signal_channels_share(regimes):
+    trials = regimes["suppressor"]
+    index = EEGBCI_CHANNELS.index("Iz")
+    others = np.arange(64) != index
+    assert trials.suppressor == "Iz"
+    assert np.all(trials.truth[:, index] == 0)
+    np.testing.assert_allclose(trials.signal[:, others].mean(axis=1), 0, atol=1e-4)  # the reference leaves it out
+    shared = trials.signal[:, index].astype(float)
+    assert np.sqrt((shared**2).mean()) == pytest.approx(30, rel=0.05)
+    # What the suppressor predicts of the other channels is the topography of the source, nothing else.
+    noise = (trials.signal - trials.truth).astype(float)
+    slope = np.einsum("nct,nt->c", noise[:, others], shared) / (shared**2).sum()
+    topography = dipole_topography("Cz", "radial", tuple(np.array(EEGBCI_CHANNELS)[others]))
+    np.testing.assert_allclose(slope, topography, atol=0.05)
+    remaining = noise[:, others] - slope[:, None] * shared[:, None]
+    assert (remaining**2).mean() == pytest.approx(10**2 + 1, rel=0.05)
+
+
+def test_suppressor_is_needed():
+    """Without it, even the best decoder of the other channels does worse."""
+    trials = simulate("suppressor", n_trials=200, snr_db=-8)
+    from_all = trials.ideal_accuracy
+    whole = _covariance(trials.scenario.noise)
+    keep = np.array([name != "Iz" for name in EEGBCI_CHANNELS])
+    component = trials.scenario.components[:, 0, keep]
+    # Project on the topography of the source after whitening the channels: the noise there has one spectrum.
+    weight = np.linalg.pinv(whole[np.ix_(keep, keep)], rcond=1e-6) @ component[0].max(axis=1)
+    course, template = weight @ trials.signal[:, keep], weight @ component
+    lag = _autocovariance(250)
+    score = (
+        course @ np.linalg.solve(lag, template.T)
+        - np.einsum("kt,tk->k", template, np.linalg.solve(lag, template.T)) / 2
+    )
+    from_others = (score.argmax(axis=1) == trials.label).mean()
+    assert from_all > 0.97
+    assert from_others < from_all - 0.1
+
+
+def _covariance(noise):
+    return noise.axes * (noise.variance + 1) @ noise.axes.T
+
+
+def _autocovariance(n_times):
+    """Of the 1/f noise, as a matrix over time, from its definition as a sum of cosines."""
+    k = np.arange(1, n_times // 2 + 1)
+    power = np.concatenate([[1.0], 2.0 / k])
+    power[-1] /= 2  # Nyquist
+    lag = np.arange(n_times)
+    row = np.cos(2 * np.pi * np.outer(lag, np.arange(n_times // 2 + 1)) / n_times) @ power
+    return row[np.abs(lag[:, None] - lag)] / row[0]
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_ideal_decoder_is_the_likelihood_ratio(regime):
+    """Dense covariance over channels x time; the unknown phase by SciPy's Bessel function or by brute force."""
+    names = ("Cz", "C3", "Pz", "Iz")
+    options = {"spatial": {"sources": ("C3", "Pz", "Cz")}, "spectral": {"frequencies": (6, 12, 20)}}.get(regime, {})
+    trials = simulate(regime, n_trials=12, snr_db=-5, sfreq=64, duration=0.5, ch_names=names, n_runs=1, **options)
+    noise, n_times = trials.scenario.noise, 32
+    brain = noise.axes * noise.variance @ noise.axes.T
+    sensor = noise.axes @ noise.axes.T
+    covariance = np.kron(brain, _autocovariance(n_times)) + np.kron(sensor, np.eye(n_times))
+    law = multivariate_normal(np.zeros(len(covariance)), covariance, allow_singular=True)
+    null = law.logpdf(trials.signal.reshape(12, -1).astype(float))
+    expected = []
+    for components in trials.scenario.components:
+        phases = (
+            [[1.0]] if len(components) == 1 else [[np.cos(p), np.sin(p)] for p in np.linspace(0, 2 * np.pi, 400, False)]
+        )
+        ratios = [
+            law.logpdf((trials.signal - np.tensordot(phase, components, 1)).reshape(12, -1).astype(float)) - null
+            for phase in phases
+        ]
+        expected.append(np.log(np.mean(np.exp(ratios), axis=0)))
+    np.testing.assert_allclose(trials.ideal_log_likelihood(), np.transpose(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_ideal_decoder_of_a_burst_is_an_energy_detector():
+    """Far from the ends the sine parts are orthogonal and equal, so that log I0 of the energy is the likelihood."""
+    trials = simulate("spectral", n_trials=40, snr_db=-22, frequencies=(12, 20))
+    noise = trials.scenario.noise
+    template = noise.whiten(trials.scenario.components)
+    energy = (np.abs(template[:, 0]) ** 2).sum(axis=1)
+    for x, ratio in zip(trials.signal, trials.ideal_log_likelihood(), strict=True):
+        part = (noise.whiten(x).conj() * template).sum(axis=2).real
+        size = np.hypot(*part.T)
+        np.testing.assert_allclose(ratio, np.log(i0e(size)) + size - energy / 2, atol=0.02)
+
+
+def test_ideal_accuracy_falls_with_the_noise_to_chance():
+    for regime in REGIMES:
+        accuracy = [simulate(regime, n_trials=200, snr_db=snr).ideal_accuracy for snr in (0, -30, -60)]
+        n_classes = simulate(regime, n_trials=4).n_classes
+        assert accuracy[0] > 0.99 > accuracy[1]
+        assert abs(accuracy[2] - 1 / n_classes) < 4 * np.sqrt(0.25 / 200)
+
+
+def test_ideal_map_is_the_absolute_truth_and_survives_subset_and_crop(regimes):
+    trials = regimes["temporal"].subset(np.arange(5)).crop(0.1, 0.9)
+    np.testing.assert_array_equal(trials.ideal_map, np.abs(trials.truth))
+    with pytest.raises(ValueError, match="before trials are cropped or scaled"):
+        trials.ideal_log_likelihood()
+
+
+def test_blinks_peak_at_the_forehead_and_muscles_at_a_temple():
+    clean, blinks, muscles = (
+        simulate("temporal", n_trials=60, seed=5, **rate) for rate in ({}, {"blink_rate": 1.0}, {"muscle_rate": 1.0})
+    )
+    np.testing.assert_array_equal(clean.truth, blinks.truth)  # the artefacts are drawn last
+    blink, muscle = blinks.signal - clean.signal, muscles.signal - clean.signal
+    share = np.exp(-1)  # of trials without an event, Poisson
+    for artefact in (blink, muscle):
+        without = (np.abs(artefact).max(axis=(1, 2)) == 0).mean()
+        assert abs(without - share) < 4 * np.sqrt(share * (1 - share) / 60)
+    power = (blink**2).mean(axis=(0, 2))
+    assert EEGBCI_CHANNELS[power.argmax()] in ("Fpz", "Fp1", "Fp2")
+    assert np.abs(blink[:, EEGBCI_CHANNELS.index("Fpz")]).max() > 70
+    strongest = {EEGBCI_CHANNELS[c] for c in np.abs(muscle).max(axis=2).argmax(axis=1)[np.abs(muscle).max((1, 2)) > 0]}
+    assert strongest == {"T7", "T8"}
+    spectrum = (np.abs(np.fft.rfft(muscle)) ** 2).mean(axis=(0, 1))
+    assert spectrum[20:].sum() > 0.9 * spectrum.sum()
+    with pytest.raises(ValueError, match="without artefacts"):
+        _ = blinks.ideal_accuracy
+
+
+def test_artefacts_leave_the_suppressor_alone():
+    clean, dirty = (simulate("suppressor", n_trials=20, blink_rate=rate, muscle_rate=rate) for rate in (0, 3))
+    index = EEGBCI_CHANNELS.index("Iz")
+    np.testing.assert_array_equal(clean.signal[:, index], dirty.signal[:, index])
+    assert not np.array_equal(clean.signal, dirty.signal)
+
+
+@pytest.mark.parametrize(
+    ("regime", "options", "message"),
+    [
+        ("temporal", {"latencies": (0.3,)}, "latencies are .* two or more different"),
+        ("temporal", {"latencies": (0.3, 1.2)}, "potential peaks at 1.2 s"),
+        ("spatial", {"sources": ("C3", "C3")}, "two or more different"),
+        ("suppressor", {"suppressor": "Cz"}, "no signal reaches"),
+        ("suppressor", {"suppressor": "iz"}, "Did you mean 'Iz'"),
+        ("suppressor", {"shared_rms": 0}, "positive number of µV"),
+        ("temporal", {"blink_rate": -1}, "blink_rate is -1"),
+        ("temporal", {"head": "spere"}, "Did you mean 'sphere'"),
+    ],
+)
+def test_options_of_the_regimes_out_of_range(regime, options, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(regime, **options)
+
+
+def test_missing_template_head_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNE_DATA", str(tmp_path))
+    monkeypatch.setenv("SUBJECTS_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match="fetch_fsaverage"):
+        fsaverage_folder()
+
+
+@pytest.fixture
+def spherical_fsaverage(tmp_path, monkeypatch):
+    """A template subject whose brain, skull and skin are the shells of the sphere model."""
+    sphere, trans = sphere_model(), template_trans()
+    centre = mne.transforms.apply_trans(trans, sphere["r0"])
+    points, triangles = _icosphere()
+    folder = tmp_path / "fsaverage" / "bem"
+    folder.mkdir(parents=True)
+    shells = dict(zip(("inner_skull", "outer_skull", "outer_skin"), sphere["layers"], strict=True))
+    for name, layer in shells.items():
+        mne.write_surface(folder / f"{name}.surf", 1e3 * (centre + points * layer["rad"]), triangles)
+    conductivity = [layer["sigma"] for layer in sphere["layers"]]
+    model = mne.make_bem_model("fsaverage", ico=None, conductivity=conductivity, subjects_dir=tmp_path, verbose=False)
+    solution = mne.make_bem_solution(model, verbose=False)
+    mne.write_bem_solution(folder / "fsaverage-5120-5120-5120-bem-sol.fif", solution, verbose=False)
+    cortex = {"rr": centre + points * sphere.radius * SOURCE_RADIUS, "nn": points}
+    space = mne.setup_volume_source_space(pos=cortex, mindist=0.0, verbose=False)
+    mne.write_source_spaces(folder / "fsaverage-ico-5-src.fif", space, verbose=False)
+    monkeypatch.setenv("SUBJECTS_DIR", str(tmp_path))
+
+
+def _icosphere():
+    from scipy.spatial import ConvexHull
+
+    n = 642
+    z = 1 - (2 * np.arange(n) + 1) / n
+    angle = np.pi * (3 - np.sqrt(5)) * np.arange(n)
+    points = np.stack([np.sqrt(1 - z**2) * np.cos(angle), np.sqrt(1 - z**2) * np.sin(angle), z], axis=1)
+    triangles = ConvexHull(points).simplices
+    corner = points[triangles]
+    outwards = np.einsum("ti,ti->t", np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), corner[:, 0])
+    triangles[outwards < 0] = triangles[outwards < 0][:, ::-1]
+    return points, triangles
+
+
+def test_template_head_agrees_with_the_shells_it_was_made_of(spherical_fsaverage):
+    """Boundary elements of spheres against MNE's series for spheres."""
+    for source, orientation in (("C3", "radial"), ("Pz", "tangential")):
+        series, elements = (
+            dipole_topography(source, orientation, EEGBCI_CHANNELS, head) for head in ("sphere", "fsaverage")
+        )
+        assert np.corrcoef(series, elements)[0, 1] > 0.97
+    dipole_topography.cache_clear()
+    trials = simulate("temporal", n_trials=8, head="fsaverage", ch_names=EEGBCI_CHANNELS[:16], source="Cz")
+    assert trials.ideal_accuracy == 1.0

@@ -15,17 +15,19 @@
 # A map is coloured, smooth and strongest over the sensorimotor cortex. It would look just as good if it did not depend
 # on the class at all, or if the network had never been trained. Two checks ask exactly this: explain another class, and
 # explain the same network with other weights {footcite:p}`adebayo2018sanity`. A map that stays as it was does not
-# explain the decision.
+# explain the decision. A third asks what a network shows that has learned labels without meaning.
 #
 # :::{admonition} By the end you can
 # - run label randomisation and cascading weight randomisation on any decoder, and state what each one rules out;
 # - tell a reset that really destroys the weights from one that leaves them as they were trained;
 # - read the correlation that is left together with its interval and with two controls;
+# - say what the efficient and the smooth variant of the weight test repair, and what they leave open;
+# - train a decoder on permuted labels and compare its maps with those of a decoder trained twice;
 # - say why these checks degenerate with two classes.
 # :::
 #
 # **Before you start:** [maps for one trial](../attribution/04_maps_for_one_trial.ipynb), [notation](../notation.md).
-# **Time:** 25 minutes, a laptop without a graphics card.
+# **Time:** 35 minutes, a laptop without a graphics card.
 
 # %% tags=["setup", "hide-input"]
 # Setup: does nothing where the package is installed.
@@ -62,20 +64,24 @@ warnings.simplefilter("ignore", xs.BaselineWarning)  # zeros are not neutral eit
 
 
 # %%
+def fit(trials, seed):
+    """Return a trained EEGNet."""
+    model = xs.build_decoder("EEGNet", trials, seed=seed, **xs.RECIPES["EEGNet"])
+    return xs.train(model, trials, epochs=10 if FAST else 20, lr=1e-2, seed=seed, cache=True).model
+
+
 def simulated_decoder(frequencies):
-    """Return a trained EEGNet and the left-out trials that it classifies correctly."""
+    """Return a trained EEGNet, its training trials and the left-out trials that it classifies correctly."""
     options = {"frequencies": frequencies, "sfreq": 80, "duration": 2, "seed": SEED}
     trials = xs.simulate("spectral", n_trials=120 if FAST else 240, **options)
     left_out = trials.metadata["run"].to_numpy() == 4
-    decoder = xs.build_decoder("EEGNet", trials, seed=SEED, **xs.RECIPES["EEGNet"])
-    xs.train(decoder, trials.subset(~left_out), epochs=10 if FAST else 20, lr=1e-2, seed=SEED, cache=True)
-    tested = trials.subset(left_out)
+    decoder, tested = fit(trials.subset(~left_out), SEED), trials.subset(left_out)
     right = xs.predict(decoder, tested.signal).argmax(axis=1) == tested.label
     print(f"{trials.n_classes} classes: {right.mean():.2f} of the left-out trials are right")
-    return decoder, tested.subset(np.flatnonzero(right)[: 4 if FAST else 10])
+    return decoder, trials.subset(~left_out), tested.subset(np.flatnonzero(right)[: 4 if FAST else 10])
 
 
-decoder, explained = simulated_decoder((10.0, 14.0, 22.0))
+decoder, seen, explained = simulated_decoder((10.0, 14.0, 22.0))
 
 # %% [markdown]
 # Every check needs a function that explains a model: `explain(model, x, target)` returns one map per trial. For
@@ -133,14 +139,12 @@ from copy import deepcopy
 
 import torch
 
-generator, drawn = torch.Generator().manual_seed(SEED), {}
-for name, p in decoder.named_parameters():
+generator, by_hand = torch.Generator().manual_seed(SEED), deepcopy(decoder)
+for name, p in by_hand.named_parameters():
     noise = torch.randn(p.shape, generator=generator)
-    drawn[name] = p.detach().mean() + p.detach().std(correction=0) * noise
+    if name.startswith("final_layer"):
+        p.data = p.data.mean() + p.data.std(correction=0) * noise
 
-by_hand = deepcopy(decoder)
-last = {name: value for name, value in drawn.items() if name.startswith("final_layer")}
-by_hand.load_state_dict(last, strict=False)
 r = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps, explain(by_hand, x, y), strict=True)]
 cascade = xs.weight_randomisation_test(explain, decoder, x, y, seeds=[SEED])
 np.testing.assert_allclose(r, cascade.query("level == 1")["pearson"], atol=1e-5)
@@ -173,7 +177,6 @@ share.round(2)
 
 # %%
 spatial = "conv_spatial.parametrizations.weight.original"
-print(f"spatial filters that keep their trained values: {(1 - share.loc[spatial]).to_dict()}")
 assert share.loc[spatial, "reset_parameters()"] == 0 and share["xs.randomize"].min() == 1
 
 # %% [markdown]
@@ -199,19 +202,19 @@ print(" → ".join(levels))
 # accept one.
 
 # %%
-N_DRAWS = 2 if FAST else 4
+DRAWS = range(SEED, SEED + (2 if FAST else 4))  # seeds of the random weights
+
+
+def all_methods(test, *arguments, **options):
+    """Return the tables of a test for each method and for the control, below each other."""
+    return pd.concat(test(explainer(m), *arguments, **options).assign(method=m) for m in (*METHODS, "random"))
 
 
 def sanity_checks(model, trials):
-    """Return the tables of label and of weight randomisation, all methods below each other."""
-    x, y, label, weights = trials.signal, trials.label, [], []
-    for method in (*METHODS, "random"):
-        explain = explainer(method)
-        table = xs.label_randomisation_test(explain, model, x, y, trials.n_classes)
-        label.append(table.assign(method=method))
-        table = xs.weight_randomisation_test(explain, model, x, y, range(SEED, SEED + N_DRAWS))
-        weights.append(table.assign(method=method, layer=table["layer"].str.split(".").str[-1]))
-    return pd.concat(label), pd.concat(weights)
+    """Return the tables of label and of weight randomisation."""
+    label = all_methods(xs.label_randomisation_test, model, trials.signal, trials.label, trials.n_classes)
+    weights = all_methods(xs.weight_randomisation_test, model, trials.signal, trials.label, DRAWS)
+    return label, weights.assign(layer=weights["layer"].str.split(".").str[-1])
 
 
 label, weights = sanity_checks(decoder, explained)
@@ -223,24 +226,17 @@ xs.viz.plot_randomisation(label, weights, title="Known answer: three classes")
 # Saliency is the one to watch in {numref}`fig-sanity-simulated`. It takes absolute values, so any two of its maps
 # are positive everywhere and can share where they are large. Its correlation with a wrong class is positive although the
 # network tells the classes apart, and that of the signed maps is negative; the next cell asserts both. A sentence like
-# "it passes" needs a number and its interval: we average over draws within a trial, then draw trials with replacement.
+# "it passes" needs a number and its interval. `xs.mean_and_interval` averages over draws within a trial and then over
+# trials, and it draws *both* with replacement {footcite:p}`owen2007pigeonhole`: all trials of a draw share its random
+# weights, so that an interval over trials alone would promise too much.
+
 
 # %%
-rng = np.random.default_rng(SEED)
-
-
-def mean_and_interval(table):
-    r = table.groupby("trial")["pearson"].mean().dropna()
-    means = rng.choice(r, (2000, len(r))).mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return f"{r.mean():.2f} [{low:.2f}, {high:.2f}]"
-
-
 def summary(label, weights):
     """Return mean and 95 % interval of both checks for each method; of the cascade its last level."""
     full = weights[weights["level"] == weights["level"].max()]
-    checks = {"label": label, "all weights": full}
-    return pd.DataFrame({name: {m: mean_and_interval(t) for m, t in c.groupby("method")} for name, c in checks.items()})
+    both = pd.concat([label.assign(check="label"), full.assign(check="all weights")])
+    return xs.mean_and_interval(both, ["check", "method"]).set_index(["check", "method"]).round(2)
 
 
 mean_r = label.groupby("method")["pearson"].mean()
@@ -248,6 +244,79 @@ assert mean_r["saliency"] > 0.2 and mean_r[list(METHODS[1:])].max() < -0.2
 summary(label, weights)
 
 # %% [markdown]
+# ## Two repairs: the efficient and the smooth variant
+#
+# Noise passes the weight test because noise has no correlation with anything. Two variants were made to close this
+# door {footcite:p}`hedstrom2024fresh`. The *efficient* one, eMPRT, compares no two maps. It asks whether a map becomes
+# more *complex* when all weights are redrawn. Complexity $\xi$ is the entropy of the histogram of a map's values, in
+# 100 bins of equal width from the lowest to the highest,
+#
+# $$
+# \xi(\mathbf{R}) = -\sum_b p_b \ln p_b, \qquad
+# \text{rise} = \frac{\xi(\hat{\mathbf{R}}) - \xi(\mathbf{R})}{\xi(\mathbf{R})},
+# $$
+#
+# with $p_b$ the share of points in bin $b$ and $\hat{\mathbf{R}}$ the map of the random network. A map with a few
+# strong points and much silence has low entropy. We compute it by hand once and ask the package for the rise.
+
+# %%
+from scipy.stats import entropy
+
+by_hand = [entropy(np.histogram(one_map, bins=100)[0]) for one_map in maps]  # those of DeepLIFT from above
+rises = all_methods(xs.efficient_mprt, decoder, x, y, DRAWS)
+package = rises.query("method == 'deep_lift'").drop_duplicates("trial")["entropy"]
+np.testing.assert_allclose(by_hand, package, rtol=1e-6)
+
+# %%
+rise = xs.mean_and_interval(rises, ["method"], "rise").set_index("method")
+assert rise.loc["random", "high"] < 0.05 < rise.loc["deep_lift", "low"]
+rise.round(2)
+
+# %% [markdown]
+# The noise control that passed both checks now fails: its maps are as complex before as after. Mind what the number
+# does not see. A histogram has no places, so a map whose values are shuffled over the scalp scores the same, and a
+# method whose maps are compact from the start has more room to rise.
+#
+# The *smooth* variant, sMPRT, keeps the correlation and removes noise from the maps first, as SmoothGrad does: each map
+# is the mean over copies of the trial with noise added, the same noise for every network. If a method passes the plain
+# test only because its maps are noisy, its smooth correlation is clearly higher than the plain one above. The next cell
+# redraws all weights at once, which is the last level of the cascade.
+
+# %%
+smooth = all_methods(xs.smooth_mprt, decoder, x, y, DRAWS, order="at_once", n_samples=5 if FAST else 25)
+summary(label, smooth).loc["all weights"]
+
+# %% [markdown]
+# The authors compare ranks of absolute maps and reset weights to their initial distribution; here maps keep their sign,
+# are compared by Pearson correlation as everywhere in this chapter, and weights keep their trained moments. Before the
+# last level the layers next to the input are still the trained ones, and a map that passes through them may well keep
+# their mark.
+#
+# ## Labels without meaning
+#
+# A network with enough parameters learns any labels by heart. So permute the labels of the training trials *within*
+# each run, train again, and explain: what is left of the map cannot come from the relation between trials and labels
+# {footcite:p}`adebayo2018sanity`. The accuracy on its own training trials says whether the network did learn them.
+#
+# One thing is easily forgotten. Two networks trained on the *true* labels from different initial weights do not give
+# the same map either. That correlation is the ceiling, and the permuted one has to be read against it, so
+# `xs.data_randomisation_test` trains both for every seed.
+
+# %%
+seeds = range(SEED + 1, SEED + (2 if FAST else 4))
+retrained = all_methods(xs.data_randomisation_test, decoder, x, y, fit, seen, seeds)
+retrained.groupby("labels")[["accuracy"]].mean().round(2)
+
+# %%
+r = xs.mean_and_interval(retrained, ["labels", "method"]).set_index(["labels", "method"])
+assert (r.loc["permuted", "high"] < r.loc["true", "low"])[list(METHODS)].all() and r.loc["true", "high"].max() < 1
+r.round(2)
+
+# %% [markdown]
+# All three methods show another map for permuted labels than for true ones, and none of them reaches 1 for the true
+# ones. The noise control has no ceiling: it agrees with nothing, itself included. Here at last is a check that noise
+# cannot pass, because it demands agreement in one row and its absence in the other.
+#
 # ## Two classes are not enough
 #
 # Why is the correlation of signed maps *negative* above, and not zero? Adding the same function to every logit changes
@@ -262,10 +331,9 @@ summary(label, weights)
 # the same map. Neither says anything about the method. The same network, trained on two frequencies:
 
 # %%
-decoder_2, explained_2 = simulated_decoder((10.0, 22.0))
-for method in METHODS:
-    table = xs.label_randomisation_test(explainer(method), decoder_2, explained_2.signal, explained_2.label, 2)
-    print(f"{method:22s} r = {mean_and_interval(table)}")
+decoder_2, _, two = simulated_decoder((10.0, 22.0))
+table = all_methods(xs.label_randomisation_test, decoder_2, two.signal, two.label, 2)
+xs.mean_and_interval(table, ["method"]).set_index("method").round(2)
 
 # %% [markdown]
 # A strong negative correlation is a flip of sign, not a failure, and a strong positive one of saliency is no proof
@@ -303,7 +371,7 @@ xs.viz.plot_randomisation(label, weights, title=f"{len(explained)} correctly cla
 # %%
 everything = tested.subset(np.arange(len(tested))[:: 5 if FAST else 1])
 tables = {"right trials": summary(label, weights), "all trials": summary(*sanity_checks(decoder, everything))}
-pd.concat(tables, axis=1)
+pd.concat(tables, axis=1).drop(columns="n_draws", level=1)
 
 # %% [markdown]
 # ## Recorded: three seeds, three folds
@@ -327,6 +395,9 @@ last.set_index(["check", "method"])[["pearson", "low", "high", "n_trials", "n_dr
 # - **Ranking methods by this check.** The similarity left after randomisation depends on the noise of a method and on
 #   what the architecture passes on, so that a lower correlation is not a better explanation
 #   {footcite:p}`binder2023shortcomings,hedstrom2023sanity`.
+# - **Ranking methods by the rise in entropy**, which knows values and no places.
+# - **Permuted labels that were not learned.** A network that fails on them has nothing to explain; print its accuracy.
+# - **Permuting across runs**, which also breaks what runs differ in, so that two things change at once.
 # - **A reset that leaves weights alone**, as above; bare parameters and attention projections are missed likewise.
 # - **Training mode.** With dropout active the map changes from call to call, and the check measures the dropout. The
 #   package explains in eval mode, whatever the state of the model.
@@ -337,6 +408,8 @@ last.set_index(["check", "method"])[["pearson", "low", "high", "n_trials", "n_dr
 #
 # - A map that does not change with the class or with the weights explains neither.
 # - The checks reject; they never accept: report them beside the noise control.
+# - A rise in entropy rejects noise; smoothing tells a noisy map from a changed one.
+# - Retrain on permuted labels, and on the true ones: only the difference between the two counts.
 # - Check the check: print the share of weights that a reset has changed.
 # - Redraw in the order of execution, on fresh copies, several times, and give the interval over trials.
 # - Two classes make label randomisation meaningless.
@@ -347,6 +420,7 @@ last.set_index(["check", "method"])[["pearson", "low", "high", "n_trials", "n_dr
 #    still fall to about zero when the weights go?
 # 2. A method's correlation is 0.9 after the last layer is redrawn and 0 after all are. What has it read?
 # 3. Which maps of a linear decoder with two outputs would you compare?
+# 4. Two trainings on the true labels give maps that correlate at 0.6. Which of the two maps would you publish?
 #
 # ## Exercise: a map that cannot fail to look good
 #

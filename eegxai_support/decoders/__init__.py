@@ -7,11 +7,12 @@ from eegxai_support.decoders.evaluation import (
     permutation_p_value,
 )
 from eegxai_support.decoders.inference import device_of, dtype_of, frozen, model_input, predict
-from eegxai_support.decoders.models import RECIPES, InterpretableCNN, build_decoder
+from eegxai_support.decoders.models import RECIPES, DeepNet, InterpretableCNN, build_decoder
 from eegxai_support.decoders.training import Training, load, save, train
 
 __all__ = [
     "RECIPES",
+    "DeepNet",
     "InterpretableCNN",
     "Training",
     "build_decoder",

@@ -1,4 +1,4 @@
-"""Networks by name: every braindecode model, and Cui's InterpretableCNN."""
+"""Networks by name: every braindecode model, Cui's InterpretableCNN, and DeepNet."""
 
 from __future__ import annotations
 
@@ -66,13 +66,62 @@ class InterpretableCNN(nn.Module):
         return self.final_layer(self.pool(self.bnorm(x)).flatten(1))
 
 
+class DeepNet(nn.Module):
+    """The network of Sujatha Ravindran & Contreras-Vidal: five temporal convolutions, then one over the channels.
+
+    Parameters
+    ----------
+    n_chans, n_outputs, n_times : int
+        Channels, classes and samples of a trial.
+    n_filters : int
+        Filters of every convolution, and units of the hidden layer.
+    kernel_length : int
+        Samples of a temporal filter.
+    drop_prob : float
+        Dropout before the last layer.
+
+    Notes
+    -----
+    ReLU throughout and no batch norm [1]_, so every rule of every method is defined on it. Max pooling halves the
+    time axis after the first four convolutions.
+
+    References
+    ----------
+    .. [1] Sujatha Ravindran & Contreras-Vidal (2023). An empirical comparison of deep learning explainability
+       approaches for EEG using simulated ground truth. doi:10.1038/s41598-023-43871-8
+    """
+
+    def __init__(self, n_chans, n_outputs, n_times, *, n_filters=32, kernel_length=5, drop_prob=0.5):
+        super().__init__()
+        self.n_chans, self.n_outputs, self.n_times = n_chans, n_outputs, n_times
+        temporal = []
+        for layer in range(5):
+            temporal += [nn.Conv2d(n_filters if layer else 1, n_filters, (1, kernel_length)), nn.ReLU()]
+            temporal += [nn.MaxPool2d((1, 2))] if layer < 4 else []
+            n_times -= kernel_length - 1
+            n_times //= 2 if layer < 4 else 1
+        self.temporal = nn.Sequential(*temporal)
+        self.spatial = nn.Sequential(nn.Conv2d(n_filters, n_filters, (n_chans, 1)), nn.ReLU(), nn.Flatten())
+        self.hidden = nn.Sequential(nn.Linear(n_filters * n_times, n_filters), nn.ReLU(), nn.Dropout(drop_prob))
+        self.final_layer = nn.Linear(n_filters, n_outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits (trial, class) of trials (trial, channel, time)."""
+        # Filters next to each other in memory: three times faster on a processor, the same function.
+        x = x.unsqueeze(1).to(memory_format=torch.channels_last)
+        return self.final_layer(self.hidden(self.spatial(self.temporal(x))))
+
+
+OWN_NETWORKS = {network.__name__: network for network in (InterpretableCNN, DeepNet)}
+
+
 def build_decoder(name: str, trials: Trials, *, n_times: int | None = None, seed: int = 0, **options) -> nn.Module:
     """Build an untrained network for a set of trials.
 
     Parameters
     ----------
     name : str
-        "InterpretableCNN" or a braindecode model: "EEGNet", "ShallowFBCSPNet", "Deep4Net", …
+        "InterpretableCNN", "DeepNet" or a braindecode model: "EEGNet", "ShallowFBCSPNet", "Deep4Net", …
     trials : Trials
         Gives channels, classes and sampling rate.
     n_times : int, optional
@@ -96,8 +145,8 @@ def build_decoder(name: str, trials: Trials, *, n_times: int | None = None, seed
     if n_times > trials.signal.shape[2]:
         raise ValueError(f"n_times is {n_times} but the trials have only {trials.signal.shape[2]} samples.")
     sizes = {"n_chans": trials.signal.shape[1], "n_outputs": trials.n_classes, "n_times": n_times}
-    if name == "InterpretableCNN":
-        network = InterpretableCNN
+    if name in OWN_NETWORKS:
+        network = OWN_NETWORKS[name]
     else:
         network = _braindecode_model(name)
         sizes |= {"sfreq": trials.sfreq, "chs_info": trials.info["chs"]}
@@ -129,5 +178,5 @@ def _braindecode_model(name: str) -> type[nn.Module]:
     if not models_dict:
         braindecode.models.util._init_models_dict()
     if name not in models_dict:
-        raise unknown_name("decoder", name, [*models_dict, "InterpretableCNN"])
+        raise unknown_name("decoder", name, [*models_dict, *OWN_NETWORKS])
     return models_dict[name]

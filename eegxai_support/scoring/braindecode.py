@@ -6,12 +6,13 @@ from functools import partial
 
 import torch
 
-from eegxai_support.scoring.formulas import kth_highest, ssim
+from eegxai_support.scoring.formulas import full_windows, kth_highest, ssim
 
 
 def braindecode_scores(e: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
     """Score images that are zero outside the hull as braindecode 1.8.1 does: shape (trial, 16)."""
-    everywhere = torch.ones(e.shape[1:], dtype=torch.bool, device=e.device)
+    window, weight = full_windows(torch.ones(e.shape[1:], device=e.device))
+    e, r = torch.broadcast_tensors(e, r)
     e, g = e.flatten(1), r.flatten(1).abs()
     e_plus = e.clamp(min=0)
     e_unit, plus_unit, g_unit = _min_max(e), _min_max(e_plus), _min_max(g)
@@ -35,7 +36,7 @@ def braindecode_scores(e: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
         mass(e_unit),
         mass(plus_unit),
         *_zero_safe_cosine(a, b),
-        *map(partial(ssim, valid=everywhere), x, y, torch.where(data_range > 0, data_range, 1.0)),
+        *map(partial(ssim, window=window, weight=weight), x, y, torch.where(data_range > 0, data_range, 1.0)),
     ]
     constant = torch.stack([m.amax(dim=1) == m.amin(dim=1) for m in (e, e_plus, g)]).any(dim=0)
     skipped = constant | (e_plus.sum(dim=1) == 0) | (g.sum(dim=1) == 0)

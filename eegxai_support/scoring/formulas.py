@@ -13,14 +13,19 @@ SSIM_WINDOW = 7
 
 
 def scores_of(e: torch.Tensor, r: torch.Tensor, *, valid: torch.Tensor, support: Callable) -> torch.Tensor:
-    """Score images that are zero outside the valid points on the sixteen columns: shape (trial, 16)."""
+    """Score images that are zero outside the valid points on the sixteen columns: shape (trial, 16).
+
+    Both sides hold as many images, or one of them holds one that meets all of the other's.
+    """
     n_points = int(valid.sum())
     x, y = _variants(e, n_points), _variants(r, n_points)
     in_support = support(y)
     size = in_support.sum(dim=-1)  # K
     ideal = _mass_accuracy(y[:3], in_support)
     top_mass, abs_mass, positive_mass = _mass_accuracy(x[:3], in_support) / ideal.where(ideal > 0, torch.nan)
-    last = kth_highest(x[1], size)
+    n_pairs = max(len(e), len(r))
+    last = kth_highest(x[1].expand(n_pairs, -1), size.expand(n_pairs))
+    window, weight = full_windows(valid)
     columns = [
         *_cosine(x, y),
         top_mass,
@@ -29,7 +34,7 @@ def scores_of(e: torch.Tensor, r: torch.Tensor, *, valid: torch.Tensor, support:
         abs_mass,
         correlation(x[1] * (x[1] >= last[:, None]), y[1] * in_support, n_points),
         *correlation(x[1:], y[1:], n_points),
-        *map(partial(ssim, valid=valid), x, y, (1, 1, 1, 2)),
+        *map(partial(ssim, window=window, weight=weight), x, y, (1, 1, 1, 2)),
     ]
     missing = ~(torch.isfinite(x[1]).all(dim=-1) & torch.isfinite(y[1]).all(dim=-1))
     return torch.stack(columns, dim=1).masked_fill(missing[:, None], torch.nan)
@@ -95,13 +100,22 @@ def _spread(x: torch.Tensor, mean: torch.Tensor, n_points: int) -> torch.Tensor:
     return torch.where(spread > 1e-14 * energy, spread, torch.nan)
 
 
-def ssim(x: torch.Tensor, y: torch.Tensor, data_range: torch.Tensor | float, valid: torch.Tensor) -> torch.Tensor:
-    """SSIM of each trial's pair of flattened images, over the windows that lie in `valid`."""
+def full_windows(valid: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """Size of the SSIM window, and the weight of each of its places: equal where it lies in `valid`, else 0."""
     smallest = min(valid.shape)
     if smallest < 3:
         raise ValueError(f"SSIM needs maps of at least 3 × 3 points but they are {tuple(valid.shape)}.")
     window = min(SSIM_WINDOW, smallest - 1 + smallest % 2)
-    x, y = x.unflatten(1, valid.shape), y.unflatten(1, valid.shape)
+    inside = _local_mean(valid.double(), window) > 1 - 0.5 / window**2
+    return window, inside.double() / inside.sum()
+
+
+def ssim(
+    x: torch.Tensor, y: torch.Tensor, data_range: torch.Tensor | float, *, window: int, weight: torch.Tensor
+) -> torch.Tensor:
+    """SSIM of each pair of flattened images, averaged over the places of the window by `weight`."""
+    shape = [n + window - 1 for n in weight.shape]
+    x, y = x.unflatten(1, shape), y.unflatten(1, shape)
     mean_x, mean_y = _local_mean(x, window), _local_mean(y, window)
     product, squares = mean_x * mean_y, mean_x**2 + mean_y**2
     unbiased = window**2 / (window**2 - 1)
@@ -109,16 +123,17 @@ def ssim(x: torch.Tensor, y: torch.Tensor, data_range: torch.Tensor | float, val
     variances = unbiased * (_local_mean(x * x + y * y, window) - squares)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     similarity = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
-    inside = _local_mean(valid.to(x), window) > 1 - 0.5 / window**2
-    return (similarity * inside).sum(dim=(1, 2)) / inside.sum()
+    return (similarity * weight).sum(dim=(1, 2))
 
 
 def _local_mean(image: torch.Tensor, window: int) -> torch.Tensor:
-    """Mean over every window × window patch of the last two axes."""
+    """Mean over every window × window patch of the last two axes; the window is odd."""
     for axis in (-2, -1):
-        n = image.shape[axis] - window + 1
-        total = image.narrow(axis, 0, n).clone()
-        for first in range(1, window):
-            total += image.narrow(axis, first, n)
+        n = image.shape[axis]
+        pairs = image.narrow(axis, 0, n - 1) + image.narrow(axis, 1, n - 1)
+        n -= window - 1
+        total = image.narrow(axis, window - 1, n) + pairs.narrow(axis, 0, n)
+        for first in range(2, window - 1, 2):
+            total += pairs.narrow(axis, first, n)
         image = total
-    return image / window**2
+    return image.div_(window**2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import mne
 import numpy as np
 import torch
@@ -25,17 +27,40 @@ def position_2d(info: mne.Info, n_channels: int) -> np.ndarray:
 
 
 def scalp_images(maps: torch.Tensor, position: np.ndarray, *, keep_sign: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Average over time and interpolate: images (trial, 64, 64), zero outside the hull, and the hull (64, 64)."""
-    values = maps.double().mean(dim=2).cpu().numpy().T
-    margin = 0.1 * np.ptp(position, axis=0)
-    x, y = np.linspace(position.min(axis=0) - margin, position.max(axis=0) + margin, IMAGE_SIZE).T
-    finite = np.isfinite(values).all(axis=0)  # one NaN would stop the gradient estimate of every trial
-    interpolate = CloughTocher2DInterpolator(Delaunay(position), np.where(finite, values, 0.0))
-    images = interpolate(*np.meshgrid(x, y))
-    hull = np.isfinite(images).all(axis=2)
+    """Average over time and interpolate: images (trial, 64, 64), zero outside the hull, and the hull (64, 64).
+
+    With `keep_sign`, pixels of the wrong sign are zero where all channels of a map have one sign. Without it, the
+    images are those of braindecode to the last digit: SciPy's slopes stop short of convergence by an absolute amount,
+    so that images of small values are not quite those of large ones.
+    """
+    values = maps.double().mean(dim=2)
     if keep_sign:
-        images = np.where(values.min(axis=0) >= 0, images.clip(min=0), images)
-        images = np.where(values.max(axis=0) <= 0, images.clip(max=0), images)
+        weight, hull = (torch.as_tensor(array, device=maps.device) for array in _weights(position.tobytes()))
+        images = values @ weight.T
+        images = torch.where((values >= 0).all(dim=1, keepdim=True), images.clamp(min=0), images)
+        images = torch.where((values <= 0).all(dim=1, keepdim=True), images.clamp(max=0), images)
+        return images.masked_fill(~hull.flatten(), 0.0).unflatten(1, hull.shape), hull
+    values = values.cpu().numpy().T
+    finite = np.isfinite(values).all(axis=0)  # one NaN would stop the slopes of every trial
+    images = _interpolated(position, np.where(finite, values, 0.0))
+    hull = np.isfinite(images).all(axis=2)
     images[:, :, ~finite] = np.nan
     images[~hull] = 0.0
     return torch.as_tensor(images.transpose(2, 0, 1), device=maps.device), torch.as_tensor(hull, device=maps.device)
+
+
+@lru_cache(maxsize=8)
+def _weights(position: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of each channel in each pixel, shape (pixel, channel), and the hull: interpolation is linear."""
+    position = np.frombuffer(position).reshape(-1, 2)
+    weight = _interpolated(position, np.eye(len(position)), tol=1e-12, maxiter=10_000)
+    hull = np.isfinite(weight).all(axis=2)
+    return np.where(hull[..., None], weight, 0.0).reshape(IMAGE_SIZE**2, -1), hull
+
+
+def _interpolated(position: np.ndarray, values: np.ndarray, **convergence) -> np.ndarray:
+    """Images (64, 64, map) of values (channel, map), NaN outside the convex hull of the electrodes."""
+    margin = 0.1 * np.ptp(position, axis=0)
+    x, y = np.linspace(position.min(axis=0) - margin, position.max(axis=0) + margin, IMAGE_SIZE).T
+    interpolate = CloughTocher2DInterpolator(Delaunay(position), values, **convergence)
+    return interpolate(*np.meshgrid(x, y))

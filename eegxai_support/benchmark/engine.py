@@ -1,0 +1,279 @@
+"""Run a grid on one process, all cores or a cluster; the files in the results folder are all that counts."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+
+import pandas as pd
+import torch
+from joblib import Parallel, delayed, parallel_config
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from eegxai_support.benchmark.evaluation import EMPTY, evaluate_fit
+from eegxai_support.benchmark.grid import Fit, read_grid
+from eegxai_support.decoders import build_decoder
+from eegxai_support.recordings.results import write_recorded
+from eegxai_support.simulate import simulate
+
+Todo = list[tuple[Fit, list[str]]]
+
+
+def run_benchmark(
+    config: dict | str | Path, results_dir: str | Path, *, client=None, n_jobs: int = 1, resume: bool = True
+) -> pd.DataFrame:
+    """Train decoders on simulated trials, explain them with many methods, and score every map.
+
+    The grid is regime × SNR × decoder × seed (a *fit*) × method (a *cell*). Each cell becomes one file as soon as it is
+    done; whatever was killed, the same call goes on where the files end.
+
+    Parameters
+    ----------
+    config : dict or path of a YAML file
+        All keys are needed, none other is known.
+
+        - ``regimes``: ``{name: options of simulate}`` or a list of names
+        - ``snr_db``: a list, or ``{regime: list}``
+        - ``decoders``: ``{label: {name, build, train}}``. ``name`` is that of `build_decoder`, the label if left out,
+          ``build`` its options, ``train`` those of `train`: ``epochs``, and if wanted ``batch_size``, ``lr``, …
+        - ``seeds``: a list
+        - ``methods``: a list of names, or ``{label: {method, baseline, options of the method}}``. ``method`` is the
+          label if left out; ``baseline`` is a kind of `make_baseline`, or, for methods that compare with many, the
+          number of training trials to compare with (16 if left out)
+        - ``n_train``, ``n_valid``, ``n_test``: trials to train on, to stop on, and to measure the accuracy on
+        - ``n_datasets``, ``n_explained``: fresh data sets whose maps are scored, and trials in each
+        - ``n_null``: draws of the chance levels, 0 for none
+    results_dir : path
+        Takes ``cells/*.parquet`` and ``weights/*.safetensors``, each named by a hash of all that determines it; shared
+        by all workers.
+    client : dask.distributed.Client, optional
+        A cluster that runs the fits, one task each.
+    n_jobs : int
+        Without a client: processes on this machine, -1 for one per core.
+    resume : bool
+        Keep the finished cells in `results_dir`. False computes every cell of this configuration again.
+
+    Returns
+    -------
+    DataFrame
+        All cells in the order of the grid, whatever the order in which they were done. Columns:
+
+        - regime, snr_db, decoder, seed, method, and dataset (-1 where none)
+        - check: "decoder" (metrics accuracy and ideal_accuracy on the test trials), "accuracy" (maps against the truth,
+          see `score_maps`), "label" (maps for a random wrong class against those for the true one), "weights" (maps of
+          the network with all weights random against those of the trained one)
+        - trials: "correct" (correctly classified), "all", both explained for their true class, or "predicted" (all,
+          explained for the predicted class)
+        - view: "channel_time" or "scalp"
+        - metric, value (the mean over trials), n_valid (trials with a score) and n_trials
+        - other_trial_mean, _low, _high and surrogate_mean, _low, _high: chance levels of the correct trials of the
+          first data set, where ``n_null`` asks for them
+        - status: "ok", or "unsupported" or "failed" in the one row of a cell without results
+        - seconds_per_trial: what explaining took; the only column that changes from run to run
+
+        ``.attrs["unsupported"]`` and ``.attrs["failed"]`` list these cells with the message or the traceback.
+
+    Raises
+    ------
+    ValueError
+        A wrong configuration, with the key and what is expected; or both `client` and `n_jobs`.
+
+    Notes
+    -----
+    All signals of a fit are divided by one number, the standard deviation of its training signal. The trials depend on
+    regime, SNR and seed alone, so that decoders and methods are compared on the same ones.
+
+    The checks "label" and "weights" take the first data set. In the regime with a suppressor, the metric
+    "suppressor_mass" is the share of ``abs(map)`` on its channel.
+
+    An exception in one cell is its result; the others go on. Resuming tries failed cells again, and leaves alone those
+    where a method has no meaning for a network. A worker that dies loses the cell it was at. Cells whose worker dies
+    each time it is tried count as failed.
+
+    Every fit runs on one thread, so that the numbers do not depend on where it runs; give each Dask worker one thread.
+    Where there is a GPU it trains and explains, and rounds differently.
+    On SLURM: ``cluster = dask_jobqueue.SLURMCluster(cores=1, processes=1, memory="4GB", walltime="04:00:00")``,
+    ``cluster.scale(jobs=32)``, ``client=dask.distributed.Client(cluster)``, with `results_dir` on a shared disk.
+    """
+    fits = read_grid(config)
+    if client is not None and n_jobs != 1:
+        raise ValueError(f"n_jobs is {n_jobs}, but with a client its workers do the work; leave one of the two out.")
+    folder = Path(results_dir).resolve()
+    (folder / "cells").mkdir(parents=True, exist_ok=True)
+    if not resume:
+        for fit in fits:
+            weights_path(folder, fit).unlink(missing_ok=True)
+    todo = _prepared(fits, folder, resume)
+    if todo:
+        _rehearse(todo)
+        with _progress(todo, folder):
+            if client is not None:
+                _on_cluster(todo, folder, client)
+            elif n_jobs == 1:
+                for fit, cells in todo:
+                    run_fit(fit, cells, folder)
+            else:
+                _on_cores(todo, folder, n_jobs)
+    return _collected(fits, folder)
+
+
+def cell_path(folder: Path, fit: Fit, cell: str) -> Path:
+    """Return where a cell's table is."""
+    return folder / "cells" / f"{fit.key(cell)}.parquet"
+
+
+def weights_path(folder: Path, fit: Fit) -> Path:
+    """Return where a fit's trained weights are."""
+    return folder / "weights" / f"{fit.key()}.safetensors"
+
+
+def run_fit(fit: Fit, cells: list[str], folder: Path, driver: int | None = None) -> None:
+    """Compute the cells of one fit that are not there yet, and write each as soon as it is done.
+
+    Parameters
+    ----------
+    fit, cells
+        The cells that were missing when the run began.
+    folder : path
+    driver : int, optional
+        Process that started this one; without it nothing more is computed.
+    """
+
+    def missing():
+        # Asked before each cell: another worker may have been here, or this fit's worker may have died halfway.
+        return (cell for cell in cells if not cell_path(folder, fit, cell).exists())
+
+    if not any(True for _ in missing()):
+        return
+    # The bars of single methods would write over the one that counts; an exception does not come this way.
+    with _one_thread(), redirect_stderr(io.StringIO()):
+        for cell, table in evaluate_fit(fit, missing(), weights_path(folder, fit)):
+            write_recorded(table, cell_path(folder, fit, cell), table.attrs | {"content": fit.content(cell)})
+            if driver not in (None, os.getppid()):
+                return
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    n_threads = torch.get_num_threads()
+    with threadpool_limits(1):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(n_threads)
+
+
+def _read(path: Path) -> pd.DataFrame | None:
+    """Return a cell's table; None where the file is missing or damaged."""
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError):  # pyarrow's exceptions are among these
+        return None
+    return table if {"status", "message"} <= table.attrs.keys() and list(table) == list(EMPTY) else None
+
+
+def _prepared(fits: list[Fit], folder: Path, resume: bool) -> Todo:
+    """Return what is left to do, and remove what stands in its way: from here on a file is a finished cell."""
+    todo = []
+    for fit in fits:
+        left = []
+        for cell in fit.cells:
+            path = cell_path(folder, fit, cell)
+            table = _read(path) if resume else None
+            if table is None or table.attrs["status"] == "failed":
+                path.unlink(missing_ok=True)
+                left.append(cell)
+        if left:
+            todo.append((fit, left))
+    return todo
+
+
+def _rehearse(todo: Todo) -> None:
+    """Simulate a few trials and build every network, so that an option that is wrong is told now and not in hours."""
+    seen = []
+    for fit, _ in todo:
+        task = fit.regime, fit.options, fit.network["name"], fit.network["build"]
+        if task in seen:
+            continue
+        seen.append(task)
+        where = f"regimes.{fit.regime}"
+        try:
+            n_trials = min(fit.sizes[name] for name in ("n_train", "n_valid", "n_test", "n_explained"))
+            trials = simulate(fit.regime, n_trials=n_trials, snr_db=fit.snr_db, **fit.options)
+            where = f"decoders.{fit.decoder}"
+            build_decoder(fit.network["name"], trials, **fit.network["build"])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{where}: {error}") from error
+
+
+@contextmanager
+def _progress(todo: Todo, folder: Path) -> Iterator[None]:
+    """Show one bar over all cells; it counts the files, wherever they come from."""
+    awaited = {cell_path(folder, fit, cell).name for fit, cells in todo for cell in cells}
+    stop = threading.Event()
+    with tqdm(total=len(awaited), desc="Benchmark", unit="cell", smoothing=0) as bar:
+
+        def count():
+            bar.update(len(awaited.intersection(os.listdir(folder / "cells"))) - bar.n)
+
+        def watch():
+            while not stop.wait(1):
+                count()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            count()
+
+
+def _on_cores(todo: Todo, folder: Path, n_jobs: int) -> None:
+    """Run one process per core. The death of a process ends them all; start again while that makes progress."""
+    while True:
+        n_before = len(os.listdir(folder / "cells"))
+        try:
+            with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
+                Parallel()(delayed(run_fit)(fit, cells, folder, os.getpid()) for fit, cells in todo)
+            return
+        except BrokenProcessPool:
+            if len(os.listdir(folder / "cells")) == n_before:
+                return
+
+
+def _on_cluster(todo: Todo, folder: Path, client) -> None:
+    """Submit one task per fit; Dask gives the tasks of a worker that dies to another one."""
+    from dask.distributed import KilledWorker, as_completed
+
+    futures = [client.submit(run_fit, fit, cells, folder, pure=False) for fit, cells in todo]
+    for future in as_completed(futures, loop=client.loop):  # the client need not be the default one
+        if not isinstance(future.exception(), KilledWorker):
+            future.result()
+
+
+def _collected(fits: list[Fit], folder: Path) -> pd.DataFrame:
+    """Return the tables of all cells in the order of the grid."""
+    tables, without = [], {"unsupported": [], "failed": []}
+    for fit in fits:
+        for cell in fit.cells:
+            place = fit.place | {"method": cell}
+            table = _read(cell_path(folder, fit, cell))
+            if table is None:
+                table = pd.DataFrame([{**EMPTY, **place, "status": "failed"}])
+                table.attrs = {"status": "failed", "message": "The worker died each time this cell was tried."}
+            if table.attrs["status"] != "ok":
+                without[table.attrs["status"]].append({**place, "message": table.attrs["message"]})
+            table.attrs = {}
+            tables.append(table)
+    collected = pd.concat(tables, ignore_index=True)
+    collected.attrs = without
+    return collected

@@ -1,0 +1,223 @@
+"""A benchmark's configuration: what it may say, and the fits and cells that it asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from numbers import Real
+from pathlib import Path
+
+import yaml
+
+from eegxai_support.attribution import METHODS
+from eegxai_support.attribution.baselines import BASELINES
+from eegxai_support.decoders import train
+from eegxai_support.simulate import REGIMES
+from eegxai_support.trials import unknown_name
+
+SIZES = ("n_train", "n_valid", "n_test", "n_datasets", "n_explained", "n_null")
+LISTS = ("regimes", "snr_db", "decoders", "seeds", "methods")
+DECODER = ""  # the cell of a fit that holds its accuracy; the others have the label of a method
+N_BASELINES = 16  # training trials, for a method that compares with many
+TRAINING = tuple(  # what a decoder's `train` may set
+    name
+    for name in inspect.signature(train).parameters
+    if name not in ("model", "train", "valid", "seed", "device", "cache")
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One trained decoder and all methods that explain it; plain values, so that it travels to any worker.
+
+    Parameters
+    ----------
+    regime, options, snr_db
+        Arguments of `simulate`.
+    decoder : str
+        The label in the table.
+    network : dict
+        ``name`` and ``build``, the arguments of `build_decoder`, and ``train``, those of `train`.
+    seed : int
+        Of the weights, the training and, with regime and SNR, of all trials.
+    sizes : dict
+        Numbers of trials, data sets and draws, by the names of the configuration.
+    methods : dict
+        For each label ``method`` and ``baseline``; the rest are the method's options.
+    """
+
+    regime: str
+    options: dict
+    snr_db: float
+    decoder: str
+    network: dict
+    seed: int
+    sizes: dict
+    methods: dict
+
+    @property
+    def place(self) -> dict:
+        """Where the fit stands in the grid, by the columns of the table."""
+        return {"regime": self.regime, "snr_db": self.snr_db, "decoder": self.decoder, "seed": self.seed}
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The decoder's own cell, then one per method."""
+        return (DECODER, *self.methods)
+
+    def content(self, cell: str | None = None) -> dict:
+        """Everything that determines the results of a cell, or the trained weights where none is given."""
+        content = {"package": version("eegxai-support"), "regime": self.regime, "options": self.options}
+        content |= {"snr_db": self.snr_db, "network": self.network, "seed": self.seed}
+        used = {None: (), DECODER: ("n_test",)}.get(cell, ("n_datasets", "n_explained", "n_null"))
+        content |= {name: self.sizes[name] for name in ("n_train", "n_valid", *used)}
+        if cell is None:
+            return content
+        return content | {"decoder": self.decoder, "label": cell, "method": self.methods.get(cell)}
+
+    def key(self, cell: str | None = None) -> str:
+        """Name of the file that holds a cell, or the weights."""
+        return _digest(self.content(cell)).hex()[:32]
+
+    def seed_of(self, *purpose: str | int) -> int:
+        """Seed of one set of draws.
+
+        It follows from a hash of regime, SNR, seed and purpose: different purposes are independent, and decoders and
+        methods that state the same purpose get the same draws.
+        """
+        return int.from_bytes(_digest([self.regime, self.snr_db, self.seed, *purpose])[:7])
+
+
+def read_grid(config: dict | str | Path) -> list[Fit]:
+    """Check a configuration and return its fits in the order of the grid.
+
+    Parameters
+    ----------
+    config : dict or path of a YAML file
+        See `run_benchmark`.
+
+    Returns
+    -------
+    list of Fit
+
+    Raises
+    ------
+    ValueError
+        An unknown or missing key, name or option, or a value of the wrong kind.
+    """
+    if not isinstance(config, dict):
+        config = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    config = _mapping(config, "the configuration", {*SIZES, *LISTS}, required=(*SIZES, *LISTS))
+    sizes = {name: _count(config[name], name, least=name != "n_null") for name in SIZES}
+    regimes = {
+        name: _mapping(options, f"regimes.{name}") for name, options in _named(config["regimes"], "regimes").items()
+    }
+    for name in regimes:
+        _known("regime", name, REGIMES)
+    snr_db = config["snr_db"]
+    if not isinstance(snr_db, dict):
+        snr_db = dict.fromkeys(regimes, snr_db)
+    _mapping(snr_db, "snr_db", regimes, required=regimes)
+    snr_db = {name: [float(_number(snr, "snr_db")) for snr in _list(snr_db[name], "snr_db")] for name in regimes}
+    networks = {label: _network(label, it) for label, it in _named(config["decoders"], "decoders").items()}
+    seeds = [_count(seed, "seeds", least=0) for seed in _list(config["seeds"], "seeds")]
+    methods = {label: _method(label, it) for label, it in _named(config["methods"], "methods").items()}
+    return [
+        Fit(regime, regimes[regime], snr, decoder, networks[decoder], seed, sizes, methods)
+        for regime in regimes
+        for snr, decoder, seed in itertools.product(snr_db[regime], networks, seeds)
+    ]
+
+
+def options_of(method: str) -> set[str]:
+    """Return the options that a method of `METHODS` takes."""
+    _, *options = inspect.signature(METHODS[method].compute).parameters  # the first is the problem
+    return set(options)
+
+
+def _network(label: str, given) -> dict:
+    where = f"decoders.{label}"
+    given = _mapping(given, where, ("name", "build", "train"), required=["train"])
+    training = _mapping(given["train"], f"{where}.train", TRAINING, required=["epochs"])
+    for name, value in training.items():
+        _number(value, f"{where}.train.{name}")
+    return {
+        "name": given.get("name", label),
+        "build": _mapping(given.get("build"), f"{where}.build"),
+        "train": training,
+    }
+
+
+def _method(label: str, given) -> dict:
+    where = f"methods.{label}"
+    given = {"method": label, "baseline": None, **_mapping(given, where)}
+    _known("method", given["method"], METHODS)
+    kind = METHODS[given["method"]]
+    _mapping(given, where, ({"method", "baseline"} | options_of(given["method"])) - {"seed"})  # a fit has one seed
+    baseline = given["baseline"]
+    if kind.many_baselines:
+        given["baseline"] = _count(N_BASELINES if baseline is None else baseline, f"{where}.baseline")
+    elif baseline is not None and not kind.needs_baseline:
+        raise ValueError(f"{where}.baseline is {baseline!r}, but {given['method']} takes no baseline; leave it out.")
+    elif baseline is not None:
+        _known("baseline", baseline, (*BASELINES, "other_class"))
+    return given
+
+
+def _digest(content) -> bytes:
+    """SHA-256 of canonical JSON: sorted keys, no space."""
+    try:
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    except TypeError as error:
+        raise ValueError(f"The configuration holds a value that JSON cannot ({error}).") from error
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _mapping(given, where: str, known: Iterable[str] | None = None, required: Iterable[str] = ()) -> dict:
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        raise ValueError(f"{where} is {given!r}; expected names and values, as in 'name: value'.")
+    for name in given if known is not None else ():
+        if name not in known:
+            raise unknown_name(f"key of {where}", name, known)
+    if missing := [name for name in required if name not in given]:
+        raise ValueError(f"{where} lacks {', '.join(missing)}.")
+    return given
+
+
+def _named(given, where: str) -> dict:
+    """Names with or without options: a mapping, or a list of names."""
+    named = dict.fromkeys(_list(given, where)) if not isinstance(given, dict) else given
+    for name in named:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{where} has the name {name!r}; expected text. Put it in quotation marks.")
+    return dict(_list(list(named.items()), where))
+
+
+def _list(given, where: str) -> list:
+    if not isinstance(given, (list, tuple)) or not given or any(it in given[:i] for i, it in enumerate(given)):
+        raise ValueError(f"{where} is {given!r}; expected a list of different values, at least one.")
+    return list(given)
+
+
+def _number(given, where: str) -> Real:
+    if isinstance(given, bool) or not isinstance(given, Real):
+        hint = " In YAML, write 1.0e-3 or 0.001: 1e-3 is text there." if isinstance(given, str) else ""
+        raise ValueError(f"{where} is {given!r}; expected a number.{hint}")
+    return given
+
+
+def _count(given, where: str, least: int = 1) -> int:
+    if _number(given, where) != int(given) or given < least:
+        raise ValueError(f"{where} is {given!r}; expected a whole number, at least {int(least)}.")
+    return int(given)
+
+
+def _known(kind: str, name, known: Iterable[str]) -> None:
+    if name not in known:
+        raise unknown_name(kind, name, known)

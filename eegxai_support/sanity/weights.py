@@ -1,0 +1,203 @@
+"""Random weights in place of the learned ones."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from eegxai_support.decoders import device_of, dtype_of, frozen
+from eegxai_support.decoders.inference import model_size
+
+ORDERS = ("cascading", "independent", "at_once")
+
+
+def randomize(
+    model: nn.Module, seed: int, *, order: str = "cascading", shape: tuple[int, int] | None = None
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield copies of a model whose learned weights are replaced by random ones, module by module.
+
+    Every learned tensor of a module is redrawn at once: the original behind a parametrised weight (max-norm, weight
+    norm), bare parameters, attention projections, the scale and shift of a normalisation and its running statistics.
+    A tensor is drawn from the normal distribution with the mean and standard deviation of its trained values; where
+    all of them are the same value, from one with mean 0 and that standard deviation, so that zeros stay zero. Running
+    variances must stay positive: each filter gets that of another one, if there is one. The singular vectors that a
+    spectral norm keeps follow the new weight.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It is not changed.
+    seed : int
+        A seed gives the same values whatever the order or device, and each tensor the same values at every level.
+    order : {"cascading", "independent", "at_once"}
+        cascading: from the output to the input, every level keeps what the levels before replaced.
+        independent: each level replaces one module of the trained model.
+        at_once: the last level of the cascade alone.
+    shape : tuple of int, optional
+        Channels and samples of a trial; needed where the model does not declare ``n_chans`` and ``n_times``, unless all
+        modules are replaced at once.
+
+    Yields
+    ------
+    name : str
+        Qualified name of the module just replaced; "" is the model itself, where it owns parameters or where all of it
+        is replaced at once.
+    model : torch.nn.Module
+        A new copy in eval mode on the same device.
+
+    Raises
+    ------
+    ValueError
+        Unknown order, no size of a trial, or no parameter that requires a gradient.
+
+    Notes
+    -----
+    Randomisation is that of [1]_, [2]_ except for the distribution. Both reset to initial values, as
+    ``reset_parameters`` does: this misses parametrised and bare parameters, takes PyTorch's default where the model has
+    its own initialisation, and resets a normalisation to the identity, so that the signal that reaches the
+    nonlinearities changes its scale and a map may change for that reason alone. Trained moments destroy what was
+    learned by each weight and keep the scale, by one rule for every tensor of every architecture.
+
+    The order is that of a forward pass with a zero input, not of registration; a module that is called twice, and a
+    weight that modules share, count where they are called last. Modules that are never called because a parent uses
+    their weights (``conv_time`` and ``conv_spat`` of braindecode's ShallowFBCSPNet and Deep4Net, the output projection
+    of ``nn.MultiheadAttention``) take the place of that parent, in registration order; those that nothing calls come
+    with the model itself, nearest to the input.
+
+    Parameters that do not require a gradient are fixed by design (a filter bank) and kept. Call
+    ``model.requires_grad_(True)`` first where training froze some, and do not call it inside ``frozen``.
+
+    References
+    ----------
+    .. [1] Adebayo, J., et al. (2018). Advances in Neural Information Processing Systems, 31.
+    .. [2] Sujatha Ravindran, A., & Contreras-Vidal, J. (2023). Scientific Reports, 13, 17709.
+    """
+    learned, redrawn = learned_by_level(model, order, shape), _redrawn(model, seed)
+    return _levels(model, learned, redrawn, cascading=order == "cascading")
+
+
+def learned_by_level(model: nn.Module, order: str, shape: tuple[int, int] | None) -> dict[str, list[str]]:
+    """Return the names of the learned tensors that each level of `randomize` replaces first."""
+    if order not in ORDERS:
+        raise ValueError(f"Unknown order {order!r}; expected one of {ORDERS}.")
+    if order == "at_once":
+        return {"": [name for names in _learned(model) for name in names]}
+    return _learned_by_module(model, shape)
+
+
+def _levels(
+    model: nn.Module, learned: dict[str, list[str]], redrawn: dict[str, Tensor], *, cascading: bool
+) -> Iterator[tuple[str, nn.Module]]:
+    replaced = []
+    for module, tensors in learned.items():
+        replaced = [*replaced, *tensors] if cascading else tensors
+        yield module, _with_values(model, {name: redrawn[name] for name in replaced})
+
+
+def _with_values(model: nn.Module, values: dict[str, Tensor]) -> nn.Module:
+    copy = deepcopy(model).eval()
+    state = copy.state_dict()
+    for name, value in values.items():
+        state[name].copy_(value)
+    for module in set(map(_owner, values)):
+        _settle(copy.get_submodule(module))
+    return copy
+
+
+@torch.no_grad()
+def _settle(module: nn.Module) -> None:
+    """Let a spectral norm find the singular vectors of its new weight.
+
+    It holds them in buffers that only move in training mode, by a step of a power iteration whenever the weight is
+    read. PyTorch takes fifteen steps for a new weight.
+    """
+    if is_parametrized(module) and any(True for _ in module.parametrizations.buffers()):
+        module.parametrizations.train()
+        for _ in range(15):
+            for name in module.parametrizations:
+                getattr(module, name)
+        module.parametrizations.eval()
+
+
+def _learned_by_module(model: nn.Module, shape: tuple[int, int] | None) -> dict[str, list[str]]:
+    """Names of the learned tensors of each module that has any, from the output to the input."""
+    last_call = _last_call(model, shape)
+
+    def place(module: str) -> int:
+        while module not in last_call:
+            module = module.rpartition(".")[0]
+        return last_call[module]
+
+    learned = defaultdict(list)
+    for names in _learned(model):
+        name = max(names, key=lambda name: place(_owner(name)))
+        learned[_owner(name)].append(name)
+    return {module: learned[module] for module in reversed(sorted(learned, key=place))}
+
+
+def _owner(name: str) -> str:
+    """Name of the module that a tensor belongs to."""
+    # A parametrised weight lives in a child of its module: "conv.parametrizations.weight.original".
+    return name.partition(".parametrizations.")[0] if ".parametrizations." in name else name.rpartition(".")[0]
+
+
+def _learned(model: nn.Module) -> dict[tuple[str, ...], Tensor]:
+    """Parameters that training moves and the running statistics that it leaves behind, each with all its names."""
+    names = defaultdict(list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad:
+            names[parameter].append(name)
+    if not names:
+        raise ValueError(
+            "No parameter of the model requires a gradient, so none counts as learned. Call randomize outside frozen,"
+            " or model.requires_grad_(True) first."
+        )
+    for name, buffer in model.named_buffers(remove_duplicate=False):
+        if name.rpartition(".")[2] in ("running_mean", "running_var"):
+            names[buffer].append(name)
+    return {tuple(each): tensor.detach() for tensor, each in names.items()}
+
+
+def _last_call(model: nn.Module, shape: tuple[int, int] | None) -> dict[str, int]:
+    """Position of each called module in a forward pass (that of its last call), under each of its names."""
+    n_channels, n_times = (model_size(model, size) for size in ("n_chans", "n_times"))
+    if n_channels and n_times:
+        shape = n_channels, n_times
+    if shape is None:
+        raise ValueError(
+            "randomize follows a forward pass, and the model does not declare n_chans and n_times: pass"
+            " shape=(n_channels, n_times)."
+        )
+    names, calls = defaultdict(list), []
+    with ExitStack() as stack, torch.no_grad():
+        stack.enter_context(frozen(model))
+        for name, module in model.named_modules(remove_duplicate=False):
+            if module not in names:
+                stack.enter_context(module.register_forward_pre_hook(lambda module, _: calls.append(module)))
+            names[module].append(name)
+        model(torch.zeros((1, *shape), device=device_of(model), dtype=dtype_of(model)))
+    return {name: position for position, module in enumerate(calls) for name in names[module]}
+
+
+def _redrawn(model: nn.Module, seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    values = {}
+    for names, value in _learned(model).items():
+        values |= dict.fromkeys(names, _redraw(names[0], value.cpu(), generator))
+    return values
+
+
+def _redraw(name: str, value: Tensor, generator: torch.Generator) -> Tensor:
+    if name.rpartition(".")[2] == "running_var":
+        ring = torch.randperm(len(value), generator=generator)
+        return torch.empty_like(value).index_copy(0, ring, value[ring.roll(1)])  # no filter keeps its own
+    mean, std = value.mean(), value.std(correction=0)
+    if value.min() == value.max():
+        mean, std = torch.zeros_like(mean), mean.abs()
+    return mean + std * torch.randn(value.shape, generator=generator, dtype=value.dtype)

@@ -1,0 +1,364 @@
+"""Does the output change where a map says it should? Perturbation tests and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.ndimage import correlate1d
+from torch import nn
+
+from eegxai_support.scoring.maps import pearson
+from eegxai_support.scoring.perturbed import MAPS, Problem, checked_shares, compared_maps, n_points, ranks, trial_rng
+from eegxai_support.trials import unknown_name
+
+MODES = ("deletion", "insertion")
+PATCH_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
+CURVE_SHARES = tuple(np.linspace(0, 1, 11).round(1).tolist())
+SMOOTHED = 10  # samples of the moving average of Cui et al.
+
+
+def sensitivity_test(
+    model: nn.Module,
+    x,
+    target,
+    maps,
+    *,
+    shares: Iterable[float] = PATCH_SHARES,
+    n_patches: int = 100,
+    baseline=None,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> pd.DataFrame:
+    """Correlate what a map holds in a patch with what the logit loses when the patch is taken away.
+
+    The sensitivity test of Cui et al. [1]_, an instance of Sensitivity-n [2]_: patches on a random channel from a
+    random start, and each channel in turn.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A copy from `simplify` gives the same outputs with fewer operations.
+    x : ndarray or Tensor, shape (trial, channel, time)
+    target : array-like of int, shape (trial,)
+        The class that each map explains. The predicted class asks what the network uses, right or wrong, as in [1]_.
+    maps : ndarray or Tensor, shape (trial, channel, time), or dict of them by method
+        Signed: a map without signs cannot tell a point that raises the logit from one that lowers it. All methods of a
+        dict are compared with the same losses, which takes hardly longer than one.
+    shares : iterable of float
+        Lengths of the patches as shares of the trial, increasing. A patch has an even number of samples, as in [1]_.
+    n_patches : int
+        Patches of each length for each trial.
+    baseline : ndarray or Tensor, shape (trial, channel, time), optional
+        What the points of a patch become; zero if None. Take the one of the maps: a map that conserves explains the
+        difference from its own baseline. See `make_baseline`.
+    seed : int
+        The patches of a trial depend on it and the place of the trial in `x` alone, so that methods are compared on the
+        same patches in separate calls too.
+    batch_size : int
+        Perturbed trials per forward pass.
+
+    Returns
+    -------
+    DataFrame
+        One row per map, trial and share, and per method where `maps` is a dict.
+
+        - ``map``: "own" is the map as given. "surrogate" and "random" are what chance reaches on the same patches:
+          the map's values in other places, with the smoothness of the map, and without.
+        - ``trial``, ``target``
+        - ``share``: 1 is whole channels, each in turn.
+        - ``correlation``: Pearson's, over the patches; 1 for a map that predicts every loss, NaN where the sums or the
+          losses are constant.
+
+        `mean_interval` averages over trials.
+
+    Raises
+    ------
+    ValueError
+        Arrays that do not fit the model or each other, a class that the model does not have, shares that are not
+        increasing between 0 and 1 or shorter than two samples, fewer than two patches or channels.
+
+    References
+    ----------
+    .. [1] Cui, J., et al. (2023). Towards best practice of interpreting deep learning models for EEG-based brain
+       computer interfaces. Frontiers in Computational Neuroscience, 17, 1232925.
+    .. [2] Ancona, M., et al. (2018). Towards better understanding of gradient-based attribution methods for deep
+       neural networks. ICLR.
+    """
+    problem = Problem.checked(model, x, target, baseline, batch_size)
+    n_trials, n_channels, n_times = problem.x.shape
+    shares = checked_shares(shares, low=0, high=1)
+    widths = 2 * np.round(shares * n_times / 2).astype(int)
+    if not (2 <= widths[0] and widths[-1] < n_times):
+        raise ValueError(f"shares are {shares.tolist()} of {n_times} samples; expected patches of 2 … {n_times - 1}.")
+    if min(n_patches, n_channels) < 2:
+        raise ValueError(
+            f"There are {n_patches} patches and {n_channels} channels; a correlation over them needs two of each."
+        )
+    groups = [_patches(seed, trial, n_channels, n_times, widths, n_patches) for trial in range(n_trials)]
+    channel, start, stop = np.stack(groups, axis=1)  # each (trial, patch)
+
+    logit, _ = problem.intact_outputs()
+    flat = [torch.from_numpy(part.ravel()).to(problem.x.device) for part in (channel, start, stop)]
+    perturbed, _ = problem.outputs(
+        np.repeat(np.arange(n_trials), channel.shape[1]),
+        lambda rows: _patch_mask(*(part[rows] for part in flat), n_channels, n_times),
+    )
+    loss = logit[:, None] - perturbed.reshape(channel.shape)
+    edges = np.arange(1, len(shares) + 1) * n_patches
+
+    def correlation(maps: np.ndarray) -> np.ndarray:
+        until = np.pad(np.cumsum(maps, axis=2, dtype=float), ((0, 0), (0, 0), (1, 0)))
+        at = np.arange(n_trials)[:, None], channel
+        total = until[*at, stop] - until[*at, start]
+        pairs = zip(np.split(total, edges, axis=1), np.split(loss, edges, axis=1), strict=True)
+        return np.stack([pearson(sums[..., None], losses[..., None]) for sums, losses in pairs], axis=1)
+
+    def test(maps: np.ndarray) -> pd.DataFrame:
+        axes = {"map": MAPS, "trial": range(n_trials), "share": [*shares, 1.0]}
+        return problem.table(axes, correlation=[correlation(compared) for _, compared in compared_maps(maps, seed)])
+
+    return problem.test(maps, test)
+
+
+def deletion_test(
+    model: nn.Module, x, target, maps, *, baseline=None, seed: int = 0, batch_size: int = 256
+) -> pd.DataFrame:
+    """Delete what stands out in a map and ask the model again.
+
+    The deletion test of Cui et al. [1]_ on the maps as they display them (`processed`): the points above -1 of the
+    channel-time map, which lie within five samples of one that is a standard deviation above the mean of its map; and
+    the channels above 0 of the channel map, one standard deviation above the mean over channels.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A copy from `simplify` gives the same outputs with fewer operations.
+    x : ndarray or Tensor, shape (trial, channel, time)
+    target : array-like of int, shape (trial,)
+        The class that each map explains; its logit and probability are reported. In [1]_ the maps explain the
+        predicted class and the probability is that of the labelled one: they differ where the decoder is wrong.
+    maps : ndarray or Tensor, shape (trial, channel, time), or dict of them by method
+    baseline : ndarray or Tensor, shape (trial, channel, time), optional
+        What deleted points become; zero, as in [1]_, if None. See `make_baseline`.
+    seed : int
+        A trial's draws depend on it and the place of the trial in `x` alone.
+    batch_size : int
+        Perturbed trials per forward pass.
+
+    Returns
+    -------
+    DataFrame
+        One row per deleted part, map and trial, and per method where `maps` is a dict.
+
+        - ``part``: "points" or "channels".
+        - ``map``: "own" is the map as given. The others are what chance reaches with as many points or channels:
+          "surrogate" takes the ones that stand out when the map's values are in other places with the smoothness of
+          the map, "random" takes any.
+        - ``trial``, ``target``
+        - ``deleted``: share of the points or channels; it differs between methods, so compare with chance, not across.
+        - ``logit``, ``probability``: of the target class, after deletion.
+        - ``logit_drop``, ``probability_drop``: what deletion took away; higher is better.
+
+        `mean_interval` averages over trials.
+
+    Raises
+    ------
+    ValueError
+        Arrays that do not fit the model or each other, a class that the model does not have.
+
+    References
+    ----------
+    .. [1] Cui, J., et al. (2023). Towards best practice of interpreting deep learning models for EEG-based brain
+       computer interfaces. Frontiers in Computational Neuroscience, 17, 1232925.
+    """
+    problem = Problem.checked(model, x, target, baseline, batch_size)
+    trial, device = np.arange(len(problem.x)), problem.x.device
+    logit, probability = problem.intact_outputs()
+
+    def test(maps: np.ndarray) -> pd.DataFrame:
+        stands_out = [score > low for score, low in zip(processed(maps), (-1, 0), strict=True)]
+        number = [mask.sum(axis=(1, 2)) for mask in stands_out]
+        share = np.stack([mask.mean(axis=(1, 2)) for mask in stands_out])
+        outputs = np.empty((2, 2, len(MAPS), len(trial)))  # (output, part, map, trial)
+        for m, (name, compared) in enumerate(compared_maps(maps, seed)):
+            scores = (compared, compared.mean(2, keepdims=True)) if name == "random" else processed(compared)
+            for p, (score, n) in enumerate(zip(scores, number, strict=True)):
+                deleted = torch.from_numpy(ranks(score, seed) < n[:, None, None]).to(device)
+                outputs[:, p, m] = problem.outputs(trial, deleted.__getitem__)
+        return problem.table(
+            {"part": ("points", "channels"), "map": MAPS, "trial": trial},
+            deleted=np.repeat(share[:, None], len(MAPS), axis=1),
+            logit=outputs[0],
+            probability=outputs[1],
+            logit_drop=logit - outputs[0],
+            probability_drop=probability - outputs[1],
+        )
+
+    return problem.test(maps, test)
+
+
+def processed(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return maps as Cui et al. (2023) display them.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (trial, channel, time)
+
+    Returns
+    -------
+    points : ndarray, shape (trial, channel, time)
+        z-scored over the trial, less 2, values below -1 raised to it, then the mean of the five samples before a point,
+        the point and the four after it, fewer at the ends.
+    channels : ndarray, shape (trial, channel, 1)
+        Mean over time, z-scored over channels, less 1.
+    """
+    # Above their floor, so that a window without a peak sums to exactly zero.
+    peaks = np.maximum(_z_scored(maps.astype(float), (1, 2)) - 1, 0)
+    window = np.ones(SMOOTHED)
+    total, count = (correlate1d(values, window, mode="constant") for values in (peaks, np.ones_like(peaks[:1, :1])))
+    return total / count - 1, _z_scored(maps.mean(axis=2, keepdims=True, dtype=float), 1) - 1
+
+
+def perturbation_curves(
+    model: nn.Module,
+    x,
+    target,
+    maps,
+    *,
+    mode: str = "deletion",
+    shares: Iterable[float] = CURVE_SHARES,
+    baseline=None,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> pd.DataFrame:
+    """Follow the output while the points of a trial are deleted, or inserted, in the order of a map.
+
+    Deletion and insertion curves of Petsiuk et al. [1]_; deletion is the pixel flipping of Samek et al. [2]_.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A copy from `simplify` gives the same outputs with fewer operations.
+    x : ndarray or Tensor, shape (trial, channel, time)
+    target : array-like of int, shape (trial,)
+        The class that each map explains.
+    maps : ndarray or Tensor, shape (trial, channel, time), or dict of them by method
+        The highest value comes first; ties come in random order.
+    mode : {"deletion", "insertion"}
+        deletion: points of the trial become those of the baseline; a good map makes the curve fall early.
+        insertion: points of the baseline become those of the trial; a good map makes the curve rise early.
+    shares : iterable of float
+        Shares of the points that are replaced, increasing, from 0 to 1. Deletion in the order of a signed map may take
+        half-waves of one sign first, after which the output need not fall further: ``np.linspace(0, 0.2, 11)`` follows
+        the part of the curve where the trial is still most like itself.
+    baseline : ndarray or Tensor, shape (trial, channel, time), optional
+        Zero if None. A trial with holes is unlike anything that the decoder was trained on, and each baseline is so in
+        its own way: trust what holds with all three of `make_baseline`, "zero", "trial_mean" (each channel's mean) and
+        "phase_scrambled".
+    seed : int
+        A trial's draws depend on it and the place of the trial in `x` alone.
+    batch_size : int
+        Perturbed trials per forward pass.
+
+    Returns
+    -------
+    DataFrame
+        One row per map, trial and share, and per method where `maps` is a dict.
+
+        - ``map``: "own" is the map as given. "surrogate" and "random" are what chance reaches: the order of the map's
+          values in other places, with the smoothness of the map, and without. Scattered points and long stretches do
+          unlike damage, so a smooth map is to be compared with the surrogate.
+        - ``trial``, ``target``, ``share``
+        - ``logit``, ``probability``: of the target class.
+
+        `area_under_curve` makes one number of a curve, `mean_interval` averages over trials.
+
+    Raises
+    ------
+    ValueError
+        Arrays that do not fit the model or each other, a class that the model does not have, an unknown mode, shares
+        that are not increasing from 0 to 1.
+
+    References
+    ----------
+    .. [1] Petsiuk, V., Das, A., & Saenko, K. (2018). RISE: Randomized input sampling for explanation of black-box
+       models. BMVC.
+    .. [2] Samek, W., et al. (2017). Evaluating the visualization of what a deep neural network has learned. IEEE
+       Transactions on Neural Networks and Learning Systems, 28(11), 2660-2673.
+    """
+    if mode not in MODES:
+        raise unknown_name("mode", mode, MODES)
+    problem = Problem.checked(model, x, target, baseline, batch_size)
+    shares = checked_shares(shares, low=0, high=1)
+    n_trials = len(problem.x)
+    trial = np.repeat(np.arange(n_trials), len(shares))
+    number = torch.from_numpy(np.tile(n_points(shares, problem.x[0].numel()), n_trials)).to(problem.x.device)
+
+    def test(maps: np.ndarray) -> pd.DataFrame:
+        outputs = []
+        for _, compared in compared_maps(maps, seed):
+            place = torch.from_numpy(ranks(compared, seed)).to(problem.x.device)
+
+            def highest(rows: slice, place=place) -> torch.Tensor:
+                return place[trial[rows]] < number[rows, None, None]
+
+            outputs.append(problem.outputs(trial, highest, inverted=mode == "insertion"))
+        logit, probability = np.stack(outputs, axis=1)
+        axes = {"map": MAPS, "trial": range(n_trials), "share": shares}
+        return problem.table(axes, logit=logit, probability=probability)
+
+    return problem.test(maps, test)
+
+
+def area_under_curve(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return the area under each deletion or insertion curve, by the trapezoidal rule.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        From `perturbation_curves`. Columns that were added, such as method or baseline, tell curves apart.
+
+    Returns
+    -------
+    DataFrame
+        One row per curve: the columns of `curves` without share; ``logit`` and ``probability`` are areas, divided by
+        the range of the shares: the mean height of the curve. After deletion low is good, after insertion high.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two shares.
+    """
+    keys = [column for column in curves if column not in ("share", "logit", "probability")]
+    heights = curves.pivot(index=keys, columns="share", values=["logit", "probability"])
+    share = heights["logit"].columns.to_numpy(float)
+    if len(share) < 2:
+        raise ValueError(f"The curves have the shares {share.tolist()}; an area needs two.")
+    areas = {name: np.trapezoid(heights[name], share) / np.ptp(share) for name in ("logit", "probability")}
+    return pd.DataFrame(areas, index=heights.index).reset_index()
+
+
+def _patches(seed: int, trial: int, n_channels: int, n_times: int, widths: np.ndarray, n_patches: int) -> np.ndarray:
+    """Draw channel, start and stop of a trial's patches, of one width after the other; last the whole channels."""
+    rng = trial_rng(seed, trial, 3)
+    size = len(widths), n_patches
+    channel, start = rng.integers(n_channels, size=size), rng.integers(n_times - widths[:, None] + 1, size=size)
+    drawn = np.stack([channel, start, start + widths[:, None]]).reshape(3, -1)
+    every = np.arange(n_channels)
+    return np.concatenate([drawn, np.stack([every, 0 * every, 0 * every + n_times])], axis=1)
+
+
+def _patch_mask(channel, start, stop, n_channels: int, n_times: int) -> torch.Tensor:
+    """Return which points lie in each patch, shape (patch, channel, time)."""
+    every, time = torch.arange(n_channels, device=channel.device), torch.arange(n_times, device=channel.device)
+    in_stretch = (time >= start[:, None]) & (time < stop[:, None])
+    return (every == channel[:, None])[..., None] & in_stretch[:, None]
+
+
+def _z_scored(values: np.ndarray, axis) -> np.ndarray:
+    mean, spread = values.mean(axis=axis, keepdims=True), values.std(axis=axis, keepdims=True)
+    # What rounding leaves of a constant map has no peaks.
+    return (values - mean) / np.where(spread > 1e-12 * np.abs(mean), spread, np.inf)

@@ -1,0 +1,118 @@
+"""How far a mean over trials would move with other trials, and with other random draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def bootstrap_interval(values, *, n: int = 2000, level: float = 0.95, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile bootstrap interval of the mean over trials.
+
+    Trials are drawn with replacement, the same ones for all trailing axes, so that a curve is drawn as a whole.
+
+    Parameters
+    ----------
+    values : array-like, shape (trial, ...)
+        One independent value, curve or table per trial.
+    n : int
+        Number of bootstrap samples.
+    level : float
+        Share of the bootstrap means inside the interval, between 0 and 1.
+    seed : int
+
+    Returns
+    -------
+    low, high : ndarray, shape (...)
+        NaN where a trial is NaN.
+
+    Raises
+    ------
+    ValueError
+        No trial, or a level outside 0 … 1.
+
+    Notes
+    -----
+    The interval of [1]_, section 13.3. How often each trial is drawn is multinomial, so that all means are one matrix
+    product; ``scipy.stats.bootstrap`` holds every sample in memory instead.
+
+    References
+    ----------
+    .. [1] Efron, B., & Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim == 0 or len(values) == 0:
+        raise ValueError(f"values have shape {values.shape}; expected (trial, ...) with at least one trial.")
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; expected a share between 0 and 1, such as 0.95.")
+    drawn = _times_drawn(np.random.default_rng(seed), len(values), n)
+    low, high = np.quantile(np.tensordot(drawn / len(values), values, 1), _ends(level), axis=0)
+    return low, high
+
+
+def mean_and_interval(
+    table: pd.DataFrame, by: list[str], value: str = "pearson", *, n: int = 2000, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Average a table over random draws and trials, with a bootstrap interval over both.
+
+    Values are averaged within a trial, then over trials. For the interval trials are drawn with replacement and, where
+    the table has a column seed, so are the seeds, independently [1]_: all trials of a seed share its random weights or
+    labels, so that trials alone would promise too much.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of the randomisation tests, or any with the columns trial, `value` and those of `by`, and perhaps seed. Trials
+        of different recordings or folds need different numbers.
+    by : list of str
+        Columns that tell apart what is averaged, such as method and level.
+    value : str
+        Column to average. NaN is left out, and so is a group of nothing else.
+    n, level, seed
+        See `bootstrap_interval`.
+
+    Returns
+    -------
+    DataFrame
+        One row per group, in order of appearance: the columns of `by`, the mean (named `value`), low, high, n_trials
+        and n_draws. With one draw the interval speaks for that draw only; with a few it is narrower than it should be.
+
+    Raises
+    ------
+    ValueError
+        A column that the table lacks.
+
+    References
+    ----------
+    .. [1] Owen, A. B. (2007). The pigeonhole bootstrap. Annals of Applied Statistics, 1(2), 386-411.
+    """
+    if missing := [column for column in [*by, "trial", value] if column not in table]:
+        raise ValueError(f"The table has no column {', '.join(missing)}; it has {', '.join(table.columns)}.")
+    draws = table["seed"].fillna(-1) if "seed" in table else -1  # rows without a seed are one draw of their own
+    rows = []
+    for key, group in table.assign(seed=draws).dropna(subset=value).groupby(by, sort=False):
+        cells = group.pivot_table(value, "trial", "seed").to_numpy()
+        low, high = np.nanquantile(_crossed_means(cells, n, seed), _ends(level))
+        summary = {value: np.nanmean(cells, axis=1).mean(), "low": low, "high": high}
+        n_trials, n_draws = cells.shape
+        rows.append({**dict(zip(by, key, strict=True)), **summary, "n_trials": n_trials, "n_draws": n_draws})
+    return pd.DataFrame(rows, columns=[*by, value, "low", "high", "n_trials", "n_draws"])
+
+
+def _crossed_means(cells: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Bootstrap means of cells (trial, draw), NaN where a trial lacks a draw; NaN where nothing was drawn."""
+    rng, present = np.random.default_rng(seed), np.isfinite(cells)
+    trials, draws = (_times_drawn(rng, size, n) for size in cells.shape)
+    with np.errstate(invalid="ignore"):
+        of_trial = (np.where(present, cells, 0) @ draws.T) / (present @ draws.T)
+        known = np.isfinite(of_trial)
+        return (np.where(known, of_trial, 0) * trials.T).sum(0) / (known * trials.T).sum(0)
+
+
+def _times_drawn(rng: np.random.Generator, n_units: int, n: int) -> np.ndarray:
+    """How often each unit is in each of `n` samples with replacement, shape (n, unit)."""
+    return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n)
+
+
+def _ends(level: float) -> tuple[float, float]:
+    return (1 - level) / 2, (1 + level) / 2

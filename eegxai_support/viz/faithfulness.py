@@ -1,0 +1,123 @@
+"""Figures of perturbation tests: what the output loses where a map says that it should."""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .parts import WIDTH, check_columns, colour, n_rows, new_figure, styled, wrapped_axes
+
+INTERVAL = ("mean", "low", "high")
+
+
+@styled
+def plot_sensitivity(summary: pd.DataFrame, chance: pd.DataFrame | None = None, *, title: str | None = None) -> Figure:
+    """Draw the correlation of maps with the losses of the logit over the length of the patches.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        Columns method, share (length of the patches as a share of the trial, 1 for whole channels), mean, low, high.
+    chance : DataFrame, optional
+        What chance reaches: columns share, mean, low, high.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A line per method over the lengths, with bars for the interval; whole channels stand apart on the right. The
+        grey band is the interval of chance.
+
+    Raises
+    ------
+    ValueError
+        A column is missing.
+    """
+    check_columns("summary", summary, ("method", "share", *INTERVAL))
+    shares = sorted(summary["share"].unique())
+    place = {share: float(i) for i, share in enumerate(shares)}
+    methods = pd.unique(summary["method"])
+
+    fig = new_figure(WIDTH, 3.6, title)
+    ax = fig.subplots()
+    if chance is not None:
+        check_columns("chance", chance, ("share", *INTERVAL))
+        x = chance["share"].map(place)
+        half = [chance["mean"] - chance["low"], chance["high"] - chance["mean"]]
+        ax.errorbar(x, chance["mean"], half, color="0.8", linewidth=9, linestyle="", label="chance", zorder=0)
+    for i, (method, marker) in enumerate(zip(methods, cycle("os^Dv*"), strict=False)):
+        rows = summary[summary["method"] == method].sort_values("share")
+        x = rows["share"].map(place) + 0.5 * ((i + 0.5) / len(methods) - 0.5)  # side by side, bars stay apart
+        half = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+        ax.errorbar(x, rows["mean"], half, color=colour(i), marker=marker, markersize=4, linestyle="", label=method)
+        patches = (rows["share"] < 1).to_numpy()
+        ax.plot(x[patches], rows["mean"][patches], color=colour(i), linewidth=0.8)
+    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    ax.set_xticks(list(place.values()), ["whole\nchannel" if share == 1 else f"{share:.0%}" for share in shares])
+    ax.set(xlabel="length of the patches (share of the trial)", ylabel="Pearson r with the loss of the logit")
+    fig.legend(loc="outside lower center", ncols=4)
+    return fig
+
+
+@styled
+def plot_perturbation_curves(
+    summary: pd.DataFrame,
+    chance: pd.DataFrame | None = None,
+    *,
+    label: str = "logit",
+    panel: str | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw deletion or insertion curves, or the accuracy after retraining, with their intervals.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        Columns method, share (of the points that are replaced), mean, low, high.
+    chance : DataFrame, optional
+        What chance reaches: columns share, mean, low, high.
+    label : str
+        Name and unit of the output.
+    panel : str, optional
+        Column of both tables with the name of the panel that a row belongs to, such as baseline.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A line with its interval per method; chance is grey and dashed. Up to three panels in a row, on one scale.
+
+    Raises
+    ------
+    ValueError
+        A column is missing.
+    """
+    columns = ("share", *INTERVAL) if panel is None else (panel, "share", *INTERVAL)
+    check_columns("summary", summary, ("method", *columns))
+    if chance is not None:
+        check_columns("chance", chance, columns)
+    methods = pd.unique(summary["method"])
+    names = [None] if panel is None else list(pd.unique(summary[panel]))
+
+    fig = new_figure(WIDTH, 0.9 + 2.3 * n_rows(len(names), 3), title)
+    axes = wrapped_axes(fig, len(names), 3)
+    for ax, name in zip(axes, names, strict=True):
+        rows, floor = (t if name is None or t is None else t[t[panel] == name] for t in (summary, chance))
+        if floor is not None:
+            _curve(ax, floor, "0.5", label="chance", linestyle="--")
+        for i, (method, marker) in enumerate(zip(methods, cycle("os^Dv*"), strict=False)):
+            _curve(ax, rows[rows["method"] == method], colour(i), label=method, marker=marker, markersize=3)
+        ax.sharey(axes[0])
+        ax.set(title=name or "", xlabel="points replaced")
+        ax.xaxis.set_major_formatter("{x:.0%}")
+    fig.supylabel(label, fontsize=9)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return fig
+
+
+def _curve(ax, rows: pd.DataFrame, ink: str, **style) -> None:
+    rows = rows.sort_values("share")
+    ax.plot(rows["share"], rows["mean"], color=ink, **style)
+    ax.fill_between(rows["share"], rows["low"], rows["high"], color=ink, alpha=0.2, linewidth=0)
