@@ -4,10 +4,10 @@
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup book test test-all lint sync bench results clean
+.PHONY: help setup book test test-all lint sync bench results leaderboard clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: ## make or update .venv
 	@sh tools/setup.sh
@@ -42,5 +42,8 @@ bench: setup ## run every benchmark against its peer
 results: setup ## compute the recorded results in book/results from the real recordings (MNE_DATA)
 	@$(PY) tools/make_results.py
 
-clean: ## remove what was built; .venv and the caches of data and decoders stay
+leaderboard: setup ## compute the leaderboard in book/results, about two hours on two cores; goes on where it was stopped
+	@$(PY) tools/make_results.py leaderboard
+
+clean: ## remove what was built; .venv and the caches of data and decoders and the cells of the leaderboard stay
 	rm -rf _build build dist .pytest_cache .ruff_cache

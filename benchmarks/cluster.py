@@ -65,7 +65,7 @@ def main():
                 LocalCluster(
                     n_workers=n_workers,
                     threads_per_worker=1,
-                    dashboard_address=None,
+                    dashboard_address=":0",
                     silence_logs=50,
                     local_directory=f"{folder}/{n_workers}",
                 )

@@ -18,6 +18,7 @@ from eegxai_support.attribution import (
     make_baseline,
     simplify,
 )
+from eegxai_support.benchmark import rank_methods, run_benchmark
 from eegxai_support.decoders import (
     RECIPES,
     DeepNet,
@@ -52,8 +53,10 @@ from eegxai_support.sanity import (
     weight_randomisation_test,
 )
 from eegxai_support.scoring import METRICS, score_maps
+from eegxai_support.scoring.faithfulness import area_under_curve, deletion_test, perturbation_curves, sensitivity_test
 from eegxai_support.scoring.intervals import mean_and_interval
-from eegxai_support.simulate import simulate
+from eegxai_support.scoring.retraining import roar
+from eegxai_support.simulate import SimulatedTrials, simulate
 from eegxai_support.spectral import amplitude_gradients
 from eegxai_support.trials import Trials
 
@@ -68,16 +71,19 @@ __all__ = [
     "DeepNet",
     "InterpretableCNN",
     "Method",
+    "SimulatedTrials",
     "Training",
     "Trials",
     "UnsupportedOperation",
     "amplitude_gradients",
+    "area_under_curve",
     "attribute",
     "build_decoder",
     "cross_validate",
     "csp_lda",
     "data_randomisation_test",
     "decoder_fit",
+    "deletion_test",
     "efficient_mprt",
     "from_epochs",
     "frozen",
@@ -90,12 +96,17 @@ __all__ = [
     "make_baseline",
     "mean_and_interval",
     "permutation_p_value",
+    "perturbation_curves",
     "predict",
     "random_target",
     "randomize",
+    "rank_methods",
     "recorded",
+    "roar",
+    "run_benchmark",
     "save",
     "score_maps",
+    "sensitivity_test",
     "simplify",
     "simulate",
     "smooth_mprt",

@@ -428,7 +428,7 @@ def test_a_killed_worker_of_a_cluster_loses_only_its_cell(first, tmp_path):
         distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=50,
             local_directory=tmp_path / "dask",
         ) as cluster,

@@ -18,8 +18,7 @@ from eegxai_support.scoring.faithfulness import (
     processed,
     sensitivity_test,
 )
-from eegxai_support.scoring.intervals import bootstrap_interval
-from eegxai_support.scoring.perturbed import MAPS, compared_maps, mean_interval, ranks
+from eegxai_support.scoring.perturbed import MAPS, compared_maps, ranks
 from eegxai_support.scoring.retraining import roar
 from eegxai_support.trials import Trials
 
@@ -327,39 +326,6 @@ def test_errors_of_the_options(network, x, target, maps):
             sensitivity_test(network, x, target, maps, shares=shares)
     with pytest.raises(ValueError, match="needs two of each"):
         sensitivity_test(network, x, target, maps, n_patches=1)
-
-
-# ---------------------------------------------------------------------------------------------------- mean, interval
-
-
-def test_mean_interval():
-    values = np.random.default_rng(0).normal(size=(3, 8))
-    values[1, 2:4] = np.nan
-    values[2] = np.nan
-    table = pd.MultiIndex.from_product([["b", "a", "c"], range(8)], names=["method", "trial"]).to_frame(index=False)
-    table["r"] = values.ravel()
-    summary = mean_interval(table, "r", "method", seed=4)
-    assert summary["method"].tolist() == ["b", "a", "c"]
-    assert summary["n"].tolist() == [8, 6, 0]
-    for row, expected in zip(summary.itertuples(), values[:2], strict=False):
-        present = expected[np.isfinite(expected)]
-        np.testing.assert_allclose(
-            [row.mean, row.low, row.high], [present.mean(), *bootstrap_interval(present, seed=4)]
-        )
-    assert summary.loc[2, ["mean", "low", "high"]].isna().all()
-    with pytest.raises(ValueError, match="table has no column z, y;"):
-        mean_interval(table, "z", ["method", "y"])
-
-
-def test_mean_interval_over_subjects():
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame({"subject": np.repeat(range(10), 50), "trial": range(500), "map": "own"})
-    table["r"] = rng.normal(size=10)[table["subject"]]  # all trials of a subject agree
-    trials, subjects = (mean_interval(table, "r", ["map"], unit=unit).iloc[0] for unit in ("trial", "subject"))
-    assert (trials["n"], subjects["n"]) == (500, 10)
-    np.testing.assert_allclose(trials["mean"], subjects["mean"])
-    ratio = (subjects["high"] - subjects["low"]) / (trials["high"] - trials["low"])
-    np.testing.assert_allclose(ratio, np.sqrt(50), rtol=0.15)
 
 
 # ------------------------------------------------------------------------------------------------------- retraining

@@ -61,7 +61,7 @@ def test_mean_and_interval_against_a_loop():
     cells = table.pivot(index="trial", columns="seed", values="pearson").to_numpy()
     row = mean_and_interval(table, ["method"], n=20_000).iloc[0]
     assert (row.n_trials, row.n_draws) == cells.shape
-    assert row.pearson == pytest.approx(table.groupby("trial").pearson.mean().mean())
+    assert row["mean"] == pytest.approx(table.groupby("trial").pearson.mean().mean())
     rng, means = np.random.default_rng(1), []
     for _ in range(4000):
         chosen = cells[rng.integers(12, size=12)][:, rng.integers(7, size=7)]
@@ -112,8 +112,21 @@ def test_groups_keep_their_order_and_nan_is_left_out():
         }
     )
     summary = mean_and_interval(table, ["method", "level"], "rise")
-    assert list(summary) == ["method", "level", "rise", "low", "high", "n_trials", "n_draws"]
-    assert summary[["method", "rise", "n_trials"]].to_numpy().tolist() == [["b", 2.0, 2], ["a", 5.0, 1]]
+    assert list(summary) == ["method", "level", "mean", "low", "high", "n_trials", "n_draws"]
+    assert summary[["method", "mean", "n_trials"]].to_numpy().tolist() == [["b", 2.0, 2], ["a", 5.0, 1]]
     assert (summary.low[1], summary.high[1]) == (5.0, 5.0)
     with pytest.raises(ValueError, match="no column pearson"):
         mean_and_interval(table, ["method"])
+
+
+def test_units_are_drawn_whole():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"subject": np.repeat(range(10), 50), "trial": range(500), "map": "own"})
+    table["r"] = rng.normal(size=10)[table["subject"]]  # all trials of a subject agree
+    trials, subjects = (mean_and_interval(table, ["map"], "r", unit=unit).iloc[0] for unit in ("trial", "subject"))
+    assert (trials["n_trials"], subjects["n_subjects"]) == (500, 10)
+    np.testing.assert_allclose(trials["mean"], subjects["mean"])
+    ratio = (subjects["high"] - subjects["low"]) / (trials["high"] - trials["low"])
+    np.testing.assert_allclose(ratio, np.sqrt(50), rtol=0.15)
+    with pytest.raises(ValueError, match="no column run; it has subject, trial, map, r"):
+        mean_and_interval(table, ["map"], "r", unit="run")

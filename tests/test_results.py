@@ -21,9 +21,11 @@ needs_recordings = pytest.mark.skipif(
 
 @pytest.mark.parametrize("name", make_results.TABLES)
 def test_every_result_is_committed_small_and_says_what_made_it(name):
-    assert (ROOT / "book" / "results" / f"{name}.parquet").stat().st_size < 100_000
+    limit = 1_500_000 if name.startswith("leaderboard") else 100_000
+    assert (ROOT / "book" / "results" / f"{name}.parquet").stat().st_size < limit
     table = xs.recorded(name)
-    assert len(table) and {"what", "command", "configuration", "versions", "data_sha256"} <= set(table.attrs)
+    assert len(table)
+    assert {"what", "command", "configuration", "versions", "data_sha256"} <= set(table.attrs)
     assert table.attrs["command"] == f"python tools/make_results.py {name}"
 
 

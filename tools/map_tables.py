@@ -84,8 +84,8 @@ def randomisation(seeds=SEEDS, n_draws=5) -> pd.DataFrame:
             weights = xs.weight_randomisation_test(explain, model, trials.signal, trials.label, range(n_draws))
             both = pd.concat([label.assign(check="label", level=0, layer=""), weights.assign(check="weights")])
             tables.append(both.assign(method=method, trial=number[both["trial"]]))
-    summary = _bootstrapped(pd.concat(tables), ["check", "method", "level", "layer"], "pearson")
-    return summary.assign(n_draws=np.where(summary["check"] == "label", 1, n_draws))
+    summary = xs.mean_and_interval(pd.concat(tables), ["check", "method", "level", "layer"])
+    return summary.rename(columns={"mean": "pearson"})
 
 
 def scores(seeds=SEEDS, n_draws=3) -> pd.DataFrame:
@@ -94,13 +94,15 @@ def scores(seeds=SEEDS, n_draws=3) -> pd.DataFrame:
     for model, trials, number in _four_class_decoders(seeds):
         for method, redraw in itertools.product(MAPS, range(n_draws)):
             explain = _explainer(method, draw)
-            *_, (_, redrawn) = xs.randomize(model, redraw)
+            ((_, redrawn),) = xs.randomize(model, redraw, order="at_once")
             before, after = (explain(m, trials.signal, trials.label) for m in (model, redrawn))
             table = xs.score_maps(after, before, protocol="randomisation", label=trials.label)
-            tables.append(table.assign(method=method, trial=number).melt(["method", "trial"], var_name="metric"))
+            table = table.assign(method=method, trial=number, seed=redraw)
+            tables.append(table.melt(["method", "trial", "seed"], var_name="metric"))
             null = pd.DataFrame(table.attrs["chance"]["surrogate"]).T.add_prefix("chance_")
             chance.append(null.rename_axis("metric").reset_index().assign(method=method))
-    summary = _bootstrapped(pd.concat(tables), ["method", "metric"], "value").rename(columns={"n_trials": "n_valid"})
+    summary = xs.mean_and_interval(pd.concat(tables), ["method", "metric"], "value")
+    summary = summary.rename(columns={"mean": "value", "n_trials": "n_valid"})
     null = pd.concat(chance).groupby(["method", "metric"]).mean().rename(columns={"chance_mean": "chance"})
     return summary.join(null, on=["method", "metric"]).assign(protocol="randomisation")
 
@@ -172,15 +174,3 @@ def _explainer(method: str, draw: Iterator[int]):
         return xs.attribute(model, x, target, method, **options, **noise).values
 
     return explain
-
-
-def _bootstrapped(table: pd.DataFrame, keys: list[str], value: str) -> pd.DataFrame:
-    """Average over seeds and draws within a trial; mean over trials with its 95 % bootstrap interval."""
-    rows = []
-    for key, group in table.groupby(keys, sort=False):
-        per_trial = group.groupby("trial")[value].mean().dropna().to_numpy()
-        means = np.random.default_rng(0).choice(per_trial, (2000, len(per_trial))).mean(axis=1)
-        low, high = np.quantile(means, (0.025, 0.975))
-        summary = {value: per_trial.mean(), "low": low, "high": high, "n_trials": len(per_trial)}
-        rows.append({**dict(zip(keys, key, strict=True)), **summary})
-    return pd.DataFrame(rows)

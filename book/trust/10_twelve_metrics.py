@@ -21,11 +21,12 @@
 # - compute a cosine, a correlation, a relevance mass and a relevance rank by hand;
 # - say what each metric gives for a perfect map and for a map that knows nothing;
 # - score maps against a known answer, and against themselves after the weights are destroyed;
-# - recognise a protocol under which a blind map passes.
+# - recognise a protocol under which a blind map passes;
+# - test without a known answer whether the output changes where a map says it should.
 # :::
 #
 # **Before you start:** [sanity checks](09_sanity_checks.ipynb), [notation](../notation.md).
-# **Time:** 25 minutes, a laptop without a graphics card.
+# **Time:** 30 minutes, a laptop without a graphics card.
 
 # %% tags=["setup", "hide-input"]
 # Setup: does nothing where the package is installed.
@@ -65,12 +66,47 @@ pd.DataFrame(map(vars, xs.METRICS.values()), index=xs.METRICS)
 # %% [markdown]
 # Two protocols use the same columns with different roles. *Accuracy*: $E$ is the map, $R = |\text{truth}|$, and the
 # direction is that of the table. *Randomisation*: $E$ is the map after the weights are redrawn, $R$ the map before, and
-# lower is better, because a map should change when the network does.
+# lower is better, because a map should change when the network does. Every table of scores carries the direction of its
+# protocol in `.attrs["metrics"]`.
 #
 # ## The known answer first
 #
-# The decoder is the one of the previous chapter: EEGNet on three simulated classes that differ in frequency. Only
-# correctly classified trials of the left-out run are explained.
+# Two maps have a known score whatever the metric: the truth itself, which must score 1, and noise, which must score
+# what chance gives. What chance gives is not zero, so it must be computed. The *surrogate* null draws random maps with
+# the values and the smoothness of the map {footcite:p}`theiler1992testing` and scores them against the same truth: its
+# 95 % interval should hold 95 % of the maps that know nothing. Both are tested in all four simulated regimes and in both
+# views, channel × time and scalp images averaged over time. Beside it stands what the ideal map scores against the truth
+# of a trial of *another class*, on average.
+
+# %%
+inside, other_class = {}, {}
+for regime in ("temporal", "spectral", "spatial", "suppressor"):
+    known = xs.simulate(regime, n_trials=8, n_runs=1, sfreq=50, seed=SEED)
+    noise = np.random.default_rng(SEED).standard_normal(known.truth.shape)
+    for view, info in {"channel × time": None, "scalp": known.info}.items():
+        ideal = xs.score_maps(known.ideal_map, known.truth, info, label=known.label, n_null=5)
+        np.testing.assert_allclose(ideal, 1, atol=1e-6)
+        other_class[regime, view] = ideal.attrs["chance"]["other_trial"]["Pearson_absnorm"]["mean"]
+        random = xs.score_maps(noise, known.truth, info, n_null=40)
+        chance = pd.DataFrame(random.attrs["chance"]["surrogate"]).T
+        inside[regime, view] = random.mean().between(chance["low"], chance["high"]).mean()
+
+assert np.mean(list(inside.values())) > 0.75  # 40 draws give an interval of about 90 %, and the columns are alike
+columns = {"noise inside chance": inside, "ideal map, other class": other_class}
+pd.DataFrame(columns).round(2)
+
+# %% [markdown]
+# The ideal map scores 1 on every column. The last column says which view asks a question at all. In the temporal regime
+# the classes differ in time only: averaged over time, the truth of another class is the same image, and no map can be
+# told from its rival on the scalp. In the spatial regime the scalp is what tells the classes apart. So choose the view by
+# the question. The spectral one is answered by neither: the burst has one place and one time, so that even channel × time
+# finds the classes alike, and [chapter 8](../frequency/08_amplitude_gradients_and_haufe_patterns.ipynb) looks at
+# frequencies instead.
+#
+# ## A trained decoder
+#
+# EEGNet on three classes that differ in frequency, as in the previous chapter. Only correctly classified trials of the
+# left-out run are explained.
 
 # %%
 options = {"frequencies": (10.0, 14.0, 22.0), "sfreq": 80, "duration": 2, "seed": SEED}
@@ -100,8 +136,12 @@ def maps_of(model, trials, method, seed=SEED):
     return xs.attribute(model, trials.signal, trials.label, method, **options.get(method, {})).values
 
 
-maps = maps_of(decoder, explained, "deep_lift")
-scores = xs.score_maps(maps, explained.truth, label=explained.label, n_null=N_NULL, seed=SEED)
+decoder = xs.simplify(decoder)  # the same outputs with fewer operations
+maps = {method: maps_of(decoder, explained, method) for method in METHODS}
+scored = {
+    method: xs.score_maps(e, explained.truth, label=explained.label, n_null=N_NULL, seed=SEED)
+    for method, e in maps.items()
+}
 
 # %% [markdown]
 # ## By hand: a cosine and a correlation
@@ -115,7 +155,8 @@ scores = xs.score_maps(maps, explained.truth, label=explained.label, n_null=N_NU
 # $$
 
 # %%
-A, G = (np.abs(m).reshape(len(maps), -1).astype(float) for m in (maps, explained.truth))
+scores = scored["deep_lift"]
+A, G = (np.abs(m).reshape(len(m), -1).astype(float) for m in (maps["deep_lift"], explained.truth))
 
 
 def cosine(a, g):
@@ -152,18 +193,14 @@ print(f"share of the points: G > 0 {np.mean(G > 0):.2f}, support S {S.mean():.2f
 # The first number says why $S$ exists. With a dense truth nearly every point "is in the truth", and both accuracies are
 # one for any map, noise included.
 #
-# ## Two ends of the scale
+# ## Between chance and one
 #
-# A perfect map scores 1 on every column. What a map scores that knows nothing must be computed, because it is not
-# zero. Two nulls answer two questions. *Surrogate*: random maps with the values and the smoothness of the map
-# {footcite:p}`theiler1992testing`; is the map better than a smooth accident? *Other trial*: the same map against the
-# truth of a trial of another class; does the map say anything about *this* trial?
-
-# %%
-ideal = np.abs(explained.truth)
-np.testing.assert_allclose(xs.score_maps(ideal, explained.truth, n_null=0), 1, atol=1e-6)
+# Two nulls answer two questions. *Surrogate*: is the map better than a smooth accident? *Other trial*: the same map
+# against the truth of a trial of another class; does the map say anything about *this* trial? The folded cell only lays
+# out tables.
 
 
+# %% tags=["hide-input"]
 def with_chance(scores):
     """Return the mean score over trials beside the mean and 95 % interval of both nulls."""
     table = {"score": scores.mean().map("{:.2f}".format)}
@@ -172,17 +209,6 @@ def with_chance(scores):
     return pd.DataFrame(table)
 
 
-with_chance(scores)
-
-# %% [markdown]
-# The nulls are far apart. In these trials the burst has the same place and time in every class, so that the truth of
-# another trial is nearly as good a reference: what is above *surrogate* is the right place and time, what is above
-# *other trial* the right frequency and phase. A score without its chance level cannot be read.
-#
-# ## Methods against the truth
-
-
-# %%
 def table_of(scored):
     """Return mean scores and both ends of the surrogate interval, each method × metric."""
     means = pd.DataFrame({method: table.mean() for method, table in scored.items()}).T
@@ -191,13 +217,21 @@ def table_of(scored):
     return means, low, high
 
 
-def score(reference, method):
-    maps = maps_of(decoder, explained, method)
-    return xs.score_maps(maps, reference, label=explained.label, n_null=N_NULL, seed=SEED)
+with_chance(scores)
 
+# %% [markdown]
+# The nulls are far apart. In these trials the burst has the same place and time in every class, so that the truth of
+# another trial is nearly as good a reference: what is above *surrogate* is the right place and time, what is above
+# *other trial* the right frequency and phase. A score without its chance level cannot be read. And mind what the second
+# interval is not: where all trials of a class share one truth, it moves over two or three references only.
+#
+# ## Methods against the truth
 
-scored = {method: score(explained.truth, method) for method in METHODS}
+# %%
 accuracy, low, high = table_of(scored)
+rank = accuracy.drop(index="random").rank(ascending=False)
+print("best method, number of columns:", accuracy.idxmax().value_counts().to_dict())
+print(f"rank correlation of two columns: at least {rank.corr().min().min():.2f}")
 
 # %% mystnb={"figure": {"caption": "Accuracy protocol on simulated trials: mean score and rank of each method on sixteen columns. Grey: inside the 95 % interval of the surrogate null.", "name": "fig-metrics-accuracy"}, "image": {"alt": "Two tables of sixteen metrics in rows and five methods in columns, scores on the left and ranks on the right. Scores inside the chance interval are grey."}}
 xs.viz.plot_scores(accuracy, low=low, high=high, title="Known answer: map against |truth|")
@@ -209,69 +243,98 @@ xs.viz.plot_scores(accuracy, low=low, high=high, title="Known answer: map agains
 # number mixes: where the *signal* is, which we know, and what the *network* uses, which may be less, or may include
 # channels that only cancel noise {footcite:p}`haufe2014interpretation,wilming2022scrutinizing`.
 #
-# ## Do the metrics agree?
-#
-# We rank the methods by each column and correlate the ranks of every two columns. The control stays out:
-# the question is whether the metrics agree on methods, not on noise.
-
-
-# %%
-def agreement(means):
-    """Print how well the columns agree on the ranking of the methods."""
-    means = means.drop(index="random", errors="ignore")
-    rho = means.T.astype(float).T.corr(method="spearman").to_numpy()[np.triu_indices(len(means.columns), 1)]
-    best = means.idxmax().value_counts().to_dict()
-    print(f"rank correlation of two metrics: median {np.nanmedian(rho):.2f}, lowest {np.nanmin(rho):.2f}")
-    print(f"best method, number of columns: {best}")
-    apart = np.ptp(means.loc[["input_x_gradient", "integrated_gradients", "deep_lift"]], axis=0).max()
-    print(f"methods that multiply by the input differ by at most {apart:.3f} on any column")
-
-
-agreement(accuracy)
-
-# %% [markdown]
-# With four methods a rank correlation is coarse; but a negative one means that the choice of the metric decides which
-# method wins. The last line warns of the opposite error: a rank hides by how little one method beats the next, and
-# methods that differ in the third digit have no order. Choose the metric before looking, from the question: place
+# The printed lines ask whether the columns agree. With four methods a rank correlation is coarse, but a negative one
+# means that the choice of the metric decides which method wins, so choose before looking, from the question: place
 # without sign (*absnorm*, RMA), place of the strongest points (*topperc*, RRA), or sign and shape (*raw*).
 #
 # ## A protocol that a blind map passes
 #
-# Take a map that cannot depend on the network: the trial itself, $E = R = \mathbf{x}$, before and after randomising.
-# Nothing changes, so an honest randomisation score is 1: the map fails. Beside it stands noise, which changes
-# completely. The protocol "braindecode" repeats the numbers of a widely used tutorial: the explanation keeps its sign,
-# the reference loses it, and there is no support.
+# Take a map that ignores the weights: the trial itself, $E = R = \mathbf{x}$, before and after randomising. Nothing
+# changes, so an honest randomisation score is 1: the map fails. Beside it stands noise, which changes completely. The
+# protocol "braindecode" repeats the numbers of a widely used tutorial: the explanation keeps its sign, the reference
+# loses it, and there is no support.
 
 # %%
-x = explained.signal
-pairs = {"blind": x, "noise": maps_of(decoder, explained, "random")}
+x, y = explained.signal, explained.label
+pairs = {"blind": x, "noise": maps["random"]}
 protocols = ("braindecode", "randomisation")
 blind = {(p, name): xs.score_maps(e, x, protocol=p, n_null=0).mean() for p in protocols for name, e in pairs.items()}
-pd.DataFrame(blind).round(2)
-
-# %%
 blind = pd.DataFrame(blind)
-assert abs(blind["braindecode", "blind"]["Pearson_raw"]) < 0.2
-assert blind["randomisation", "blind"].min() > 0.999
+assert abs(blind["braindecode", "blind"]["Pearson_raw"]) < 0.2 and blind["randomisation", "blind"].min() > 0.999
 assert blind["braindecode", "noise"]["RelevanceRankAccuracy_topK"] > 0.99
+blind.round(2)
 
 # %% [markdown]
 # Under the first protocol the blind map has a correlation near zero with itself, because a signal is compared with
 # its own absolute value: it "passes". And rank accuracy is one for noise, because a reference without a support is
 # everywhere. Under the second the blind map scores 1 throughout, and noise what chance gives.
 #
+# ## Without a known answer: ask the network
+#
+# A recording has no truth, but the network can be asked again. The sensitivity test {footcite:p}`cui2023towards` takes
+# away random patches of the trial, each on one channel, and correlates the sum of the map in a patch with what the logit
+# loses. Chance is computed on the same patches: the map's values in other places, with its smoothness (*surrogate*) and
+# without (*random*).
+
+# %% mystnb={"figure": {"caption": "Sensitivity test: correlation between what a map holds in a patch and what the logit loses without it, over patches of five lengths and over whole channels. Bars: 95 % intervals over trials. Grey: surrogates of the maps.", "name": "fig-metrics-sensitivity"}, "image": {"alt": "Five methods as dots with bars over the length of the patches. A grey band near zero marks chance."}}
+tested = xs.sensitivity_test(decoder, x, y, maps, n_patches=50, seed=SEED)
+sensitivity = xs.mean_and_interval(tested, ["map", "method", "share"], "correlation")
+chance = xs.mean_and_interval(tested.query("map == 'surrogate'"), ["share"], "correlation")
+xs.viz.plot_sensitivity(sensitivity.query("map == 'own'"), chance)
+
+# %%
+table = sensitivity.pivot(index="method", columns=["share", "map"], values="mean")[[0.1, 1.0]]
+assert (table.loc["deep_lift", [(0.1, "own"), (1.0, "own")]] > 0.8).all() and table.loc["random"].abs().max() < 0.3
+table.round(2)
+
+# %% [markdown]
+# Methods that account for the output predict its losses; saliency has no sign, so it cannot tell a point that raises the
+# logit from one that lowers it, and noise stays at chance. The test asks about the *network*. A map of a wrong network
+# can pass it, and says nothing of where the brain signal is.
+#
+# Deletion curves remove more and more points, the highest of the map first, and follow the logit. A trial with holes is
+# unlike any that the network has seen, and what fills the holes decides how: zeros, the mean of the channel, or the same
+# trial with its phases scrambled.
+
+# %%
+curves, compared = [], {method: maps[method] for method in ("saliency", "deep_lift", "random")}
+for fill in ("zero", "trial_mean", "phase_scrambled"):
+    baseline = xs.make_baseline(x, fill, seed=SEED)
+    curves.append(xs.perturbation_curves(decoder, x, y, compared, baseline=baseline, seed=SEED).assign(fill=fill))
+curves = pd.concat(curves)
+deletion = xs.mean_and_interval(curves, ["map", "method", "fill", "share"], "logit")
+chance = xs.mean_and_interval(curves.query("map == 'surrogate'"), ["fill", "share"], "logit")
+
+# %% mystnb={"figure": {"caption": "Deletion curves: logit of the class while the points of a trial are replaced, the highest of the map first, with three fills. Grey, dashed: surrogates of the maps.", "name": "fig-metrics-deletion"}, "image": {"alt": "Three panels, one for each fill, each with a curve for saliency, one for DeepLIFT and one for noise, and a dashed grey curve for chance."}}
+xs.viz.plot_perturbation_curves(deletion.query("map == 'own'"), chance, panel="fill", label="logit of the class")
+
+# %%
+own = deletion.query("map == 'own' and method == 'deep_lift'").pivot(index="fill", columns="share", values="mean")
+assert (own[0.1] < own[0.0] - 2).all() and (own.diff(axis=1).max(axis=1) > 0.2).all()
+assert own.loc["phase_scrambled", 1.0] > own.loc["zero", 1.0] + 1
+own.round(1)
+
+# %% [markdown]
+# Two things in {numref}`fig-metrics-deletion` are properties of the test and not of a map. The curve of a signed map
+# falls within the first tenth of the points and *rises* again later: points that speak for the class go first, and those
+# that speak against it last. Its area mixes both, so look at the early part.
+# And with the scrambled fill the logit stays high to the end, when nothing of the trial is left: scrambling keeps the
+# spectrum, and the spectrum is what these classes differ in. A fill must not hold the answer, so look at the right end
+# of the curve first, and report more than one fill.
+#
 # ## The real recording
 #
 # The four-class decoder of subject 42, left-out runs 12 and 14, as in the previous chapters. Each map after all weights
 # are redrawn ($E$) is scored against the map before ($R$). The first printed line says whether these trials are real.
+# The folded cell loads and trains as before.
 
-# %%
+# %% tags=["hide-input"]
 trials = xs.load_motor_imagery(subjects=42, runs=(4, 6, 8, 10, 12, 14), sfreq=80)
 left_out = trials.metadata["run"].isin((12, 14)).to_numpy()
 decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"])
 xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 80, seed=SEED, cache=True)
 explained = rightly_classified(decoder, trials.subset(left_out).crop(1.5, 3.5))
-*_, (_, redrawn) = xs.randomize(decoder, SEED)
+((_, redrawn),) = xs.randomize(decoder, SEED, order="at_once")
 
 # %%
 randomised = {}
@@ -296,7 +359,6 @@ xs.viz.plot_scores(similarity, low=low, high=high, higher_is_better=False, title
 unsigned, signed = (similarity.loc[list(METHODS[1:4]), f"Pearson_{kind}"] for kind in ("absnorm", "raw"))
 assert (unsigned > high.loc[unsigned.index, "Pearson_absnorm"]).all() and (unsigned > signed.abs() + 0.1).all()
 columns = ["Cosine_absnorm", "Pearson_absnorm", "Pearson_raw"]
-agreement(-similarity)
 pd.concat({"after against before": similarity[columns], "highest by chance": high[columns]}, axis=1).round(2)
 
 # %% [markdown]
@@ -308,12 +370,9 @@ pd.concat({"after against before": similarity[columns], "highest by chance": hig
 
 # %%
 recorded = xs.recorded("scores").query("protocol == 'randomisation'")
-wide = recorded.pivot(index="method", columns="metric", values=["value", "chance_low", "chance_high"]).loc[
-    list(METHODS)
-]
-width = recorded["high"] - recorded["low"]
-print(f"trials per score: at least {recorded['n_valid'].min()}; widest 95 % interval: {width.max():.2f}")
-agreement(-wide["value"])
+wide = recorded.pivot(index="method", columns="metric", values=["value", "chance_low", "chance_high"])
+wide = wide.loc[list(METHODS)]
+print(f"at least {recorded['n_valid'].min()} trials; widest interval {(recorded['high'] - recorded['low']).max():.2f}")
 assert wide["value"]["Cosine_absnorm"].idxmax() == "random"
 
 # %% mystnb={"figure": {"caption": "Recorded: the randomisation protocol on subject 42, three seeds and three folds. Grey: inside the 95 % interval of the surrogate null.", "name": "fig-metrics-recorded"}, "image": {"alt": "Recorded scores and ranks of five methods on sixteen metrics, laid out as in the figures above."}}
@@ -327,6 +386,7 @@ xs.viz.plot_scores(
 # - **No chance level.** A cosine of 0.6 between two positive maps may be what chance gives.
 # - **No support.** With a dense reference, relevance mass and rank are one for every map.
 # - **Roles exchanged.** The columns are not symmetric: the support belongs to the reference.
+# - **A fill that holds the answer.** A deletion curve that ends high has deleted nothing that matters.
 # - **Trials without a score entered as zero.** They lower the mean of an accuracy and flatter a randomisation; here
 #   they are missing values, and counted.
 # - **Channel order as space.** On channel × time, SSIM compares windows of channels that are neighbours only in the
@@ -338,6 +398,7 @@ xs.viz.plot_scores(
 # - A score is read between two chance levels and one.
 # - Mass and rank need a support.
 # - Test a protocol with a blind map and with noise before you trust it with a method.
+# - Without a known answer, ask the network: its losses judge a map as an account of the network, not of the brain.
 #
 # ## Questions
 #

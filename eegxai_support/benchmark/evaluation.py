@@ -59,7 +59,7 @@ def evaluate_fit(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            experiment = _experiment(fit, weights)
+            experiment = experiment_of(fit, weights)
     except Exception:  # a network that cannot be built or trained costs its own cells, not the grid
         message = _traceback()
         yield from ((cell, _table(fit, cell, [{"status": "failed"}], message)) for cell in cells)
@@ -73,7 +73,7 @@ def evaluate_fit(
 
 
 @dataclass(frozen=True)
-class _Experiment:
+class Experiment:
     """A trained decoder and the standardised trials that it is tested on and explained with."""
 
     fit: Fit
@@ -81,11 +81,15 @@ class _Experiment:
     train: Trials
     scale: float
 
+    def fresh(self, n_trials: int, *purpose: str | int) -> Trials:
+        """Standardised trials of the fit's task that no other purpose sees."""
+        return _standardised(_trials(self.fit, n_trials, *purpose), self.scale)
+
     @cached_property
     def data(self) -> list[Trials]:
         """Fresh data sets: the classes are balanced by design, whether or not the decoder gets the trials right."""
         n_datasets, n_explained = self.fit.sizes["n_datasets"], self.fit.sizes["n_explained"]
-        return [_standardised(_trials(self.fit, n_explained, "explained", k), self.scale) for k in range(n_datasets)]
+        return [self.fresh(n_explained, "explained", k) for k in range(n_datasets)]
 
     @cached_property
     def predicted(self) -> list[np.ndarray]:
@@ -93,7 +97,8 @@ class _Experiment:
         return [predict(self.model, data.signal).argmax(1) for data in self.data]
 
 
-def _experiment(fit: Fit, weights: Path | None) -> _Experiment:
+def experiment_of(fit: Fit, weights: Path | None) -> Experiment:
+    """Train the decoder of a fit, or take its weights from a file that holds them."""
     train_set, valid = (_trials(fit, fit.sizes[f"n_{name}"], name) for name in ("train", "valid"))
     scale = float(train_set.signal.std())
     train_set, valid = _standardised(train_set, scale), _standardised(valid, scale)
@@ -102,7 +107,7 @@ def _experiment(fit: Fit, weights: Path | None) -> _Experiment:
         training = train(model, train_set, valid, seed=fit.seed, **fit.network["train"])
         if weights is not None:
             save(model, weights, history=training.history.to_json(orient="records"))
-    return _Experiment(fit, model.to("cuda" if torch.cuda.is_available() else "cpu"), train_set, scale)
+    return Experiment(fit, model.to("cuda" if torch.cuda.is_available() else "cpu"), train_set, scale)
 
 
 def _trials(fit: Fit, n_trials: int, *purpose: str | int) -> Trials:
@@ -124,7 +129,7 @@ def _loaded(model: nn.Module, weights: Path | None) -> bool:
     return True
 
 
-def _recorded(experiment: _Experiment, cell: str) -> pd.DataFrame:
+def _recorded(experiment: Experiment, cell: str) -> pd.DataFrame:
     """Return the table of a cell; an exception becomes its status."""
     try:
         rows = _decoder_rows(experiment) if cell == DECODER else _method_rows(experiment, cell)
@@ -149,7 +154,7 @@ def _traceback() -> str:
     return text
 
 
-def _decoder_rows(experiment: _Experiment) -> list[dict]:
+def _decoder_rows(experiment: Experiment) -> list[dict]:
     test = _trials(experiment.fit, experiment.fit.sizes["n_test"], "test")
     right = predict(experiment.model, test.signal / experiment.scale).argmax(1) == test.label
     values = {"accuracy": right.mean(), "ideal_accuracy": _ideal_accuracy(test)}
@@ -167,7 +172,7 @@ def _ideal_accuracy(trials: Trials) -> float:
         return np.nan
 
 
-def _method_rows(experiment: _Experiment, label: str) -> list[dict]:
+def _method_rows(experiment: Experiment, label: str) -> list[dict]:
     rows, seconds = [], 0.0
     for dataset, (data, predicted) in enumerate(zip(experiment.data, experiment.predicted, strict=True)):
         start = time.perf_counter()
@@ -185,7 +190,7 @@ def _method_rows(experiment: _Experiment, label: str) -> list[dict]:
 
 
 def _explain(
-    experiment: _Experiment, label: str, model: nn.Module, dataset: int, target: np.ndarray, index=slice(None)
+    experiment: Experiment, label: str, model: nn.Module, dataset: int, target: np.ndarray, index=slice(None)
 ) -> np.ndarray:
     """Return maps of some trials of a data set; the draws of a method are the same for every model and target."""
     fit, data = experiment.fit, experiment.data[dataset]
@@ -201,7 +206,7 @@ def _explain(
     return attribute(model, data.signal[index], target[index], method, baseline=baseline, **options).values
 
 
-def _accuracy_rows(experiment: _Experiment, dataset: int, maps: np.ndarray, of_predicted: np.ndarray) -> list[dict]:
+def _accuracy_rows(experiment: Experiment, dataset: int, maps: np.ndarray, of_predicted: np.ndarray) -> list[dict]:
     """Score the maps of one data set against the truth, over three choices of trials and targets."""
     data, predicted = experiment.data[dataset], experiment.predicted[dataset]
     correct = predicted == data.label
@@ -226,7 +231,7 @@ def _views(data: Trials) -> tuple:
     return ("channel_time", None), ("scalp", data.info)
 
 
-def _scores(experiment: _Experiment, maps: np.ndarray, data: Trials, info) -> pd.DataFrame:
+def _scores(experiment: Experiment, maps: np.ndarray, data: Trials, info) -> pd.DataFrame:
     maps = torch.as_tensor(maps, device=device_of(experiment.model))
     scores = score_maps(maps, torch.as_tensor(data.truth), info, n_null=0)
     suppressor = getattr(data, "suppressor", None)
@@ -236,7 +241,7 @@ def _scores(experiment: _Experiment, maps: np.ndarray, data: Trials, info) -> pd
     return scores
 
 
-def _chance(experiment: _Experiment, maps: np.ndarray, data: Trials, correct: np.ndarray, info, n_null: int) -> dict:
+def _chance(experiment: Experiment, maps: np.ndarray, data: Trials, correct: np.ndarray, info, n_null: int) -> dict:
     """Chance levels of the correctly classified trials; without a second class there is no other trial to compare."""
     data = data.subset(correct)
     label = data.label if len(np.unique(data.label)) > 1 else None
@@ -246,7 +251,7 @@ def _chance(experiment: _Experiment, maps: np.ndarray, data: Trials, correct: np
     return {null: levels for null, levels in chance.items() if null == "surrogate" or label is not None}
 
 
-def _randomisation_rows(experiment: _Experiment, label: str, maps: np.ndarray) -> list[dict]:
+def _randomisation_rows(experiment: Experiment, label: str, maps: np.ndarray) -> list[dict]:
     """Compare the maps of the first data set with those for a wrong class and those of a network that learned nothing.
 
     The first data set only, and its correctly classified trials, as the maps of the others say less.

@@ -21,12 +21,15 @@ def chance_levels(
     score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     maps: torch.Tensor,
     reference: torch.Tensor,
-    valid: torch.Tensor,
+    surrogates: Callable[[int, int, torch.Generator], torch.Tensor],
     label: np.ndarray | None,
     n_null: int,
     seed: int,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean and 95 % interval, over the draws, of the mean score over trials under both nulls."""
+    """Mean and 95 % interval, over the draws, of the mean score over trials under both nulls.
+
+    ``surrogates(trial, n, generator)`` draws n surrogates of the map of a trial.
+    """
     n = len(maps)
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -34,11 +37,9 @@ def chance_levels(
     group = np.arange(n) if label is None else label
     nulls = ("other_trial", "surrogate") if n > 1 else ("surrogate",)
     drawn = {null: np.empty((n_null, n, len(METRICS))) for null in nulls}
-    on_cpu, valid = maps.cpu(), valid.cpu()  # where the draws are the same for every device
     for trial in tqdm(range(n), desc="Chance levels", leave=False, delay=2):
         one = slice(trial, trial + 1)
-        surrogates = _surrogates(on_cpu[trial], valid, n_candidates, generator).to(maps.device)
-        pairs = {"surrogate": (surrogates, reference[one])}
+        pairs = {"surrogate": (surrogates(trial, n_candidates, generator), reference[one])}
         if n > 1:
             other = rng.permutation(np.flatnonzero(group != group[trial]))[:n_candidates]
             pairs["other_trial"] = maps[one], reference[other]
@@ -65,16 +66,24 @@ def _summary(drawn: np.ndarray) -> dict[str, dict[str, float]]:
     return summary.to_dict(orient="index")
 
 
-def _surrogates(e: torch.Tensor, valid: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw n images with the values of one image and, as far as these allow, its power spectrum."""
-    values = e[valid].double()
+def phase_surrogates(e: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw n maps with the values of one map (channel, time) and, as far as these allow, its power spectrum."""
+    e = e.double()
     # Only the order of the field's values matters, for which float32 is enough.
-    centred = torch.zeros(e.shape).masked_scatter(valid, unit(values - values.mean()).float())
-    field = _random_phases(centred, n, generator)[:, valid]
+    centred = unit((e - e.mean()).flatten()).float().reshape(e.shape)
+    return _in_order_of(_random_phases(centred, n, generator).flatten(1), e.flatten()).unflatten(1, e.shape)
+
+
+def moran_surrogates(e: torch.Tensor, modes: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw n maps with the values of one map (channel,) and, as far as these allow, its power in each spatial mode."""
+    sign = 2 * torch.randint(2, (n, len(e)), generator=generator) - 1
+    return _in_order_of(sign * (modes.T @ (e - e.mean())) @ modes.T, e)
+
+
+def _in_order_of(field: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Put the values (point,) in the order of each row of the field (n, point)."""
     order = torch.from_numpy(field.numpy().argsort(axis=1))  # twice as fast as torch's
-    surrogates = torch.zeros((n, *e.shape), dtype=values.dtype)
-    surrogates[:, valid] = values.expand(n, -1).scatter(1, order, values.sort().values.expand(n, -1))
-    return surrogates
+    return torch.empty(field.shape, dtype=values.dtype).scatter(1, order, values.sort().values.expand(field.shape))
 
 
 def _random_phases(image: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:

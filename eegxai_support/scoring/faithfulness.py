@@ -72,7 +72,7 @@ def sensitivity_test(
         - ``correlation``: Pearson's, over the patches; 1 for a map that predicts every loss, NaN where the sums or the
           losses are constant.
 
-        `mean_interval` averages over trials.
+        `mean_and_interval` averages over trials.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def deletion_test(
         - ``logit``, ``probability``: of the target class, after deletion.
         - ``logit_drop``, ``probability_drop``: what deletion took away; higher is better.
 
-        `mean_interval` averages over trials.
+        `mean_and_interval` averages over trials.
 
     Raises
     ------
@@ -274,7 +274,7 @@ def perturbation_curves(
         - ``trial``, ``target``, ``share``
         - ``logit``, ``probability``: of the target class.
 
-        `area_under_curve` makes one number of a curve, `mean_interval` averages over trials.
+        `area_under_curve` makes one number of a curve, `mean_and_interval` averages over trials.
 
     Raises
     ------

@@ -51,31 +51,42 @@ def bootstrap_interval(values, *, n: int = 2000, level: float = 0.95, seed: int 
 
 
 def mean_and_interval(
-    table: pd.DataFrame, by: list[str], value: str = "pearson", *, n: int = 2000, level: float = 0.95, seed: int = 0
+    table: pd.DataFrame,
+    by: list[str],
+    value: str = "pearson",
+    *,
+    unit: str = "trial",
+    n: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Average a table over random draws and trials, with a bootstrap interval over both.
 
     Values are averaged within a trial, then over trials. For the interval trials are drawn with replacement and, where
     the table has a column seed, so are the seeds, independently [1]_: all trials of a seed share its random weights or
-    labels, so that trials alone would promise too much.
+    labels, so that trials alone would promise too much. Groups with the same trials are drawn together.
 
     Parameters
     ----------
     table : DataFrame
-        Of the randomisation tests, or any with the columns trial, `value` and those of `by`, and perhaps seed. Trials
-        of different recordings or folds need different numbers.
+        Of the randomisation or faithfulness tests, or any with the columns `unit`, `value` and those of `by`, and
+        perhaps seed. Trials of different recordings or folds need different numbers.
     by : list of str
         Columns that tell apart what is averaged, such as method and level.
     value : str
         Column to average. NaN is left out, and so is a group of nothing else.
+    unit : str
+        Column that says which rows are drawn together. Trials of one subject or one simulated data set are not
+        independent: with several of them, name that column.
     n, level, seed
         See `bootstrap_interval`.
 
     Returns
     -------
     DataFrame
-        One row per group, in order of appearance: the columns of `by`, the mean (named `value`), low, high, n_trials
-        and n_draws. With one draw the interval speaks for that draw only; with a few it is narrower than it should be.
+        One row per group, in order of appearance: the columns of `by`, mean, low, high, the number of units (n_trials,
+        or as `unit` is named) and n_draws. With one draw the interval speaks for that draw only; with a few it is
+        narrower than it should be.
 
     Raises
     ------
@@ -86,17 +97,16 @@ def mean_and_interval(
     ----------
     .. [1] Owen, A. B. (2007). The pigeonhole bootstrap. Annals of Applied Statistics, 1(2), 386-411.
     """
-    if missing := [column for column in [*by, "trial", value] if column not in table]:
-        raise ValueError(f"The table has no column {', '.join(missing)}; it has {', '.join(table.columns)}.")
+    if missing := [column for column in [*by, unit, value] if column not in table]:
+        raise ValueError(f"The table has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.")
     draws = table["seed"].fillna(-1) if "seed" in table else -1  # rows without a seed are one draw of their own
+    columns = [*by, "mean", "low", "high", f"n_{unit}s", "n_draws"]
     rows = []
     for key, group in table.assign(seed=draws).dropna(subset=value).groupby(by, sort=False):
-        cells = group.pivot_table(value, "trial", "seed").to_numpy()
-        low, high = np.nanquantile(_crossed_means(cells, n, seed), _ends(level))
-        summary = {value: np.nanmean(cells, axis=1).mean(), "low": low, "high": high}
-        n_trials, n_draws = cells.shape
-        rows.append({**dict(zip(by, key, strict=True)), **summary, "n_trials": n_trials, "n_draws": n_draws})
-    return pd.DataFrame(rows, columns=[*by, value, "low", "high", "n_trials", "n_draws"])
+        cells = group.pivot_table(value, unit, "seed").to_numpy()
+        interval = np.nanquantile(_crossed_means(cells, n, seed), _ends(level))
+        rows.append((*key, np.nanmean(cells, axis=1).mean(), *interval, *cells.shape))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _crossed_means(cells: np.ndarray, n: int, seed: int) -> np.ndarray:

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 
 from eegxai_support.scoring.braindecode import braindecode_scores
-from eegxai_support.scoring.chance import chance_levels, in_blocks
+from eegxai_support.scoring.chance import chance_levels, in_blocks, moran_surrogates, phase_surrogates
 from eegxai_support.scoring.formulas import correlation, scores_of, top_support, truth_support, unit
 from eegxai_support.scoring.metrics import METRICS
-from eegxai_support.scoring.scalp import position_2d, scalp_images
+from eegxai_support.scoring.scalp import position_2d, scalp_images, spatial_modes
 from eegxai_support.trials import unknown_name
 
 PROTOCOLS = ("accuracy", "randomisation", "braindecode")
@@ -67,11 +67,14 @@ def score_maps(
         holds
 
         - ``protocol``;
+        - ``metrics``: ``{column: {"direction", "low", "high"}}``, the better direction under this protocol and the
+          bounds, None where there is none (absent under "braindecode", whose formulas are others);
         - ``n_valid``: for each column, the number of trials with a score;
         - ``chance``: ``{null: {column: {"mean", "low", "high"}}}``, the mean and 95 % interval of the mean over trials.
           Null "other_trial" scores the same maps against the references of other trials (absent when there are none).
           Null "surrogate" scores random maps with the values and the smoothness of the trial's own map against its own
-          reference: the phases of the map's two-dimensional Fourier transform are drawn at random, then the map's
+          reference. The phases of the map's two-dimensional Fourier transform are drawn at random, or, before
+          interpolation, the signs of the spatial modes that the map's average over time is made of; then the map's
           values are put in the order of the result. A trial draws from 10 to `n_null` references or surrogates, fewer
           the more trials there are to average over;
         - ``skipped`` (protocol "braindecode" only): the trials that braindecode gives up, which enter as rows of zeros.
@@ -88,16 +91,24 @@ def score_maps(
     among the K highest share the places that are left, and a point without relevance is never among them. Interpolation
     overshoots, so pixels of the wrong sign are set to zero where all channels of a map have one sign. SSIM is that of
     [2]_ with a uniform 7 × 7 window (smaller where the map is smaller), averaged over the windows that lie fully in the
-    map or hull. The surrogates are those of [3]_.
-    On the scalp they are not calibrated: they keep the spectrum of the image that fills the hull, not the smoothness
-    that interpolation gives it, so that the interval holds fewer than 95 % of random maps, and SSIM_topperc and
-    SSIM_absnorm of random maps lie above it.
+    map or hull.
+
+    The surrogates are those of [3]_, on the scalp those of [4]_ with the values of the map: its power in each of
+    Moran's eigenvector maps stays, as far as the values allow. Of maps of noise that were scored on the scalp against
+    the four regimes of `simulate`, four trials at a time, the interval of 200 draws held 93 %, by column 90 to 97 %.
+    With n draws at most (n - 1) / (n + 1) can be expected, which is 90 % for 20 draws. On channel × time the surrogates
+    take the order of the channels for space.
+
+    The interval of "other_trial" is over what the draw can find. Where trials of a class share a reference, that is one
+    reference for each other class, and the interval says nothing of how the score would move with others: it is not one
+    of 95 % for maps that know nothing.
 
     References
     ----------
     .. [1] Sujatha Ravindran, A., & Contreras-Vidal, J. (2023). Scientific Reports, 13, 17709.
     .. [2] Wang, Z., et al. (2004). IEEE Transactions on Image Processing, 13(4), 600-612.
     .. [3] Theiler, J., et al. (1992). Physica D, 58(1-4), 77-94.
+    .. [4] Wagner, H. H., & Dray, S. (2015). Methods in Ecology and Evolution, 6(10), 1169-1178.
     """
     if protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, PROTOCOLS)
@@ -109,11 +120,21 @@ def score_maps(
         reference = reference.abs()
     if protocol == "braindecode":
         maps, reference = maps.nan_to_num(nan=0.0), reference.nan_to_num(nan=0.0)
-    valid = torch.ones(maps.shape[1:], dtype=torch.bool, device=maps.device)
-    if info is not None:
-        position = position_2d(info, maps.shape[1])
-        maps, valid = scalp_images(maps, position, keep_sign=protocol != "braindecode")
-        reference, _ = scalp_images(reference, position, keep_sign=protocol != "braindecode")
+    # Surrogates are drawn on the CPU: the same ones for every device.
+    if info is None:
+        valid = torch.ones(maps.shape[1:], dtype=torch.bool, device=maps.device)
+
+        def surrogates(trial: int, n: int, generator: torch.Generator) -> torch.Tensor:
+            return phase_surrogates(maps[trial].cpu(), n, generator).to(maps.device)
+
+    else:
+        images = partial(scalp_images, position=position_2d(info, maps.shape[1]), keep_sign=protocol != "braindecode")
+        signals, modes = maps, spatial_modes(info)
+        (maps, valid), (reference, _) = images(maps), images(reference)
+
+        def surrogates(trial: int, n: int, generator: torch.Generator) -> torch.Tensor:
+            values = moran_surrogates(signals[trial].cpu().double().mean(dim=1), modes, n, generator)
+            return images(values[..., None].to(maps.device))[0]
 
     if protocol == "braindecode":
         score = braindecode_scores
@@ -122,11 +143,13 @@ def score_maps(
     scores = pd.DataFrame(in_blocks(score, maps, reference), columns=list(METRICS))
     scores.index.name = "trial"
     scores.attrs["protocol"] = protocol
+    if protocol != "braindecode":
+        scores.attrs["metrics"] = {column: metric.under(protocol) for column, metric in METRICS.items()}
     scores.attrs["n_valid"] = {column: int(n) for column, n in scores.notna().sum().items()}
     if protocol == "braindecode":
         scores.attrs["skipped"] = np.flatnonzero((scores == 0).all(axis=1)).tolist()
     if n_null:
-        scores.attrs["chance"] = chance_levels(score, maps, reference, valid, label, n_null, seed)
+        scores.attrs["chance"] = chance_levels(score, maps, reference, surrogates, label, n_null, seed)
     return scores
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from numpy import inf
 
+OPPOSITE = {"higher": "lower", "lower": "higher"}
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -16,7 +18,7 @@ class Metric:
     formula : str
         In the symbols of `score_maps`.
     low, high : float
-        The values that the formula can take.
+        Bounds of the formula.
     uses_support : bool
         Whether it needs the support S of the reference.
     direction : str
@@ -29,6 +31,11 @@ class Metric:
     high: float
     uses_support: bool = False
     direction: str = "higher"
+
+    def under(self, protocol: str) -> dict[str, str | float | None]:
+        """Return direction and bounds under "accuracy" or "randomisation", as JSON holds them: None for no bound."""
+        direction = self.direction if protocol == "accuracy" else OPPOSITE[self.direction]
+        return {"direction": direction, "low": self.low, "high": self.high if self.high < inf else None}
 
 
 # In braindecode's column order, so that a table can be laid beside braindecode's.

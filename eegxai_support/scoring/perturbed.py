@@ -1,4 +1,4 @@
-"""What the faithfulness tests share: outputs of perturbed trials, the maps that are compared, means with intervals."""
+"""What the faithfulness tests share: outputs of perturbed trials, and the maps that are compared."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from eegxai_support.decoders import device_of, model_input, predict
-from eegxai_support.scoring.chance import _surrogates
-from eegxai_support.scoring.intervals import bootstrap_interval
+from eegxai_support.scoring.chance import phase_surrogates
 
 MAPS = ("own", "surrogate", "random")
 
@@ -103,9 +102,8 @@ class Problem:
 def compared_maps(maps: np.ndarray, seed: int) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the maps as they are, and with their values in other places: smooth (surrogate) and not (random)."""
     yield "own", maps
-    valid = torch.ones(maps.shape[1:], dtype=torch.bool)
     generators = [torch.Generator().manual_seed(int(trial_rng(seed, i, 0).integers(2**62))) for i in range(len(maps))]
-    drawn = [_surrogates(torch.from_numpy(e), valid, 1, g)[0].numpy() for e, g in zip(maps, generators, strict=True)]
+    drawn = [phase_surrogates(torch.from_numpy(e), 1, g)[0].numpy() for e, g in zip(maps, generators, strict=True)]
     yield "surrogate", np.stack(drawn).astype(maps.dtype)
     yield (
         "random",
@@ -143,53 +141,6 @@ def checked_shares(shares: Iterable[float], *, low: float, high: float) -> np.nd
     if not len(values) or not ((values >= low) & (values <= high)).all() or (np.diff(values) <= 0).any():
         raise ValueError(f"shares are {values.tolist()}; expected increasing numbers from {low:g} to {high:g}.")
     return values
-
-
-def mean_interval(
-    table: pd.DataFrame, value: str, by: str | list[str], *, unit: str = "trial", seed: int = 0
-) -> pd.DataFrame:
-    """Return the mean over trials and its 95 % bootstrap interval.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `sensitivity_test`, `deletion_test`, `perturbation_curves`, `area_under_curve` or `roar`, or several of
-        them below each other with a column, such as method, that tells them apart.
-    value : str
-        Column that is averaged. Rows where it is NaN do not count.
-    by : str or list of str
-        Columns that tell the groups apart, such as ``["method", "map", "share"]``.
-    unit : str
-        Column that says which rows are drawn together. Trials of one subject or one simulated data set are not
-        independent: with several of them, name that column.
-    seed : int
-
-    Returns
-    -------
-    DataFrame
-        The columns `by`, mean, low, high, and n, the number of units with a value. The rows of a unit are averaged
-        first. low and high are those of `bootstrap_interval`; groups with the same units are drawn together.
-
-    Raises
-    ------
-    ValueError
-        A column that `table` does not have.
-    """
-    by = [by] if isinstance(by, str) else list(by)
-    if missing := [column for column in (value, unit, *by) if column not in table]:
-        raise ValueError(f"table has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.")
-    means = table.groupby([*by, unit], sort=False)[value].mean().unstack(unit)
-    summary = means.agg(["mean", "count"], axis=1).astype({"count": int}).rename(columns={"count": "n"})
-    summary.insert(1, "low", np.nan)
-    summary.insert(2, "high", np.nan)
-    # Groups that have a value for the same units are drawn together.
-    patterns, pattern_of = np.unique(means.notna().to_numpy(), axis=0, return_inverse=True)
-    for index, units in enumerate(patterns):
-        rows = pattern_of.ravel() == index
-        if units.any():
-            interval = bootstrap_interval(means.loc[rows, units].T, seed=seed)
-            summary.loc[rows, ["low", "high"]] = np.transpose(interval)
-    return summary.reset_index()
 
 
 def _like_x(model: nn.Module, x: torch.Tensor, values, name: str) -> torch.Tensor:

@@ -54,8 +54,9 @@ def roar(
     DataFrame
         One row per map, share and test trial: map, share (0 is the decoder on intact trials), trial, label, predicted,
         correct. "own", "surrogate" and "random" as in `perturbation_curves`. A faithful map makes accuracy fall faster
-        than chance does. ``mean_interval(table, "correct", ["map", "share"])`` is the accuracy with the interval over
-        test trials; what another training would give is not in it, so repeat with other seeds.
+        than chance does. ``mean_and_interval(table, ["map", "share"], "correct")`` is the accuracy with the interval
+        over test trials. What another training would give is not in it: repeat with other seeds, named in a column
+        seed.
 
     Raises
     ------

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from scipy.interpolate import CloughTocher2DInterpolator
 from scipy.spatial import Delaunay
+from scipy.spatial.distance import cdist
 
 IMAGE_SIZE = 64
 
 
 def position_2d(info: mne.Info, n_channels: int) -> np.ndarray:
     """Azimuthal equidistant projection of the electrodes, as MNE draws them, shape (channel, 2)."""
-    location = np.array([channel["loc"][:3] for channel in info["chs"]], dtype=float)
+    location = _location(info)
     if len(location) != n_channels:
         raise ValueError(f"info has {len(location)} channels but the maps have {n_channels}.")
     radius = np.linalg.norm(location, axis=1)
@@ -24,6 +25,17 @@ def position_2d(info: mne.Info, n_channels: int) -> np.ndarray:
     azimuth = np.arctan2(location[:, 1], location[:, 0])
     reach = radius * np.arccos(location[:, 2] / radius) / (np.pi / 2)
     return reach[:, None] * np.stack([np.cos(azimuth), np.sin(azimuth)], axis=1)
+
+
+def spatial_modes(info: mne.Info) -> torch.Tensor:
+    """Orthonormal patterns over the electrodes that differ in smoothness, shape (channel, mode).
+
+    Moran's eigenvector maps, where the weight of two electrodes is minus their distance on a unit sphere.
+    """
+    location = _location(info)
+    direction = location / np.linalg.norm(location, axis=1, keepdims=True)
+    centre = np.eye(len(location)) - 1 / len(location)
+    return torch.from_numpy(np.linalg.eigh(centre @ cdist(direction, direction) @ centre).eigenvectors)
 
 
 def scalp_images(maps: torch.Tensor, position: np.ndarray, *, keep_sign: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,6 +59,10 @@ def scalp_images(maps: torch.Tensor, position: np.ndarray, *, keep_sign: bool) -
     images[:, :, ~finite] = np.nan
     images[~hull] = 0.0
     return torch.as_tensor(images.transpose(2, 0, 1), device=maps.device), torch.as_tensor(hull, device=maps.device)
+
+
+def _location(info: mne.Info) -> np.ndarray:
+    return np.array([channel["loc"][:3] for channel in info["chs"]], dtype=float)
 
 
 @lru_cache(maxsize=8)

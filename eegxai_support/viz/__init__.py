@@ -2,6 +2,8 @@
 
 from .decoding import plot_accuracies, plot_history, plot_known_answer, plot_trials
 from .evidence import plot_conservation, plot_randomisation, plot_scores
+from .faithfulness import plot_perturbation_curves, plot_sensitivity
+from .leaderboard import plot_critical_difference, plot_leaderboard
 from .maps import (
     plot_agreement,
     plot_band_topomaps,
@@ -9,17 +11,24 @@ from .maps import (
     plot_spectra_of_patterns,
     plot_trial_maps,
 )
+from .simulation import plot_accuracy_over_snr, plot_ideal_maps
 
 __all__ = [
     "plot_accuracies",
+    "plot_accuracy_over_snr",
     "plot_agreement",
     "plot_band_topomaps",
     "plot_channel_topomaps",
     "plot_conservation",
+    "plot_critical_difference",
     "plot_history",
+    "plot_ideal_maps",
     "plot_known_answer",
+    "plot_leaderboard",
+    "plot_perturbation_curves",
     "plot_randomisation",
     "plot_scores",
+    "plot_sensitivity",
     "plot_spectra_of_patterns",
     "plot_trial_maps",
     "plot_trials",
