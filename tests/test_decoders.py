@@ -39,7 +39,9 @@ def small_cnn(trials=TRIALS, n_times=64, seed=0, **options):
 # --- building -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["EEGNet", "ShallowFBCSPNet", "Deep4Net", "EEGConformer", "InterpretableCNN"])
+@pytest.mark.parametrize(
+    "name", ["EEGNet", "ShallowFBCSPNet", "Deep4Net", "EEGConformer", "InterpretableCNN", "DeepNet"]
+)
 def test_builds_and_returns_a_logit_per_class(name):
     trials = make_trials(n_trials=4, n_times=250, n_classes=3)
     assert decoders.predict(decoders.build_decoder(name, trials), trials.signal).shape == (4, 3)
@@ -65,6 +67,30 @@ def test_too_few_samples_for_the_network():
         decoders.build_decoder("ShallowFBCSPNet", TRIALS, n_times=30)
     with pytest.raises(ValueError, match="n_times is 81 but the trials have only 80"):
         small_cnn(n_times=81)
+
+
+def test_deep_net_has_the_sizes_of_the_paper_and_computes_it():
+    """62 channels, 250 samples: 224 features before the hidden layer; the same numbers by loops over NumPy arrays."""
+    model = decoders.DeepNet(62, 4, 250)
+    assert model.hidden[0].weight.shape == (32, 224)
+    small = decoders.DeepNet(2, 3, 120, n_filters=3).double().eval()
+    x = np.random.default_rng(0).standard_normal((2, 120))
+    h = x[None]  # (filter, channel, time)
+    convolutions = [m for m in small.temporal if isinstance(m, torch.nn.Conv2d)]
+    for layer, conv in enumerate(convolutions):
+        kernel, bias = conv.weight.detach().numpy()[:, :, 0], conv.bias.detach().numpy()
+        windows = np.lib.stride_tricks.sliding_window_view(h, 5, axis=2)
+        h = np.maximum(np.einsum("ictk,oik->oct", windows, kernel) + bias[:, None, None], 0)
+        if layer < 4:
+            n = h.shape[2] // 2
+            h = h[:, :, : 2 * n].reshape(*h.shape[:2], n, 2).max(axis=3)
+    spatial = small.spatial[0]
+    h = np.einsum("ict,oic->ot", h, spatial.weight.detach().numpy()[..., 0]) + spatial.bias.detach().numpy()[:, None]
+    h = np.maximum(h, 0).ravel()
+    for linear in (small.hidden[0], small.final_layer):
+        h = linear.weight.detach().numpy() @ h + linear.bias.detach().numpy()
+        h = np.maximum(h, 0) if linear is small.hidden[0] else h
+    np.testing.assert_allclose(small(torch.as_tensor(x[None])).detach().numpy()[0], h, rtol=1e-10)
 
 
 def test_interpretable_cnn_is_the_papers_formula():

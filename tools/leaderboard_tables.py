@@ -22,7 +22,7 @@ CONFIG = ROOT / "book" / "results" / "leaderboard.yml"
 CELLS = Path(os.environ.get("EEGXAI_LEADERBOARD") or ROOT / ".leaderboard")
 CELL = ["regime", "snr_db", "decoder", "seed", "method"]
 MAIN = ("RelevanceMassAccuracy_absnorm", "Cosine_absnorm", "Pearson_raw", "Pearson_absnorm", "SSIM_absnorm")
-N_PATTERN, N_GRADIENT = 4000, 200  # trials: the error of a pattern falls with the root of their number
+N_PATTERN, N_GRADIENT = 4000, 60  # trials: the error of a pattern falls with the root of their number
 
 
 def leaderboard_scores() -> pd.DataFrame:
