@@ -7,21 +7,25 @@ what is missing there is computed first: about two hours on two cores.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 import eegxai_support as xs
 from eegxai_support.benchmark import experiment_of, read_grid
 from eegxai_support.benchmark.engine import weights_path
+from eegxai_support.scoring import pearson
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "book" / "results" / "leaderboard.yml"
 CELLS = Path(os.environ.get("EEGXAI_LEADERBOARD") or ROOT / ".leaderboard")
 CELL = ["regime", "snr_db", "decoder", "seed", "method"]
 MAIN = ("RelevanceMassAccuracy_absnorm", "Cosine_absnorm", "Pearson_raw", "Pearson_absnorm", "SSIM_absnorm")
+N_REDRAWS, REDRAWN_MAPS = 5, ("saliency", "gradient", "deep_lift")
 N_PATTERN, N_GRADIENT = 4000, 60  # trials: the error of a pattern falls with the root of their number
 
 
@@ -60,6 +64,21 @@ def leaderboard_suppressor() -> pd.DataFrame:
     return pd.DataFrame([_suppressor_row(fit) for fit in read_grid(CONFIG) if fit.regime == "suppressor"])
 
 
+def leaderboard_chance() -> pd.DataFrame:
+    """What chance reaches on one data set at the highest ratio: both nulls of each method's own maps."""
+    config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    config |= {"seeds": config["seeds"][:1], "snr_db": [max(config["snr_db"])], "n_datasets": 1, "n_null": 100}
+    rows = xs.run_benchmark(config, CELLS, n_jobs=-1).query("surrogate_mean.notna() and metric in @MAIN")
+    levels = [column for column in rows if column.startswith(("surrogate", "other_trial"))]
+    return rows[["regime", "decoder", "method", "view", "metric", "value", *levels]].reset_index(drop=True)
+
+
+def leaderboard_redraws() -> pd.DataFrame:
+    """DeepNet's maps after its weights are redrawn five times; a draw in which every ReLU is shut leaves no map."""
+    fits = [fit for fit in read_grid(CONFIG) if fit.decoder == "DeepNet"]
+    return pd.DataFrame([row for fit in fits for row in _redraw_rows(fit)])
+
+
 TABLES = (
     leaderboard_scores,
     leaderboard_trials,
@@ -67,6 +86,8 @@ TABLES = (
     leaderboard_decoders,
     leaderboard_unsupported,
     leaderboard_suppressor,
+    leaderboard_redraws,
+    leaderboard_chance,
 )
 
 
@@ -100,6 +121,20 @@ def _suppressor_row(fit) -> dict:
         mass = _channel_mass(maps)
         row |= {name: mass[channel], f"{name}_chance_high": np.quantile(mass, 0.975)}
     return row | {"chance": 1 / len(mass)}
+
+
+def _redraw_rows(fit) -> Iterator[dict]:
+    experiment = experiment_of(fit, weights_path(CELLS, fit))
+    right = experiment.data[0].subset(experiment.predicted[0] == experiment.data[0].label)
+    before = {m: xs.attribute(experiment.model, right.signal, right.label, m).values for m in REDRAWN_MAPS}
+    for draw in range(N_REDRAWS):
+        ((_, redrawn),) = xs.randomize(experiment.model, draw, order="at_once")
+        row = dict(zip([*CELL[:4], "draw"], (fit.regime, fit.snr_db, fit.decoder, fit.seed, draw), strict=True))
+        row["alive"] = bool(np.ptp(xs.predict(redrawn, right.signal), axis=0).max() > 0)
+        for method, maps in before.items():
+            after = xs.attribute(redrawn, right.signal, right.label, method).values
+            row[method] = np.nanmean([np.nan, *pearson(after, maps)]) if row["alive"] else np.nan
+        yield row
 
 
 def _channel_mass(maps: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ def rank_methods(
     metric: str,
     *,
     block: Sequence[str] = ("snr_db", "seed", "dataset"),
-    stratum: str = "snr_db",
+    stratum: Sequence[str] = ("snr_db", "seed"),
     higher_is_better: bool = True,
     n: int = 10_000,
     seed: int = 0,
@@ -32,8 +32,8 @@ def rank_methods(
         Column that is compared.
     block : sequence of str
         Columns that together name a data set. All methods are compared on the same ones.
-    stratum : str
-        Column of `block` whose values are part of the design: data sets are drawn within each value.
+    stratum : sequence of str
+        Columns of `block` whose values are part of the design: data sets are drawn within each combination.
     higher_is_better : bool
         Rank 1 is the highest score, or the lowest.
     n : int
@@ -59,8 +59,10 @@ def rank_methods(
 
     Notes
     -----
-    Only blocks with a score of every method count. The interval says what other data sets of the same kind would give
-    for these decoders; whether retrained decoders would agree is told by the spread over their seeds.
+    Only blocks with a score of every method count. The intervals say what other data sets of the same kind would give
+    for these decoders; whether retrained decoders would agree is told by the spread over their seeds. Data sets that
+    share decoders are not independent for Friedman's test and the critical difference: without "dataset" in `block`,
+    the trained decoders are the blocks, which is the careful reading.
 
     References
     ----------
@@ -74,8 +76,8 @@ def rank_methods(
             f"{n_methods} methods have a {metric} on {n_blocks} common blocks; ranking needs three methods and two"
             " blocks at least. Leave out methods that lack scores."
         )
-    values = table.to_numpy()
-    means = _bootstrapped(values, table.index.get_level_values(stratum), n, np.random.default_rng(seed))
+    values = table.to_numpy(dtype=float)
+    means = _bootstrapped(values, table.index.to_frame()[list(stratum)].apply(tuple, axis=1), n, np.random.default_rng(seed))
     sign = 1 if higher_is_better else -1
     best = (sign * values.mean(axis=0)).argmax()
     behind = sign * (means[:, [best]] - means)
@@ -104,11 +106,11 @@ def critical_difference(n_methods: int, n_blocks: int) -> float:
     return float(quantile * np.sqrt(n_methods * (n_methods + 1) / (6 * n_blocks)))
 
 
-def _bootstrapped(values: np.ndarray, stratum: pd.Index, n: int, rng: np.random.Generator) -> np.ndarray:
+def _bootstrapped(values: np.ndarray, stratum: pd.Series, n: int, rng: np.random.Generator) -> np.ndarray:
     """Means over blocks drawn with replacement within each stratum, shape (n, method)."""
     weight = np.zeros((n, len(values)))
     for level in stratum.unique():
-        inside = np.flatnonzero(stratum == level)
+        inside = np.flatnonzero([at == level for at in stratum])
         weight[:, inside] = rng.multinomial(len(inside), np.full(len(inside), 1 / len(inside)), size=n)
     return weight @ values / len(values)
 

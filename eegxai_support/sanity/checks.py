@@ -149,7 +149,8 @@ def smooth_mprt(
         Standard deviation of the noise in those of the trial, taken over channels and time. The source takes a tenth of
         the trial's range, which is about 0.7 standard deviations for a normal signal of 1000 samples.
     noise_seed : int
-        Every network sees the same noise, so that the correlation drops for the weights alone.
+        Every network sees the same noise, so that the correlation drops for the weights alone. That of a trial depends
+        on its place in `x` and not on the other trials.
 
     Returns
     -------
@@ -180,10 +181,14 @@ def smooth_mprt(
         raise ValueError(f"noise_level is {noise_level}; expected a finite number, 0 or above.")
 
     def smoothed(network, x, target):
-        x, rng = np.asarray(x), np.random.default_rng(noise_seed)
+        x = np.asarray(x)
+        rngs = [np.random.default_rng([noise_seed, trial]) for trial in range(len(x))]
         scale = noise_level * x.std((1, 2), keepdims=True)
-        noisy = (x + scale * rng.standard_normal(x.shape, dtype=np.float32) for _ in range(n_samples))
-        return sum(explain(network, each, target) for each in noisy) / n_samples
+        maps = 0
+        for _ in range(n_samples):
+            noise = np.stack([rng.standard_normal(x.shape[1:], dtype=np.float32) for rng in rngs])
+            maps = maps + explain(network, x + scale * noise, target)
+        return maps / n_samples
 
     return weight_randomisation_test(smoothed, model, x, target, seeds, order=order)
 
@@ -303,14 +308,16 @@ def _rows(values: np.ndarray, name: str = "pearson", **columns) -> pd.DataFrame:
 
 def _histogram_entropy(maps, n_bins: int) -> np.ndarray:
     """Entropy of the histogram of each map, in nats; NaN where a map is not finite."""
-    maps = np.asarray(maps)
+    maps = np.asarray(maps, dtype=float)
     finite = np.isfinite(maps).all(axis=(1, 2))
-    return np.array([entropy(np.histogram(m, n_bins)[0]) if ok else np.nan for m, ok in zip(maps, finite, strict=True)])
+    # From zero on, bins of a nearly constant map are still wider than what rounding leaves.
+    counts = (np.histogram(m - m.min(), n_bins)[0] if ok else [np.nan] for m, ok in zip(maps, finite, strict=True))
+    return np.array([entropy(count) for count in counts])
 
 
 def _permuted(trials: Trials, seed: int) -> Trials:
     label, rng = trials.label.copy(), np.random.default_rng(seed)
-    runs = trials.metadata.groupby(["subject", "session", "run"]).indices.values()
+    runs = trials.metadata.groupby(["subject", "session", "run"], dropna=False).indices.values()
     if all(len(np.unique(label[run])) == 1 for run in runs):
         raise ValueError("Every run holds one class only, so permuting labels within runs changes none of them.")
     for run in runs:

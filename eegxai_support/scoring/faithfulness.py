@@ -11,7 +11,7 @@ from scipy.ndimage import correlate1d
 from torch import nn
 
 from eegxai_support.scoring.maps import pearson
-from eegxai_support.scoring.perturbed import MAPS, Problem, checked_shares, compared_maps, n_points, ranks, trial_rng
+from eegxai_support.scoring.perturbed import MAPS, Perturbed, checked_shares, compared_maps, ranks
 from eegxai_support.trials import unknown_name
 
 MODES = ("deletion", "insertion")
@@ -66,7 +66,8 @@ def sensitivity_test(
         One row per map, trial and share, and per method where `maps` is a dict.
 
         - ``map``: "own" is the map as given. "surrogate" and "random" are what chance reaches on the same patches:
-          the map's values in other places, with the smoothness of the map, and without.
+          the map's values in other places, with the smoothness of the map, and without. Surrogates take the order of
+          the channels for space.
         - ``trial``, ``target``
         - ``share``: 1 is whole channels, each in turn.
         - ``correlation``: Pearson's, over the patches; 1 for a map that predicts every loss, NaN where the sums or the
@@ -77,7 +78,7 @@ def sensitivity_test(
     Raises
     ------
     ValueError
-        Arrays that do not fit the model or each other, a class that the model does not have, shares that are not
+        Arrays that do not fit the model or each other, no map, a class that the model does not have, shares that are not
         increasing between 0 and 1 or shorter than two samples, fewer than two patches or channels.
 
     References
@@ -87,9 +88,9 @@ def sensitivity_test(
     .. [2] Ancona, M., et al. (2018). Towards better understanding of gradient-based attribution methods for deep
        neural networks. ICLR.
     """
-    problem = Problem.checked(model, x, target, baseline, batch_size)
+    problem = Perturbed.checked(model, x, target, maps, baseline, batch_size)
     n_trials, n_channels, n_times = problem.x.shape
-    shares = checked_shares(shares, low=0, high=1)
+    shares = checked_shares(shares)
     widths = 2 * np.round(shares * n_times / 2).astype(int)
     if not (2 <= widths[0] and widths[-1] < n_times):
         raise ValueError(f"shares are {shares.tolist()} of {n_times} samples; expected patches of 2 … {n_times - 1}.")
@@ -100,7 +101,7 @@ def sensitivity_test(
     groups = [_patches(seed, trial, n_channels, n_times, widths, n_patches) for trial in range(n_trials)]
     channel, start, stop = np.stack(groups, axis=1)  # each (trial, patch)
 
-    logit, _ = problem.intact_outputs()
+    logit, _ = problem.outputs_of(problem.x)
     flat = [torch.from_numpy(part.ravel()).to(problem.x.device) for part in (channel, start, stop)]
     perturbed, _ = problem.outputs(
         np.repeat(np.arange(n_trials), channel.shape[1]),
@@ -120,7 +121,7 @@ def sensitivity_test(
         axes = {"map": MAPS, "trial": range(n_trials), "share": [*shares, 1.0]}
         return problem.table(axes, correlation=[correlation(compared) for _, compared in compared_maps(maps, seed)])
 
-    return problem.test(maps, test)
+    return problem.of_each_method(test)
 
 
 def deletion_test(
@@ -128,9 +129,9 @@ def deletion_test(
 ) -> pd.DataFrame:
     """Delete what stands out in a map and ask the model again.
 
-    The deletion test of Cui et al. [1]_ on the maps as they display them (`processed`): the points above -1 of the
-    channel-time map, which lie within five samples of one that is a standard deviation above the mean of its map; and
-    the channels above 0 of the channel map, one standard deviation above the mean over channels.
+    The deletion test of Cui et al. [1]_. Points: the map is z-scored, less 2, cut at -1 from below and averaged over ten
+    samples; the points above -1 are deleted, which lie within five samples of one that is a standard deviation above the
+    mean of its map. Channels: those whose mean over time is a standard deviation above the mean over channels.
 
     Parameters
     ----------
@@ -156,7 +157,7 @@ def deletion_test(
         - ``part``: "points" or "channels".
         - ``map``: "own" is the map as given. The others are what chance reaches with as many points or channels:
           "surrogate" takes the ones that stand out when the map's values are in other places with the smoothness of
-          the map, "random" takes any.
+          the map, where the order of the channels is taken for space, "random" takes any.
         - ``trial``, ``target``
         - ``deleted``: share of the points or channels; it differs between methods, so compare with chance, not across.
         - ``logit``, ``probability``: of the target class, after deletion.
@@ -167,16 +168,16 @@ def deletion_test(
     Raises
     ------
     ValueError
-        Arrays that do not fit the model or each other, a class that the model does not have.
+        Arrays that do not fit the model or each other, no map, a class that the model does not have.
 
     References
     ----------
     .. [1] Cui, J., et al. (2023). Towards best practice of interpreting deep learning models for EEG-based brain
        computer interfaces. Frontiers in Computational Neuroscience, 17, 1232925.
     """
-    problem = Problem.checked(model, x, target, baseline, batch_size)
+    problem = Perturbed.checked(model, x, target, maps, baseline, batch_size)
     trial, device = np.arange(len(problem.x)), problem.x.device
-    logit, probability = problem.intact_outputs()
+    logit, probability = problem.outputs_of(problem.x)
 
     def test(maps: np.ndarray) -> pd.DataFrame:
         stands_out = [score > low for score, low in zip(processed(maps), (-1, 0), strict=True)]
@@ -197,7 +198,7 @@ def deletion_test(
             probability_drop=probability - outputs[1],
         )
 
-    return problem.test(maps, test)
+    return problem.of_each_method(test)
 
 
 def processed(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -270,7 +271,8 @@ def perturbation_curves(
 
         - ``map``: "own" is the map as given. "surrogate" and "random" are what chance reaches: the order of the map's
           values in other places, with the smoothness of the map, and without. Scattered points and long stretches do
-          unlike damage, so a smooth map is to be compared with the surrogate.
+          unlike damage, so a smooth map is to be compared with the surrogate, which takes the order of the channels for
+          space.
         - ``trial``, ``target``, ``share``
         - ``logit``, ``probability``: of the target class.
 
@@ -279,7 +281,7 @@ def perturbation_curves(
     Raises
     ------
     ValueError
-        Arrays that do not fit the model or each other, a class that the model does not have, an unknown mode, shares
+        Arrays that do not fit the model or each other, no map, a class that the model does not have, an unknown mode, shares
         that are not increasing from 0 to 1.
 
     References
@@ -291,26 +293,29 @@ def perturbation_curves(
     """
     if mode not in MODES:
         raise unknown_name("mode", mode, MODES)
-    problem = Problem.checked(model, x, target, baseline, batch_size)
-    shares = checked_shares(shares, low=0, high=1)
-    n_trials = len(problem.x)
-    trial = np.repeat(np.arange(n_trials), len(shares))
-    number = torch.from_numpy(np.tile(n_points(shares, problem.x[0].numel()), n_trials)).to(problem.x.device)
+    problem = Perturbed.checked(model, x, target, maps, baseline, batch_size)
+    shares = checked_shares(shares)
+    n_trials, size = len(problem.x), problem.x[0].numel()
+    number = np.round(shares * size).astype(int)
+    # The ends are the same for every map.
+    first, last = map(problem.outputs_of, (problem.x, problem.baseline)[:: 1 if mode == "deletion" else -1])
+    ends, between = np.where(number == 0, first[..., None], last[..., None]), (number > 0) & (number < size)
+    trial = np.repeat(np.arange(n_trials), between.sum())
+    highest = torch.from_numpy(np.tile(number[between], n_trials)[:, None, None]).to(problem.x.device)
 
     def test(maps: np.ndarray) -> pd.DataFrame:
-        outputs = []
-        for _, compared in compared_maps(maps, seed):
+        outputs = np.stack([ends] * len(MAPS), axis=1)  # (output, map, trial, share)
+        for m, (_, compared) in enumerate(compared_maps(maps, seed)):
             place = torch.from_numpy(ranks(compared, seed)).to(problem.x.device)
 
-            def highest(rows: slice, place=place) -> torch.Tensor:
-                return place[trial[rows]] < number[rows, None, None]
+            def deleted(rows: slice, place=place) -> torch.Tensor:
+                return (place[trial[rows]] < highest[rows]) == (mode == "deletion")
 
-            outputs.append(problem.outputs(trial, highest, inverted=mode == "insertion"))
-        logit, probability = np.stack(outputs, axis=1)
+            outputs[:, m, :, between] = np.moveaxis(problem.outputs(trial, deleted).reshape(2, n_trials, -1), 2, 0)
         axes = {"map": MAPS, "trial": range(n_trials), "share": shares}
-        return problem.table(axes, logit=logit, probability=probability)
+        return problem.table(axes, logit=outputs[0], probability=outputs[1])
 
-    return problem.test(maps, test)
+    return problem.of_each_method(test)
 
 
 def area_under_curve(curves: pd.DataFrame) -> pd.DataFrame:
@@ -330,20 +335,25 @@ def area_under_curve(curves: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        Fewer than two shares.
+        A curve of fewer than two shares, or that has one twice.
     """
-    keys = [column for column in curves if column not in ("share", "logit", "probability")]
-    heights = curves.pivot(index=keys, columns="share", values=["logit", "probability"])
-    share = heights["logit"].columns.to_numpy(float)
-    if len(share) < 2:
-        raise ValueError(f"The curves have the shares {share.tolist()}; an area needs two.")
-    areas = {name: np.trapezoid(heights[name], share) / np.ptp(share) for name in ("logit", "probability")}
-    return pd.DataFrame(areas, index=heights.index).reset_index()
+    heights = ["logit", "probability"]
+    keys = [column for column in curves if column not in ("share", *heights)]
+    rows = []
+    for key, curve in curves.sort_values("share", kind="stable").groupby(keys, sort=False, dropna=False):
+        share = curve["share"].to_numpy(float)
+        if len(share) < 2 or (np.diff(share) == 0).any():
+            raise ValueError(
+                f"The curve {dict(zip(keys, key, strict=True))} has the shares {share.tolist()}; an area needs two, each"
+                " once. Is a column missing that tells curves apart, or one there that varies along them?"
+            )
+        rows.append((*key, *np.trapezoid(curve[heights], share, axis=0) / np.ptp(share)))
+    return pd.DataFrame(rows, columns=[*keys, *heights])
 
 
 def _patches(seed: int, trial: int, n_channels: int, n_times: int, widths: np.ndarray, n_patches: int) -> np.ndarray:
     """Draw channel, start and stop of a trial's patches, of one width after the other; last the whole channels."""
-    rng = trial_rng(seed, trial, 3)
+    rng = np.random.default_rng([seed, trial, 3])
     size = len(widths), n_patches
     channel, start = rng.integers(n_channels, size=size), rng.integers(n_times - widths[:, None] + 1, size=size)
     drawn = np.stack([channel, start, start + widths[:, None]]).reshape(3, -1)

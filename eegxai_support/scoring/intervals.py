@@ -6,53 +6,9 @@ import numpy as np
 import pandas as pd
 
 
-def bootstrap_interval(values, *, n: int = 2000, level: float = 0.95, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap interval of the mean over trials.
-
-    Trials are drawn with replacement, the same ones for all trailing axes, so that a curve is drawn as a whole.
-
-    Parameters
-    ----------
-    values : array-like, shape (trial, ...)
-        One independent value, curve or table per trial.
-    n : int
-        Number of bootstrap samples.
-    level : float
-        Share of the bootstrap means inside the interval, between 0 and 1.
-    seed : int
-
-    Returns
-    -------
-    low, high : ndarray, shape (...)
-        NaN where a trial is NaN.
-
-    Raises
-    ------
-    ValueError
-        No trial, or a level outside 0 … 1.
-
-    Notes
-    -----
-    The interval of [1]_, section 13.3. How often each trial is drawn is multinomial, so that all means are one matrix
-    product; ``scipy.stats.bootstrap`` holds every sample in memory instead.
-
-    References
-    ----------
-    .. [1] Efron, B., & Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall.
-    """
-    values = np.asarray(values, dtype=float)
-    if values.ndim == 0 or len(values) == 0:
-        raise ValueError(f"values have shape {values.shape}; expected (trial, ...) with at least one trial.")
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; expected a share between 0 and 1, such as 0.95.")
-    drawn = _times_drawn(np.random.default_rng(seed), len(values), n)
-    low, high = np.quantile(np.tensordot(drawn / len(values), values, 1), _ends(level), axis=0)
-    return low, high
-
-
 def mean_and_interval(
     table: pd.DataFrame,
-    by: list[str],
+    by: str | list[str],
     value: str = "pearson",
     *,
     unit: str = "trial",
@@ -71,15 +27,19 @@ def mean_and_interval(
     table : DataFrame
         Of the randomisation or faithfulness tests, or any with the columns `unit`, `value` and those of `by`, and
         perhaps seed. Trials of different recordings or folds need different numbers.
-    by : list of str
+    by : str or list of str
         Columns that tell apart what is averaged, such as method and level.
     value : str
         Column to average. NaN is left out, and so is a group of nothing else.
     unit : str
         Column that says which rows are drawn together. Trials of one subject or one simulated data set are not
         independent: with several of them, name that column.
-    n, level, seed
-        See `bootstrap_interval`.
+    n : int
+        Number of bootstrap samples.
+    level : float
+        Share of the bootstrap means inside the interval, between 0 and 1.
+    seed : int
+        Seed of the bootstrap.
 
     Returns
     -------
@@ -91,20 +51,28 @@ def mean_and_interval(
     Raises
     ------
     ValueError
-        A column that the table lacks.
+        A column that the table lacks, or a level outside 0 … 1.
+
+    Notes
+    -----
+    The ends are percentiles of the bootstrap means. How often each trial is drawn is multinomial, so that all means are
+    two matrix products; ``scipy.stats.bootstrap`` draws along one axis only.
 
     References
     ----------
     .. [1] Owen, A. B. (2007). The pigeonhole bootstrap. Annals of Applied Statistics, 1(2), 386-411.
     """
+    by = [by] if isinstance(by, str) else list(by)
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; expected a share between 0 and 1, such as 0.95.")
     if missing := [column for column in [*by, unit, value] if column not in table]:
         raise ValueError(f"The table has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.")
     draws = table["seed"].fillna(-1) if "seed" in table else -1  # rows without a seed are one draw of their own
     columns = [*by, "mean", "low", "high", f"n_{unit}s", "n_draws"]
     rows = []
-    for key, group in table.assign(seed=draws).dropna(subset=value).groupby(by, sort=False):
+    for key, group in table.assign(seed=draws).dropna(subset=value).groupby(by, sort=False, dropna=False):
         cells = group.pivot_table(value, unit, "seed").to_numpy()
-        interval = np.nanquantile(_crossed_means(cells, n, seed), _ends(level))
+        interval = np.nanquantile(_crossed_means(cells, n, seed), [(1 - level) / 2, (1 + level) / 2])
         rows.append((*key, np.nanmean(cells, axis=1).mean(), *interval, *cells.shape))
     return pd.DataFrame(rows, columns=columns)
 
@@ -122,7 +90,3 @@ def _crossed_means(cells: np.ndarray, n: int, seed: int) -> np.ndarray:
 def _times_drawn(rng: np.random.Generator, n_units: int, n: int) -> np.ndarray:
     """How often each unit is in each of `n` samples with replacement, shape (n, unit)."""
     return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n)
-
-
-def _ends(level: float) -> tuple[float, float]:
-    return (1 - level) / 2, (1 + level) / 2

@@ -1,4 +1,8 @@
-"""What the faithfulness tests share: outputs of perturbed trials, and the maps that are compared."""
+"""What the faithfulness tests share: outputs of perturbed trials, and the maps that are compared.
+
+Each trial draws from ``default_rng([seed, trial, purpose])``, whatever the other trials are: 0 for the surrogate, 1 for
+the random map, 2 for ties, 3 for patches.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +23,21 @@ MAPS = ("own", "surrogate", "random")
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A model, the trials and classes that maps explain, and what points become that are taken away."""
+class Perturbed:
+    """A model, trials and classes, the maps that explain them, and what points become that are taken away."""
 
     model: nn.Module
     x: torch.Tensor
     baseline: torch.Tensor
     target: np.ndarray
+    maps: dict[str | None, np.ndarray]  # by method; the one key is None where the caller gave an array
     batch_size: int
 
     @classmethod
-    def checked(cls, model: nn.Module, x, target, baseline, batch_size: int) -> Problem:
-        """Check the arrays against the model and each other; signals go to the model's device."""
+    def checked(cls, model: nn.Module, x, target, maps, baseline, batch_size: int) -> Perturbed:
+        """Check everything before the first long computation; signals go to the model's device."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
         x = model_input(model, x)
         baseline = torch.zeros_like(x) if baseline is None else _like_x(model, x, baseline, "baseline")
         target = np.asarray(target)
@@ -39,58 +46,53 @@ class Problem:
                 f"target has shape {target.shape} and type {target.dtype}; expected whole numbers of shape"
                 f" ({len(x)},), the class that each map explains."
             )
+        by_method = maps if isinstance(maps, Mapping) else {None: maps}
+        if not by_method or any(isinstance(values, Mapping) for values in by_method.values()):
+            raise ValueError("maps is an empty dict or one of dicts; expected an array (trial, channel, time) by method.")
+        names = {key: "maps" if key is None else f"maps[{key!r}]" for key in by_method}
+        arrays = {key: _like_x(model, x, by_method[key], name).cpu().numpy() for key, name in names.items()}
         n_classes = predict(model, x[:1]).shape[1]
         if not ((target >= 0) & (target < n_classes)).all():
             raise ValueError(
                 f"target has the classes {np.unique(target).tolist()}; the model has the outputs 0 … {n_classes - 1}."
             )
         device = device_of(model)
-        return cls(model, x.to(device), baseline.to(device), target, batch_size)
+        return cls(model, x.to(device), baseline.to(device), target, arrays, batch_size)
 
-    def test(self, maps, test: Callable[[np.ndarray], pd.DataFrame]) -> pd.DataFrame:
-        """Return the table of some maps, or those of a dict of them below each other with a column method."""
-        if not isinstance(maps, Mapping):
-            return test(_like_x(self.model, self.x, maps, "maps").cpu().numpy())
-        tables = {name: self.test(values, test) for name, values in maps.items()}
+    def of_each_method(self, test: Callable[[np.ndarray], pd.DataFrame]) -> pd.DataFrame:
+        """Return the table of the maps, or those of several methods below each other with a column method."""
+        tables = {method: test(maps) for method, maps in self.maps.items()}
+        if None in tables:
+            return tables[None]
         return pd.concat(tables, names=["method"]).reset_index(level="method").reset_index(drop=True)
 
-    def outputs(
-        self, trial: np.ndarray, replaced: Callable[[slice], torch.Tensor], *, inverted: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def outputs(self, trial: np.ndarray, deleted: Callable[[slice], torch.Tensor]) -> np.ndarray:
         """Return logit and softmax probability of the target class of perturbed trials.
 
         Parameters
         ----------
         trial : ndarray of int, shape (row,)
             The trial that each row perturbs.
-        replaced : callable
+        deleted : callable
             Takes a slice of the rows, returns which points become those of the baseline: bool, broadcast to
             (row, channel, time), on the device of the signals.
-        inverted : bool
-            Start from the baseline, and replace its points by those of the trial.
 
         Returns
         -------
-        logit, probability : ndarray of float64, shape (row,)
+        ndarray of float64, shape (2, row)
         """
-        start, end = (self.baseline, self.x) if inverted else (self.x, self.baseline)
-        logits = []
+        outputs = np.empty((2, len(trial)))
         for first in tqdm(range(0, len(trial), self.batch_size), desc="Perturbed trials", leave=False, delay=2):
             rows = slice(first, first + self.batch_size)
-            at = torch.from_numpy(trial[rows]).to(start.device)
-            mixed = torch.where(replaced(rows), end[at], start[at])
-            logits.append(predict(self.model, mixed, batch_size=self.batch_size))
-        return self._of_target(np.concatenate(logits), trial)
+            at = torch.from_numpy(trial[rows]).to(self.x.device)
+            outputs[:, rows] = self.outputs_of(torch.where(deleted(rows), self.baseline[at], self.x[at]), trial[rows])
+        return outputs
 
-    def intact_outputs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return logit and probability of the target class of the trials as they are, each (trial,)."""
-        logits = predict(self.model, self.x, batch_size=self.batch_size)
-        return self._of_target(logits, np.arange(len(logits)))
-
-    def _of_target(self, logits: np.ndarray, trial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        picked = np.arange(len(trial)), self.target[trial]
-        logits = logits.astype(float)
-        return logits[picked], softmax(logits, axis=1)[picked]
+    def outputs_of(self, signal: torch.Tensor, trial=slice(None)) -> np.ndarray:
+        """Return logit and softmax probability of the class of each `trial` for a signal per trial, shape (2, trial)."""
+        logits = predict(self.model, signal, batch_size=self.batch_size).astype(float)
+        picked = np.arange(len(logits)), self.target[trial]
+        return np.stack([logits[picked], softmax(logits, axis=1)[picked]])
 
     def table(self, axes: dict[str, Iterable], **columns: np.ndarray) -> pd.DataFrame:
         """Return a row for each combination of the axes, `trial` among them, with the class explained."""
@@ -99,25 +101,27 @@ class Problem:
         return table.assign(**{name: np.ravel(values) for name, values in columns.items()})
 
 
-def compared_maps(maps: np.ndarray, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the maps as they are, and with their values in other places: smooth (surrogate) and not (random)."""
+def compared_maps(maps: np.ndarray, seed: int, first: int = 0) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the maps as they are, and with their values in other places: smooth (surrogate) and not (random).
+
+    `first` is the number of the first trial, from which the draws of each follow.
+    """
     yield "own", maps
-    generators = [torch.Generator().manual_seed(int(trial_rng(seed, i, 0).integers(2**62))) for i in range(len(maps))]
+    rngs = [[np.random.default_rng([seed, first + i, purpose]) for i in range(len(maps))] for purpose in (0, 1)]
+    generators = [torch.Generator().manual_seed(int(rng.integers(2**62))) for rng in rngs[0]]
     drawn = [phase_surrogates(torch.from_numpy(e), 1, g)[0].numpy() for e, g in zip(maps, generators, strict=True)]
     yield "surrogate", np.stack(drawn).astype(maps.dtype)
-    yield (
-        "random",
-        np.stack([trial_rng(seed, i, 1).permutation(e.ravel()).reshape(e.shape) for i, e in enumerate(maps)]),
-    )
+    yield "random", np.stack([rng.permutation(e.ravel()).reshape(e.shape) for e, rng in zip(maps, rngs[1], strict=True)])
 
 
-def ranks(scores: np.ndarray, seed: int) -> np.ndarray:
+def ranks(scores: np.ndarray, seed: int, first: int = 0) -> np.ndarray:
     """Return the place of each point among those of its trial, 0 for the highest score; ties in random order.
 
     Parameters
     ----------
-    scores : ndarray, shape (trial, channel, time)
-    seed : int
+    scores : ndarray of float, shape (trial, channel, time)
+    seed, first : int
+        See `compared_maps`.
 
     Returns
     -------
@@ -125,21 +129,18 @@ def ranks(scores: np.ndarray, seed: int) -> np.ndarray:
     """
     place = np.empty(scores.shape, dtype=np.int32)
     for i, score in enumerate(scores):
-        order = np.lexsort((trial_rng(seed, i, 2).random(score.size), -score.ravel()))
+        order = np.lexsort((np.random.default_rng([seed, first + i, 2]).random(score.size), -score.ravel()))
         place[i].ravel()[order] = np.arange(score.size)
     return place
 
 
-def n_points(shares: np.ndarray, size: int) -> np.ndarray:
-    """Return the number of points nearest to each share of `size`."""
-    return np.round(shares * size).astype(int)
-
-
-def checked_shares(shares: Iterable[float], *, low: float, high: float) -> np.ndarray:
-    """Return shares as an increasing array."""
+def checked_shares(shares: Iterable[float], *, zero: bool = True) -> np.ndarray:
+    """Return shares as an increasing array; 0 is refused where `zero` is False."""
     values = np.asarray(list(shares), dtype=float)
-    if not len(values) or not ((values >= low) & (values <= high)).all() or (np.diff(values) <= 0).any():
-        raise ValueError(f"shares are {values.tolist()}; expected increasing numbers from {low:g} to {high:g}.")
+    inside = len(values) and (values[0] >= 0 if zero else values[0] > 0) and values[-1] <= 1
+    if not inside or not (np.diff(values) > 0).all():
+        expected = "from 0 to 1" if zero else "above 0, up to 1"
+        raise ValueError(f"shares are {values.tolist()}; expected increasing numbers {expected}.")
     return values
 
 
@@ -148,8 +149,3 @@ def _like_x(model: nn.Module, x: torch.Tensor, values, name: str) -> torch.Tenso
     if values.shape != x.shape:
         raise ValueError(f"{name} has shape {tuple(values.shape)}; expected that of x, {tuple(x.shape)}.")
     return values
-
-
-def trial_rng(seed: int, trial: int, purpose: int) -> np.random.Generator:
-    """Return the random numbers of one trial, whatever the other trials are."""
-    return np.random.default_rng([seed, trial, purpose])

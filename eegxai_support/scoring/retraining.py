@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm import tqdm
 
-from eegxai_support.scoring.perturbed import MAPS, checked_shares, compared_maps, n_points, ranks
+from eegxai_support.scoring.perturbed import MAPS, checked_shares, compared_maps, ranks
 from eegxai_support.trials import Trials
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -37,7 +38,8 @@ def roar(
         Takes training trials, returns a function from a signal (trial, channel, time) to class labels: `decoder_fit`,
         `csp_lda` or your own.
     train, test : Trials
-    train_maps, test_maps : ndarray, shape (trial, channel, time)
+        Their trials may differ in length, as where training is on crops.
+    train_maps, test_maps : ndarray or Tensor, shape (trial, channel, time)
         Explain a class that is known at test time, such as the predicted one. Where the map of a trial depends on its
         label, the place of the holes tells the label [2]_.
     shares : iterable of float
@@ -61,7 +63,7 @@ def roar(
     Raises
     ------
     ValueError
-        Maps that do not fit the trials or hold NaN, shares that are not increasing between 0 and 1.
+        Maps that do not fit the trials or hold NaN, shares that are not increasing above 0 and up to 1.
 
     References
     ----------
@@ -69,19 +71,20 @@ def roar(
        Neural Information Processing Systems, 32.
     .. [2] Rong, Y., et al. (2022). A consistent and efficient evaluation strategy for attribution methods. ICML.
     """
-    shares = checked_shares(shares, low=np.finfo(float).tiny, high=1)
-    both = np.concatenate([_maps_of(train, train_maps, "train_maps"), _maps_of(test, test_maps, "test_maps")])
-    fills = [x.mean(2, keepdims=True) if baseline is None else baseline(x) for x in (train.signal, test.signal)]
+    shares = checked_shares(shares, zero=False)
+    maps = _maps_of(train, train_maps, "train_maps"), _maps_of(test, test_maps, "test_maps")
+    signals, numbered_from = (train.signal, test.signal), (0, len(train))  # no test trial draws as a training trial does
+    fills = [x.mean(2, keepdims=True) if baseline is None else baseline(x) for x in signals]
     intact = fit(train)(test.signal)
 
     predicted = []
     with tqdm(total=len(MAPS) * len(shares), desc="Retraining", leave=False, delay=2) as bar:
-        for _, compared in compared_maps(both, seed):
-            place = ranks(compared, seed)
+        for pair in zip(*map(compared_maps, maps, (seed, seed), numbered_from), strict=True):
+            places = [ranks(compared, seed, first) for (_, compared), first in zip(pair, numbered_from, strict=True)]
             predicted.append(intact)
-            for number in n_points(shares, both[0].size):
-                removed = np.split(place < number, [len(train)])
-                train_rest, test_rest = map(np.where, removed, fills, (train.signal, test.signal))
+            for share in shares:
+                removed = [place < np.round(share * place[0].size) for place in places]
+                train_rest, test_rest = map(np.where, removed, fills, signals)
                 predicted.append(fit(replace(train, signal=train_rest))(test_rest))
                 bar.update()
     axes = {"map": MAPS, "share": [0.0, *shares], "trial": range(len(test))}
@@ -91,10 +94,10 @@ def roar(
 
 
 def _maps_of(trials: Trials, maps, name: str) -> np.ndarray:
-    maps = np.asarray(maps)
+    maps = maps.detach().cpu().numpy() if isinstance(maps, torch.Tensor) else np.asarray(maps)
     if maps.shape != trials.signal.shape or not np.isfinite(maps).all():
         raise ValueError(
             f"{name} has shape {maps.shape} and {(~np.isfinite(maps)).sum()} NaN or infinite values; expected"
             f" {trials.signal.shape}, as the trials, and none."
         )
-    return maps
+    return maps.astype(np.result_type(maps, np.float32))  # whole numbers may not have a negative to rank by

@@ -41,15 +41,17 @@ def plot_leaderboard(
     Raises
     ------
     ValueError
-        A column is missing.
+        No panel, or a column is missing.
     """
+    if not rankings:
+        raise ValueError("rankings is empty; expected a table for each panel.")
     longest = max(map(len, rankings.values()))
     fig = new_figure(WIDTH, (0.7 + ROW * longest) * n_rows(len(rankings), 2), title)
     for ax, (name, table) in zip(wrapped_axes(fig, len(rankings), 2), rankings.items(), strict=True):
         check_columns(f"rankings[{name!r}]", table, ("method", "value", "low", "high"))
         y = np.arange(len(table))
-        ax.hlines(y, table["low"], table["high"], color=colour(0), linewidth=2, alpha=0.5)
-        ax.plot(table["value"], y, "o", color=colour(0), markersize=4)
+        ax.hlines(y, table["low"], table["high"], color=colour(0), linewidth=4, alpha=0.4)
+        ax.plot(table["value"], y, "o", color=colour(0), markersize=3)
         if name in (chance or {}):
             ax.axvline(chance[name], color="0.4", linestyle=":", linewidth=1, zorder=0)
         ax.set_yticks(y, table["method"], fontsize=7)
@@ -97,7 +99,7 @@ def plot_critical_difference(ranking: pd.DataFrame, critical_difference: float, 
     for tick in np.arange(lowest, highest + 1):
         ax.vlines(tick, -0.15, 0.15, color="black", linewidth=1)
         ax.text(tick, -0.3, f"{tick:g}", ha="center", va="bottom", fontsize=8)
-    ax.hlines(-1.5, lowest, lowest + critical_difference, color=colour(1), linewidth=2)
+    ax.hlines(-1.5, lowest, lowest + critical_difference, color=colour(1), linewidth=2, clip_on=False)
     ax.text(lowest, -1.7, f"critical difference {critical_difference:.1f}", va="bottom", fontsize=8, color=colour(1))
     for row, (first, last) in enumerate(groups):
         ax.hlines(0.45 + 0.35 * row, ranks[first] - 0.05, ranks[last] + 0.05, color="0.35", linewidth=3)
