@@ -1,6 +1,7 @@
 """The benchmark: what a cell holds, and that files, processes and deaths do not change it."""
 
 import copy
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,8 @@ import sys
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -233,7 +236,8 @@ def test_what_decides_a_result_decides_its_file():
         {"methods__saliency": {"method": "integrated_gradients", "tol": float("inf")}},  # .inf in YAML
     ):
         assert benchmark.read_grid(changed(**change))[0].key("saliency") != before.key("saliency"), change
-    for change in ({"n_test": 48}, {"methods__random": None}, {"snr_db": [0.0]}):
+    whole = {"epochs": 6.0, "lr": 0.01}
+    for change in ({"n_test": 48}, {"methods__random": None}, {"snr_db": [0.0]}, {"decoders__Cui__train": whole}):
         assert benchmark.read_grid(changed(**change))[0].key("saliency") == before.key("saliency"), change
     assert benchmark.read_grid(changed(n_explained=16, n_test=48))[0].key() == before.key()
 
@@ -274,7 +278,7 @@ def test_a_decoder_that_is_never_right_has_no_correct_trials(monkeypatch):
         (xs.simulate("spectral", n_trials=12, snr_db=0, seed=fit.seed_of("explained", k), **HEAD).label + 1) % 3
         for k in range(2)
     ]
-    monkeypatch.setattr(evaluation._Experiment, "predicted", wrong)
+    monkeypatch.setattr(evaluation.Experiment, "predicted", wrong)
     ((_, table),) = benchmark.evaluate_fit(fit, ["saliency"])
     assert table.attrs["status"] == "ok" and set(table["check"]) == {"accuracy"}
     correct = select(table, trials="correct")
@@ -288,7 +292,7 @@ def test_without_a_second_class_there_is_no_other_trial(monkeypatch):
     for k, predicted in enumerate(one_right):
         label = xs.simulate("spectral", n_trials=12, snr_db=0, seed=fit.seed_of("explained", k), **HEAD).label
         one_right[k] = np.where(predicted == 5, label, (label + 1) % 3)
-    monkeypatch.setattr(evaluation._Experiment, "predicted", one_right)
+    monkeypatch.setattr(evaluation.Experiment, "predicted", one_right)
     ((_, table),) = benchmark.evaluate_fit(fit, ["saliency"])
     assert table.attrs["status"] == "ok", table.attrs["message"]
     assert table["other_trial_mean"].isna().all() and table["surrogate_mean"].notna().any()
@@ -363,27 +367,83 @@ def test_computes_on_one_thread_and_gives_the_others_back(tmp_path, monkeypatch)
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("deaths", [1, 9])
-def test_a_process_that_dies_is_replaced_while_that_helps(results, monkeypatch, deaths):
-    folder, expected = results
-    for fit in FITS[1:]:
-        cell_path(folder, fit, "saliency").unlink()
+def pool_of(monkeypatch, dies):
+    """Put a pool whose process dies where `dies(attempt, fit)` in the place of joblib's; return the fits of each run."""
     runs = []
 
-    def die_after_a_fit(tasks):
-        for k, (run, arguments, _) in enumerate(tasks):
-            if len(runs) < deaths and k > min(len(runs), 2):
-                runs.append(k)
+    def run_all(tasks):
+        runs.append([])
+        for run, arguments, _ in tasks:
+            runs[-1].append(arguments[0])
+            if dies(len(runs), arguments[0]):
                 raise BrokenProcessPool
             run(*arguments[:3])
 
-    monkeypatch.setattr(engine, "Parallel", lambda: die_after_a_fit)
+    monkeypatch.setattr(engine, "Parallel", lambda: run_all)
+    return runs
+
+
+def without_saliency(folder):
+    for fit in FITS:
+        cell_path(folder, fit, "saliency").unlink()
+    (folder / "cells" / ".other.parquet.1").touch()  # what a killed process left is no progress
+
+
+@pytest.mark.parametrize("dies", [lambda k, fit: k == 1, lambda k, fit: k <= 2, lambda k, fit: k <= 3])
+def test_processes_that_die_before_the_first_cell_are_replaced(results, monkeypatch, dies):
+    folder, expected = results
+    without_saliency(folder)
+    runs = pool_of(monkeypatch, dies)
+    assert_same(benchmark.run_benchmark(CONFIG, folder, n_jobs=2), expected)
+    assert runs[-1] in (FITS, FITS[-1:])
+
+
+def test_a_fit_that_kills_its_process_costs_no_other_fit(results, monkeypatch):
+    folder, expected = results
+    without_saliency(folder)
+    runs = pool_of(monkeypatch, lambda k, fit: fit == FITS[1])
     table = benchmark.run_benchmark(CONFIG, folder, n_jobs=2)
-    if deaths == 1:
-        assert_same(table, expected)
-    else:  # the last fit is never reached
-        died = [it for it in table.attrs["failed"] if it["message"].startswith("The worker died")]
-        assert {(it["regime"], it["decoder"]) for it in died} == {("suppressor", "ShallowFBCSPNet")} and len(died) == 2
+    # The first run finishes the first fit; three in vain follow, then each fit by itself.
+    assert runs == [FITS[:2]] * 4 + [[fit] for fit in FITS]
+    died = [it for it in table.attrs["failed"] if it["message"].startswith("The worker died")]
+    place = {"regime": "spectral", "decoder": "ShallowFBCSPNet"}
+    assert [it["method"] for it in died] == ["saliency", "too_wide"]
+    assert all(it.items() >= place.items() and "or at an earlier one of this fit" in it["message"] for it in died)
+    others = [
+        it[(it["regime"] != "spectral") | (it["decoder"] != "ShallowFBCSPNet")].drop(columns="seconds_per_trial")
+        for it in (table, expected)
+    ]
+    pd.testing.assert_frame_equal(*(it.reset_index(drop=True) for it in others), check_exact=True)
+
+
+def test_partial_files_are_removed_once_they_are_old(results):
+    folder, _ = results
+    names = ["cells/.a.parquet.7", "cells/.b.parquet.8", "weights/tmpa.part", "weights/tmpb.part"]
+    for name in names:
+        (folder / name).touch()
+    for name in names[::2]:
+        os.utime(folder / name, (time.time() - 3600,) * 2)
+    benchmark.run_benchmark(CONFIG, folder)
+    assert [name for name in names if (folder / name).exists()] == names[1::2]
+
+
+def test_trouble_of_the_disk_is_no_damage(results, monkeypatch):
+    folder, _ = results
+    before = files(folder)
+
+    def stale(path):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", stale)
+        with pytest.raises(OSError, match="Stale"):
+            benchmark.run_benchmark(CONFIG, folder)
+    assert files(folder) == before
+
+
+def test_a_cell_says_which_versions_made_it(first):
+    attrs = pd.read_parquet(cell_path(first[0], FITS[0], "saliency")).attrs
+    assert attrs["versions"] == {name: version(name) for name in ("torch", "braindecode")}
 
 
 def wait_for(folder, n_cells):
@@ -456,7 +516,12 @@ def test_command_line(results, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("config", "arguments", "message"),
-    [("seeds: 3", (), "lacks n_train"), (None, (), "No such file"), ("{}", ("--scheduler", "tcp://x"), "cluster]")],
+    [
+        ("seeds: 3", (), "lacks n_train"),
+        ("seeds: [3", (), "config.yaml is not YAML"),
+        (None, (), "No such file"),
+        ("{}", ("--scheduler", "tcp://x"), "cluster]"),
+    ],
 )
 def test_command_line_says_what_is_wrong(tmp_path, capsys, monkeypatch, config, arguments, message):
     monkeypatch.setitem(sys.modules, "dask.distributed", None)
@@ -474,6 +539,15 @@ def test_command_line_says_what_is_wrong(tmp_path, capsys, monkeypatch, config, 
         ({"n_null": None}, "lacks n_null"),
         ({"n_train": 0}, "n_train is 0; expected a whole number, at least 1"),
         ({"n_train": 1.5}, "n_train is 1.5"),
+        ({"n_train": float("inf")}, "n_train is inf; expected a finite number"),
+        ({"n_train": float("nan")}, "n_train is nan; expected a number"),
+        ({"seeds": [float("inf")]}, "seeds is inf; expected a finite number"),
+        ({"snr_db": [0, float("inf")]}, "snr_db is inf; expected a finite number"),
+        ({"decoders__Cui__train": {"epochs": 0}}, "epochs is 0; expected a whole number, at least 1"),
+        ({"decoders__Cui__train": {"epochs": 1.5}}, "epochs is 1.5; expected a whole number"),
+        ({"decoders__Cui__train": {"epochs": 1, "batch_size": 0.5}}, "batch_size is 0.5; expected a whole number"),
+        ({"decoders__Cui__name": ["EEGNet"]}, "decoders.Cui.name is \\['EEGNet'\\]; expected text"),
+        ({"methods": {"saliency": {"method": ["saliency"]}}}, "methods.saliency.method is .*; expected text"),
         ({"regimes": ["temporl"]}, "Unknown regime 'temporl'. Did you mean 'temporal'"),
         ({"regimes": "spectral"}, "regimes is 'spectral'; expected a list"),
         ({"snr_db": {"spectral": [0]}}, "snr_db lacks suppressor"),
@@ -530,3 +604,15 @@ def test_methods_that_compare_with_many_take_training_trials(by_hand):
     rows = select(table, check="accuracy", trials="all", view="channel_time")
     expected = xs.score_maps(maps, data.truth, n_null=0).mean()  # the order of the baselines changes the rounding
     np.testing.assert_allclose(rows["value"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_dask_worker_with_several_threads_is_refused(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="needs Dask: the extra `cluster`")
+    options = {"processes": False, "dashboard_address": None, "local_directory": tmp_path / "dask"}
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, silence_logs=50, **options) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+        pytest.raises(ValueError, match=r"worker has 2 threads.*threads_per_worker=1"),
+    ):
+        benchmark.run_benchmark(CONFIG, tmp_path, client=client)
+    assert not list(tmp_path.glob("cells/*"))

@@ -1,5 +1,7 @@
 """Perturbation tests against linear models, whose answer is known, and against loops written from the definitions."""
 
+from dataclasses import replace
+
 import mne
 import numpy as np
 import pandas as pd
@@ -227,8 +229,28 @@ def test_area_under_curve():
     areas = areas.set_index(["method", "trial"])
     np.testing.assert_allclose(areas.loc[[("p", 0), ("p", 1), ("q", 0)], "logit"], [2, 0, 2], atol=1e-12)
     np.testing.assert_allclose(areas.loc[[("p", 0), ("p", 1), ("q", 0)], "probability"], [1, 0.5, 0])
-    with pytest.raises(ValueError, match="an area needs two"):
-        area_under_curve(rows[0][:1])
+
+
+def test_curves_may_differ_in_their_shares():
+    curve = pd.DataFrame({"map": "own", "trial": 0, "share": [0, 0.5, 1], "logit": [4.0, 2, 0], "probability": 1.0})
+    early = curve[:2].assign(share=[0, 0.2], fill=None)
+    areas = area_under_curve(pd.concat([curve.assign(fill="zero"), early])).set_index("fill", drop=False)
+    assert areas["fill"].isna().tolist() == [False, True]
+    np.testing.assert_allclose(areas[["logit", "probability"]], [[2, 1], [3, 1]], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda curves: curves[:1],
+        lambda curves: curves.assign(number=range(len(curves))),  # a column that varies along the curve
+        lambda curves: pd.concat([curves, curves]),  # two curves that nothing tells apart
+    ],
+)
+def test_no_area_without_a_curve(wrong):
+    curve = pd.DataFrame({"map": "own", "trial": 0, "share": [0, 1.0], "logit": 1.0, "probability": 1.0})
+    with pytest.raises(ValueError, match="an area needs two, each once"):
+        area_under_curve(wrong(curve))
 
 
 # ------------------------------------------------------------------------------------------- what all of them share
@@ -313,6 +335,41 @@ def test_errors_of_the_arrays(network, x, target, maps, test):
         test(network, x, target, maps, baseline=x[:1])
     with pytest.raises(ValueError, match="x has 60 samples"):
         test(network, x[..., :60], target, maps)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_everything_is_checked_before_the_forward_passes(x, target, maps, test):
+    passes = []
+
+    class Counting(Linear):
+        def forward(self, x):
+            passes.append(len(x))
+            return super().forward(x)
+
+    for wrong, message in (
+        ({"p": maps, "q": maps[:3]}, r"maps\['q'\] has shape"),
+        ({"p": maps, "q": np.where(maps > 0, maps, np.nan)}, r"maps\['q'\] holds NaN"),
+        ({}, "empty dict or a dict of dicts"),
+        ({"p": {"q": maps}}, "empty dict or a dict of dicts"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            test(Counting(), x, target, wrong)
+    for batch_size in (0, -1):
+        with pytest.raises(ValueError, match=f"batch_size is {batch_size}; expected at least 1"):
+            test(Counting(), x, target, maps, batch_size=batch_size)
+    assert passes == []
+
+
+def test_ends_of_the_curves_are_computed_once(x, target, maps):
+    passes = []
+
+    class Counting(Linear):
+        def forward(self, x):
+            passes.append(len(x))
+            return super().forward(x)
+
+    perturbation_curves(Counting(), x, target, {"p": maps, "q": -maps}, shares=(0, 0.5, 1))
+    assert sum(passes) == 1 + 2 * N_TRIALS + 2 * len(MAPS) * N_TRIALS  # outputs are counted on one trial
 
 
 def test_errors_of_the_options(network, x, target, maps):
@@ -411,6 +468,41 @@ def test_retraining_without_a_whole_channel(labelled):
         roar(nearest_mean, train, test, *maps, shares=(1 / 3,), baseline=np.zeros_like)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, bool])
+def test_retraining_ranks_maps_of_whole_numbers_as_their_values(labelled, kind):
+    train, test = labelled
+    maps = [informative(trials).astype(kind) for trials in labelled]
+    table = roar(nearest_mean, train, test, *maps, shares=(1 / 15,))
+    expected = roar(nearest_mean, train, test, *(m.astype(np.float32) for m in maps), shares=(1 / 15,))
+    pd.testing.assert_frame_equal(table, expected)
+
+
+def test_retraining_takes_tensors_with_a_gradient(labelled):
+    train, test = labelled
+    maps = [torch.tensor(informative(trials), requires_grad=True) for trials in labelled]
+    table = roar(nearest_mean, train, test, *maps, shares=(1 / 15,))
+    expected = roar(nearest_mean, train, test, *(m.detach().numpy() for m in maps), shares=(1 / 15,))
+    pd.testing.assert_frame_equal(table, expected)
+
+
+def test_retraining_on_trials_of_another_length(labelled):
+    train, test = labelled
+    short = replace(test, signal=test.signal[..., :30])
+    seen = []
+
+    def fit(trials):
+        seen.append(trials.signal)
+        return lambda signal: seen.append(signal) or np.zeros(len(signal), int)
+
+    roar(fit, train, short, informative(train), informative(short), shares=(0.2,))
+    assert len(seen) == 2 * 4
+    for trials, used in ((train, seen[::2]), (short, seen[1::2])):
+        for rest in used[1:]:
+            assert ((rest != trials.signal).sum(axis=(1, 2)) == 0.2 * trials.signal[0].size).all()
+    removed = [rest != trials.signal for trials, rest in zip((train, short), seen[-2:], strict=True)]
+    assert not np.array_equal(removed[0][: len(short), :, :30], removed[1])
+
+
 def test_errors_of_retraining(labelled):
     train, test = labelled
     maps = informative(train), informative(test)
@@ -418,5 +510,5 @@ def test_errors_of_retraining(labelled):
         roar(nearest_mean, train, test, maps[1], maps[1])
     with pytest.raises(ValueError, match="and 5600 NaN or infinite"):
         roar(nearest_mean, train, test, maps[0], np.where(maps[1] > 0, 1, np.nan))
-    with pytest.raises(ValueError, match="expected increasing numbers"):
+    with pytest.raises(ValueError, match="expected increasing numbers above 0, up to 1"):
         roar(nearest_mean, train, test, *maps, shares=(0.0, 0.5))

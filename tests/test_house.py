@@ -1,5 +1,6 @@
-"""Files that say the same thing agree: address, version, licences, packages."""
+"""Files that say the same thing agree: address, version, licences, packages; modules keep to their side of a wall."""
 
+import ast
 import os
 import re
 import shutil
@@ -104,6 +105,44 @@ def test_version_stands_in_one_place():
     version = PROJECT["version"]
     assert str(read_yaml("CITATION.cff")["version"]) == version == str(Version(version))
     assert re.search(rf"(?m)^## {re.escape(version)} ", (ROOT / "CHANGELOG.md").read_text())
+
+
+def imported(path):
+    """Return the absolute names of the modules that a file imports from, anywhere in it."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1]] if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    ("part", "allowed"),
+    [
+        ("viz", {"trials"}),
+        ("patterns", {"trials", "decoders"}),
+        ("attribution", {"trials", "decoders"}),
+        ("scoring", {"trials", "decoders"}),
+        ("spectral", {"trials", "decoders", "attribution"}),
+        ("sanity", {"trials", "decoders", "scoring"}),
+    ],
+)
+def test_walls_between_modules(part, allowed):
+    package = ROOT / "eegxai_support"
+    files = [*package.glob(f"{part}.py"), *package.glob(f"{part}/**/*.py")]
+    assert files
+    for path in files:
+        parts = {name.split(".")[1] for name in imported(path) if name.startswith("eegxai_support.")}
+        assert parts <= {part, *allowed}, path
+
+
+def test_nothing_in_the_package_needs_the_benchmark():
+    package = ROOT / "eegxai_support"
+    for path in {*package.rglob("*.py")} - {package / "__init__.py", *package.glob("benchmark/*")}:
+        assert not any(name.startswith("eegxai_support.benchmark") for name in imported(path)), path
 
 
 def test_licences():

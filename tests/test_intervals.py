@@ -7,46 +7,44 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from eegxai_support.scoring.intervals import bootstrap_interval, mean_and_interval
-
-VALUES = np.random.default_rng(0).gamma(2, size=(40, 3))
+from eegxai_support.scoring.intervals import mean_and_interval
 
 
-def test_interval_is_that_of_scipy():
-    n = 20_000
-    low, high = bootstrap_interval(VALUES, n=n, level=0.9)
-    theirs = stats.bootstrap(
-        (VALUES,), np.mean, axis=0, n_resamples=n, confidence_level=0.9, method="percentile", batch=1000,
-        random_state=np.random.default_rng(1),
-    ).confidence_interval  # fmt: skip
+def scipy_interval(values, *, n, level=0.95):
+    """Return both ends of SciPy's percentile interval of the mean."""
+    rng = np.random.default_rng(1)
+    options = {"n_resamples": n, "confidence_level": level, "method": "percentile", "batch": 1000, "rng": rng}
+    return tuple(stats.bootstrap((np.asarray(values),), np.mean, **options).confidence_interval)
+
+
+def test_interval_over_trials_is_that_of_scipy():
+    values, n = np.random.default_rng(0).gamma(2, size=40), 20_000
+    table = pd.DataFrame({"method": "m", "trial": range(40), "pearson": values})
+    row = mean_and_interval(table, "method", n=n, level=0.9).iloc[0]
     # Standard error of a 5 % quantile of n normal draws; both ends are drawn, hence the root of two.
-    error = np.sqrt(2 * 0.05 * 0.95 / n) / stats.norm.pdf(stats.norm.ppf(0.05)) * VALUES.std(axis=0) / np.sqrt(40)
-    assert (abs(low - theirs.low) < 5 * error).all()
-    assert (abs(high - theirs.high) < 5 * error).all()
-
-
-def test_trailing_axes_are_resampled_together():
-    low, high = bootstrap_interval(VALUES[:, :, None])
-    assert low.shape == high.shape == (3, 1)
-    for column in range(3):
-        np.testing.assert_allclose(bootstrap_interval(VALUES[:, column]), (low[column, 0], high[column, 0]))
-    again = bootstrap_interval(VALUES, seed=0)
-    np.testing.assert_array_equal(bootstrap_interval(VALUES), again)
-    assert (np.array(bootstrap_interval(VALUES, seed=1)) != again).any()
+    error = np.sqrt(2 * 0.05 * 0.95 / n) / stats.norm.pdf(stats.norm.ppf(0.05)) * values.std() / np.sqrt(40)
+    np.testing.assert_allclose((row.low, row.high), scipy_interval(values, n=n, level=0.9), rtol=0, atol=5 * error)
 
 
 def test_interval_of_two_trials():
     """The mean of two draws from 0 and 1 is 0, 0.5 or 1, with probabilities of a quarter, a half and a quarter."""
-    assert bootstrap_interval([0.0, 1.0], level=0.4) == (0.5, 0.5)
-    assert bootstrap_interval([0.0, 1.0], level=0.6) == (0.0, 1.0)
-    assert bootstrap_interval([2.0]) == (2.0, 2.0)
-    assert np.isnan(bootstrap_interval([np.nan, 1.0])).all()
+    table = pd.DataFrame({"method": "m", "trial": [0, 1], "pearson": [0.0, 1.0]})
+    for level, ends in ((0.4, [0.5, 0.5]), (0.6, [0.0, 1.0])):
+        assert mean_and_interval(table, ["method"], level=level)[["low", "high"]].iloc[0].tolist() == ends
 
 
-@pytest.mark.parametrize(("values", "level", "message"), [([], 0.95, "at least one"), ([1.0], 95, "between 0 and 1")])
-def test_interval_refuses(values, level, message):
-    with pytest.raises(ValueError, match=message):
-        bootstrap_interval(values, level=level)
+@pytest.mark.parametrize("level", [0, 1, 95, -0.5, np.nan])
+def test_level_is_a_share(level):
+    with pytest.raises(ValueError, match="expected a share between 0 and 1"):
+        mean_and_interval(crossed(3, 2, np.random.default_rng(0)), "method", level=level)
+
+
+def test_one_column_or_a_list_of_one_is_the_same_and_a_group_may_be_missing_its_name():
+    table = crossed(5, 2, np.random.default_rng(0))
+    pd.testing.assert_frame_equal(mean_and_interval(table, "method"), mean_and_interval(table, ["method"]))
+    nameless = mean_and_interval(pd.concat([table, table.assign(method=None)]), "method")
+    assert nameless["method"].isna().tolist() == [False, True]
+    assert nameless["mean"][0] == nameless["mean"][1]
 
 
 def crossed(n_trials, n_draws, rng):
@@ -78,19 +76,19 @@ def test_interval_covers_the_mean_over_trials_and_draws():
     for _ in range(n):
         table = crossed(30, 10, rng)
         both = mean_and_interval(table, ["method"], n=400).iloc[0]
-        per_trial = table.groupby("trial").pearson.mean()
-        low, high = bootstrap_interval(per_trial, n=400)
-        hits += (both.low <= 0 <= both.high), (low <= 0 <= high)
+        trials = mean_and_interval(table.drop(columns="seed"), ["method"], n=400).iloc[0]
+        hits += (both.low <= 0 <= both.high), (trials.low <= 0 <= trials.high)
     assert hits[0] / n > 0.86  # ten draws: a percentile interval is a little short of 95 %
     assert hits[1] / n < 0.6
 
 
 def test_without_a_seed_only_trials_are_drawn():
     table = crossed(20, 4, np.random.default_rng(0)).drop(columns="seed")
-    row = mean_and_interval(table, ["method"]).iloc[0]
+    row = mean_and_interval(table, ["method"], n=20_000).iloc[0]
     per_trial = table.groupby("trial").pearson.mean()
     assert row.n_draws == 1
-    np.testing.assert_allclose((row.low, row.high), bootstrap_interval(per_trial))
+    spread = per_trial.std() / np.sqrt(20)
+    np.testing.assert_allclose((row.low, row.high), scipy_interval(per_trial, n=20_000), rtol=0, atol=0.1 * spread)
 
 
 def test_rows_without_a_seed_are_one_draw():

@@ -1,6 +1,7 @@
 """Sanity checks: every learned weight is replaced, in the order of execution, in fresh copies, from a seed."""
 
 import warnings
+from dataclasses import replace
 
 import mne
 import numpy as np
@@ -418,6 +419,16 @@ def test_smooth_test_averages_over_noise_that_every_network_sees():
     assert abs(noise.mean()) < 5 * noise.std() / np.sqrt(noise.size)
 
 
+def test_noise_of_a_trial_does_not_depend_on_the_others():
+    options = {"seeds": [0], "order": "at_once", "n_samples": 3}
+    table = smooth_mprt(lambda _, x, __: x**3, OutOfOrder(), X, [0] * 3, **options)
+    seen = {2: [], 3: []}
+    for n, arrays in seen.items():
+        smooth_mprt(lambda _, x, __, to=arrays: to.append(x) or x**3, OutOfOrder(), X[:n], [0] * n, **options)
+    np.testing.assert_allclose(table.pearson, 1)
+    np.testing.assert_array_equal(np.stack(seen[3])[:, :2], seen[2])
+
+
 def test_smooth_test_sees_through_noise_in_a_map():
     """A map of an unchanging pattern plus noise that depends on the trial: averaging brings the pattern back."""
     pattern = np.sin(np.arange(40)).reshape(4, 10)
@@ -467,6 +478,14 @@ def test_rise_compares_with_the_end_of_the_cascade():
             edges = np.linspace(each.min(), each.max(), 8)
             share = np.bincount(np.clip(np.digitize(each.ravel(), edges) - 1, 0, 6)) / each.size
             assert value == pytest.approx(-sum(p * np.log(p) for p in share if p > 0), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_rise_of_a_nearly_constant_map(kind):
+    maps = np.ones((3, 4, 10), kind)
+    maps[:, ::2] = np.nextafter(kind(1), kind(2))
+    table = efficient_mprt(lambda *_: maps, OutOfOrder(), X, [0] * 3, [0])
+    np.testing.assert_allclose(table.entropy, np.log(2))
 
 
 def test_rise_of_a_map_with_nan_is_nan_and_one_bin_is_refused():
@@ -530,6 +549,16 @@ def test_permuted_labels_keep_their_counts_in_each_run():
     again = data_randomisation_test(explain_by_labels, Recorder(trials), X, [0] * 3, fit, trials, seeds=[0, 1])
     pd.testing.assert_frame_equal(again, table)
     np.testing.assert_array_equal(trials.label, two_runs().label)
+
+
+def test_labels_are_permuted_where_runs_have_no_name():
+    trials = two_runs()
+    nameless = replace(trials, metadata=trials.metadata.assign(session=np.nan))
+    tables = [
+        data_randomisation_test(explain_by_labels, Recorder(trials), X, [0] * 3, lambda t, _: Recorder(t), t, [0, 1])
+        for t in (trials, nameless)
+    ]
+    pd.testing.assert_frame_equal(*tables)
 
 
 def test_accuracy_of_a_network_that_did_not_learn_the_permuted_labels():

@@ -471,3 +471,22 @@ def test_template_head_agrees_with_the_shells_it_was_made_of(spherical_fsaverage
     dipole_topography.cache_clear()
     trials = simulate("temporal", n_trials=8, head="fsaverage", ch_names=EEGBCI_CHANNELS[:16], source="Cz")
     assert trials.ideal_accuracy == 1.0
+
+
+@pytest.mark.parametrize(
+    ("regime", "ch_names", "message"),
+    [
+        ("spectral", ("C3", "C3", "Cz", "C4"), "ch_names are .* two or more different"),
+        ("spectral", ("C3",), "ch_names are .* two or more different"),
+        ("suppressor", ("Cz", "Iz"), "ch_names are .* three or more"),
+    ],
+)
+def test_electrodes_that_leave_no_signal(regime, ch_names, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(regime, n_trials=4, ch_names=ch_names)
+
+
+@pytest.mark.parametrize(("regime", "ch_names"), [("spectral", ("C3", "Cz")), ("suppressor", ("C3", "Cz", "Iz"))])
+def test_the_fewest_electrodes_give_numbers(regime, ch_names):
+    trials = simulate(regime, n_trials=4, ch_names=ch_names)
+    assert np.isfinite(trials.signal).all() and np.isfinite(trials.truth).all() and np.abs(trials.truth).max() > 0

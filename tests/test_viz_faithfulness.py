@@ -34,13 +34,12 @@ def test_sensitivity():
     (ax,) = fig.axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["10%", "50%", "whole\nchannel"]
     assert legend(fig) == ["chance", "deep_lift", "saliency"]
-    chance, first, second = ax.containers
-    for container, rows in ((first, table[:3]), (second, table[3:]), (chance, summary(share=[0.1, 0.5, 1.0]))):
-        points, _, (bars,) = container
+    for bars, rows in zip(ax.collections, (summary(share=[0.1, 0.5, 1.0]), table[:3], table[3:]), strict=True):
+        np.testing.assert_allclose([segment[:, 1] for segment in bars.get_segments()], rows[["low", "high"]])
+    first, second = (line for line in ax.lines if line.get_linestyle() == "None")
+    for points, rows in ((first, table[:3]), (second, table[3:])):
         np.testing.assert_allclose(points.get_ydata(orig=False), rows["mean"])
-        ends = [segment[:, 1] for segment in bars.get_segments()]
-        np.testing.assert_allclose(ends, rows[["low", "high"]])
-    assert not np.isin(first[0].get_xdata(), second[0].get_xdata()).any()
+    assert not np.isin(first.get_xdata(), second.get_xdata()).any()
     joined = [line for line in ax.lines if line.get_linewidth() == 0.8 and line.get_color() != "0.6"]
     assert [len(line.get_xdata()) for line in joined] == [2, 2]  # whole channels stand apart
 
@@ -74,7 +73,12 @@ def test_curves_in_panels():
 def test_curves_without_chance():
     fig = plot_perturbation_curves(summary(method=["a"], share=[0.0, 1.0]))
     assert legend(fig) == ["a"]
-    assert len(plot_sensitivity(summary(method=["a"], share=[0.1, 1.0])).axes[0].containers) == 1
+    assert len(plot_sensitivity(summary(method=["a"], share=[0.1, 1.0])).axes[0].collections) == 1
+
+
+def test_sensitivity_where_rounding_puts_the_mean_outside_its_interval():
+    rows = summary(method=["a"], share=[0.1, 1.0]).assign(low=1.0, high=1.0, mean=1 - 1e-16)
+    plot_sensitivity(rows, rows)
 
 
 @pytest.mark.parametrize("draw", [plot_sensitivity, plot_perturbation_curves])

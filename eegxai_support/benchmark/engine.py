@@ -6,14 +6,16 @@ import ctypes
 import io
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import torch
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
@@ -24,6 +26,9 @@ from eegxai_support.recordings.results import write_recorded
 from eegxai_support.simulate import simulate
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+ATTEMPTS = 3  # in a row, at computing the fits side by side, without a new cell
+STALE = 600  # seconds; a file is written in far less
+LIBRARIES = ("torch", "braindecode")  # their versions may change the results and are not in the names of the files
 Todo = list[tuple[Fit, list[str]]]
 
 
@@ -52,14 +57,15 @@ def run_benchmark(
         - ``n_datasets``, ``n_explained``: fresh data sets whose maps are scored, and trials in each
         - ``n_null``: draws of the chance levels, 0 for none
     results_dir : path
-        Takes ``cells/*.parquet`` and ``weights/*.safetensors``, each named by a hash of all that determines it; shared
-        by all workers.
+        Takes ``cells/*.parquet`` and ``weights/*.safetensors``; shared by all workers. Each is named by a hash of the
+        part of the configuration that determines it and of the version of eegxai-support.
     client : dask.distributed.Client, optional
         A cluster that runs the fits, one task each.
     n_jobs : int
         Without a client: processes on this machine, -1 for one per core.
     resume : bool
-        Keep the finished cells in `results_dir`. False computes every cell of this configuration again.
+        Keep the finished cells in `results_dir`. False computes every cell of this configuration again: take it, or a
+        new folder, where code was changed without a new version.
 
     Returns
     -------
@@ -84,22 +90,25 @@ def run_benchmark(
     Raises
     ------
     ValueError
-        A wrong configuration, with the key and what is expected; or both `client` and `n_jobs`.
+        A wrong configuration, with the key and what is expected; both `client` and `n_jobs`; or a Dask worker with
+        more than one thread.
 
     Notes
     -----
     All signals of a fit are divided by one number, the standard deviation of its training signal. The trials depend on
     regime, SNR and seed alone, so that decoders and methods are compared on the same ones.
 
-    The checks "label" and "weights" take the first data set. In the regime with a suppressor, the metric
-    "suppressor_mass" is the share of ``abs(map)`` on its channel.
+    The checks "label" and "weights" take the first data set, "label" with one random wrong class per trial. In the
+    regime with a suppressor, the metric "suppressor_mass" is the share of ``abs(map)`` on its channel.
 
     An exception in one cell is its result; the others go on. Resuming tries failed cells again, and leaves alone those
-    where a method has no meaning for a network. A worker that dies loses the cell it was at. Cells whose worker dies
-    each time it is tried count as failed.
+    where a method has no meaning for a network. A worker that dies loses the cell it was at, and on one machine those
+    that the others were at. Where that keeps happening, each fit gets a process of its own; cells that are still not
+    done count as failed.
 
-    Every fit runs on one thread, so that the numbers do not depend on where it runs; give each Dask worker one thread.
-    Where there is a GPU it trains and explains, and rounds differently.
+    Every fit runs on one thread, so that the numbers do not depend on where it runs; give each Dask worker one thread
+    (``threads_per_worker=1``). Where there is a GPU it trains and explains, and rounds differently; so may other
+    versions of PyTorch and braindecode, which the ``.attrs`` of each cell's file name.
     On SLURM: ``cluster = dask_jobqueue.SLURMCluster(cores=1, processes=1, memory="4GB", walltime="04:00:00")``,
     ``cluster.scale(jobs=32)``, ``client=dask.distributed.Client(cluster)``, with `results_dir` on a shared disk.
     """
@@ -111,13 +120,14 @@ def run_benchmark(
     if not resume:
         for fit in fits:
             weights_path(folder, fit).unlink(missing_ok=True)
+    _remove_partial_files(folder)
     todo = _prepared(fits, folder, resume)
     if todo:
         _rehearse(todo)
         with _progress(todo, folder):
             if client is not None:
                 _on_cluster(todo, folder, client)
-            elif n_jobs == 1:
+            elif effective_n_jobs(n_jobs) == 1:
                 for fit, cells in todo:
                     run_fit(fit, cells, folder)
             else:
@@ -156,7 +166,8 @@ def run_fit(fit: Fit, cells: list[str], folder: Path, driver: int | None = None)
     # The bars of single methods would write over the one that counts; an exception does not come this way.
     with _one_thread(), redirect_stderr(io.StringIO()):
         for cell, table in evaluate_fit(fit, missing(), weights_path(folder, fit)):
-            write_recorded(table, cell_path(folder, fit, cell), table.attrs | {"content": fit.content(cell)})
+            made_by = {"content": fit.content(cell), "versions": {name: version(name) for name in LIBRARIES}}
+            write_recorded(table, cell_path(folder, fit, cell), table.attrs | made_by)
             if driver not in (None, os.getppid()):
                 return
 
@@ -175,10 +186,22 @@ def _one_thread() -> Iterator[None]:
 def _read(path: Path) -> pd.DataFrame | None:
     """Return a cell's table; None where the file is missing or damaged."""
     try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError):  # pyarrow's exceptions are among these
+        content = path.read_bytes()
+    except FileNotFoundError:  # any other trouble of the disk says nothing about the file, which is kept
+        return None
+    try:
+        table = pd.read_parquet(io.BytesIO(content))
+    except (OSError, ValueError):  # pyarrow's exceptions for what it cannot read
         return None
     return table if {"status", "message"} <= table.attrs.keys() and list(table) == list(EMPTY) else None
+
+
+def _remove_partial_files(folder: Path) -> None:
+    """Remove what processes left that were killed while they wrote."""
+    for path in (*folder.glob("cells/.*.parquet.*"), *folder.glob("weights/*.part")):
+        with suppress(FileNotFoundError):  # another driver that shares the folder
+            if time.time() - path.stat().st_mtime > STALE:
+                path.unlink()
 
 
 def _prepared(fits: list[Fit], folder: Path, resume: bool) -> Todo:
@@ -215,15 +238,21 @@ def _rehearse(todo: Todo) -> None:
             raise ValueError(f"{where}: {error}") from error
 
 
+def _counter(todo: Todo, folder: Path) -> Callable[[], int]:
+    """Return a function that counts the finished cells of this run, wherever they come from."""
+    awaited = {cell_path(folder, fit, cell).name for fit, cells in todo for cell in cells}
+    return lambda: len(awaited.intersection(os.listdir(folder / "cells")))
+
+
 @contextmanager
 def _progress(todo: Todo, folder: Path) -> Iterator[None]:
-    """Show one bar over all cells; it counts the files, wherever they come from."""
-    awaited = {cell_path(folder, fit, cell).name for fit, cells in todo for cell in cells}
+    """Show one bar over all cells."""
+    n_finished = _counter(todo, folder)
     stop = threading.Event()
-    with tqdm(total=len(awaited), desc="Benchmark", unit="cell", smoothing=0) as bar:
+    with tqdm(total=sum(len(cells) for _, cells in todo), desc="Benchmark", unit="cell", smoothing=0) as bar:
 
         def count():
-            bar.update(len(awaited.intersection(os.listdir(folder / "cells"))) - bar.n)
+            bar.update(n_finished() - bar.n)
 
         def watch():
             while not stop.wait(1):
@@ -241,15 +270,25 @@ def _progress(todo: Todo, folder: Path) -> Iterator[None]:
 
 def _on_cores(todo: Todo, folder: Path, n_jobs: int) -> None:
     """Run one process per core. The death of a process ends them all; start again while that makes progress."""
-    while True:
-        n_before = len(os.listdir(folder / "cells"))
-        try:
-            with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
-                Parallel()(delayed(run_fit)(fit, cells, folder, os.getpid()) for fit, cells in todo)
+    n_finished = _counter(todo, folder)
+    n_before, in_vain = n_finished(), 0
+    while in_vain < ATTEMPTS:
+        if _survives(todo, folder, n_jobs):
             return
-        except BrokenProcessPool:
-            if len(os.listdir(folder / "cells")) == n_before:
-                return
+        in_vain = in_vain + 1 if n_finished() == n_before else 0
+        n_before = n_finished()
+    for each in todo:  # one after the other, so that a fit that kills its process costs no other one
+        _survives([each], folder, n_jobs)
+
+
+def _survives(todo: Todo, folder: Path, n_jobs: int) -> bool:
+    """Run fits in processes, and return whether these lived to the end."""
+    try:
+        with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
+            Parallel()(delayed(run_fit)(fit, cells, folder, os.getpid()) for fit, cells in todo)
+    except BrokenProcessPool:
+        return False
+    return True
 
 
 def _on_cluster(todo: Todo, folder: Path, client) -> None:
@@ -263,6 +302,14 @@ def _on_cluster(todo: Todo, folder: Path, client) -> None:
 
 
 def _run_on_worker(fit: Fit, cells: list[str], folder: Path) -> None:
+    from dask.distributed import get_worker
+
+    # Asked here and not of the client: the workers of a cluster that grows join later.
+    if (n_threads := get_worker().state.nthreads) > 1:
+        raise ValueError(
+            f"A Dask worker has {n_threads} threads, and the fits on them would change each other's numbers. Start the"
+            " workers with threads_per_worker=1, or cores equal to processes on a job queue."
+        )
     # Dask sets MALLOC_TRIM_THRESHOLD_ for its workers: glibc then hands the memory of every tensor back to the system
     # and takes it anew, which made training and explaining 2.6 times as slow. Systems without glibc have no mallopt.
     with suppress(AttributeError, OSError, TypeError):
@@ -280,7 +327,8 @@ def _collected(fits: list[Fit], folder: Path) -> pd.DataFrame:
             table = _read(cell_path(folder, fit, cell))
             if table is None:
                 table = pd.DataFrame([{**EMPTY, **place, "status": "failed"}])
-                table.attrs = {"status": "failed", "message": "The worker died each time this cell was tried."}
+                message = "The worker died at this cell, or at an earlier one of this fit, each time it was tried."
+                table.attrs = {"status": "failed", "message": message}
             if table.attrs["status"] != "ok":
                 without[table.attrs["status"]].append({**place, "message": table.attrs["message"]})
             table.attrs = {}

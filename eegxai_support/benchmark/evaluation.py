@@ -87,7 +87,7 @@ class Experiment:
 
     @cached_property
     def data(self) -> list[Trials]:
-        """Fresh data sets: the classes are balanced by design, whether or not the decoder gets the trials right."""
+        """Fresh data sets: their classes are as balanced as their number allows, whatever the decoder makes of them."""
         n_datasets, n_explained = self.fit.sizes["n_datasets"], self.fit.sizes["n_explained"]
         return [self.fresh(n_explained, "explained", k) for k in range(n_datasets)]
 
@@ -168,7 +168,7 @@ def _decoder_rows(experiment: Experiment) -> list[dict]:
 def _ideal_accuracy(trials: Trials) -> float:
     try:
         return trials.ideal_accuracy
-    except (AttributeError, ValueError):  # not defined for these options
+    except ValueError:  # not defined for these options
         return np.nan
 
 
@@ -234,10 +234,9 @@ def _views(data: Trials) -> tuple:
 def _scores(experiment: Experiment, maps: np.ndarray, data: Trials, info) -> pd.DataFrame:
     maps = torch.as_tensor(maps, device=device_of(experiment.model))
     scores = score_maps(maps, torch.as_tensor(data.truth), info, n_null=0)
-    suppressor = getattr(data, "suppressor", None)
-    if suppressor is not None and info is None:
+    if data.suppressor is not None and info is None:
         mass = maps.abs().sum(2, dtype=torch.float64)
-        scores["suppressor_mass"] = (mass[:, data.info.ch_names.index(suppressor)] / mass.sum(1)).cpu().numpy()
+        scores["suppressor_mass"] = (mass[:, data.info.ch_names.index(data.suppressor)] / mass.sum(1)).cpu().numpy()
     return scores
 
 
@@ -254,7 +253,8 @@ def _chance(experiment: Experiment, maps: np.ndarray, data: Trials, correct: np.
 def _randomisation_rows(experiment: Experiment, label: str, maps: np.ndarray) -> list[dict]:
     """Compare the maps of the first data set with those for a wrong class and those of a network that learned nothing.
 
-    The first data set only, and its correctly classified trials, as the maps of the others say less.
+    The first data set only, and its correctly classified trials, as the maps of the others say less. All are explained,
+    so that a stochastic method draws for each trial what it drew for the map that is compared.
     """
     fit, data = experiment.fit, experiment.data[0]
     correct = experiment.predicted[0] == data.label

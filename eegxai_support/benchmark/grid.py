@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import itertools
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -29,6 +30,7 @@ TRAINING = tuple(  # what a decoder's `train` may set
     for name in inspect.signature(train).parameters
     if name not in ("model", "train", "valid", "seed", "device", "cache")
 )
+COUNTS = ("epochs", "batch_size")  # whole numbers among these
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def read_grid(config: dict | str | Path) -> list[Fit]:
         An unknown or missing key, name or option, or a value of the wrong kind.
     """
     if not isinstance(config, dict):
-        config = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+        config = _parsed(Path(config))
     config = _mapping(config, "the configuration", {*SIZES, *LISTS}, required=(*SIZES, *LISTS))
     sizes = {name: _count(config[name], name, least=name != "n_null") for name in SIZES}
     regimes = {
@@ -123,7 +125,7 @@ def read_grid(config: dict | str | Path) -> list[Fit]:
     if not isinstance(snr_db, dict):
         snr_db = dict.fromkeys(regimes, snr_db)
     _mapping(snr_db, "snr_db", regimes, required=regimes)
-    snr_db = {name: [float(_number(snr, "snr_db")) for snr in _list(snr_db[name], "snr_db")] for name in regimes}
+    snr_db = {name: [float(_finite(snr, "snr_db")) for snr in _list(snr_db[name], "snr_db")] for name in regimes}
     networks = {label: _network(label, it) for label, it in _named(config["decoders"], "decoders").items()}
     seeds = [_count(seed, "seeds", least=0) for seed in _list(config["seeds"], "seeds")]
     methods = {label: _method(label, it) for label, it in _named(config["methods"], "methods").items()}
@@ -132,6 +134,13 @@ def read_grid(config: dict | str | Path) -> list[Fit]:
         for regime in regimes
         for snr, decoder, seed in itertools.product(snr_db[regime], networks, seeds)
     ]
+
+
+def _parsed(path: Path):
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
 
 
 def options_of(method: str) -> set[str]:
@@ -146,17 +155,18 @@ def _network(label: str, given) -> dict:
     training = _mapping(given["train"], f"{where}.train", TRAINING, required=["epochs"])
     for name, value in training.items():
         _number(value, f"{where}.train.{name}")
+    counts = {name: _count(training[name], f"{where}.train.{name}") for name in COUNTS if name in training}
     return {
-        "name": given.get("name", label),
+        "name": _text(given.get("name", label), f"{where}.name"),
         "build": _mapping(given.get("build"), f"{where}.build"),
-        "train": training,
+        "train": training | counts,
     }
 
 
 def _method(label: str, given) -> dict:
     where = f"methods.{label}"
     given = {"method": label, "baseline": None, **_mapping(given, where)}
-    _known("method", given["method"], METHODS)
+    _known("method", _text(given["method"], f"{where}.method"), METHODS)
     kind = METHODS[given["method"]]
     _mapping(given, where, ({"method", "baseline"} | options_of(given["method"])) - {"seed"})  # a fit has one seed
     baseline = given["baseline"]
@@ -205,15 +215,27 @@ def _list(given, where: str) -> list:
     return list(given)
 
 
+def _text(given, where: str) -> str:
+    if not isinstance(given, str):
+        raise ValueError(f"{where} is {given!r}; expected text.")
+    return given
+
+
 def _number(given, where: str) -> Real:
-    if isinstance(given, bool) or not isinstance(given, Real):
+    if isinstance(given, bool) or not isinstance(given, Real) or math.isnan(given):
         hint = " In YAML, write 1.0e-3 or 0.001: 1e-3 is text there." if isinstance(given, str) else ""
         raise ValueError(f"{where} is {given!r}; expected a number.{hint}")
     return given
 
 
+def _finite(given, where: str) -> Real:
+    if math.isinf(_number(given, where)):
+        raise ValueError(f"{where} is {given!r}; expected a finite number.")
+    return given
+
+
 def _count(given, where: str, least: int = 1) -> int:
-    if _number(given, where) != int(given) or given < least:
+    if _finite(given, where) != int(given) or given < least:
         raise ValueError(f"{where} is {given!r}; expected a whole number, at least {int(least)}.")
     return int(given)
 

@@ -77,7 +77,8 @@ def rank_methods(
             " blocks at least. Leave out methods that lack scores."
         )
     values = table.to_numpy(dtype=float)
-    means = _bootstrapped(values, table.index.to_frame()[list(stratum)].apply(tuple, axis=1), n, np.random.default_rng(seed))
+    strata = table.groupby(level=list(stratum), observed=True).ngroup().to_numpy()
+    means = _bootstrapped(values, strata, n, np.random.default_rng(seed))
     sign = 1 if higher_is_better else -1
     best = (sign * values.mean(axis=0)).argmax()
     behind = sign * (means[:, [best]] - means)
@@ -106,11 +107,11 @@ def critical_difference(n_methods: int, n_blocks: int) -> float:
     return float(quantile * np.sqrt(n_methods * (n_methods + 1) / (6 * n_blocks)))
 
 
-def _bootstrapped(values: np.ndarray, stratum: pd.Series, n: int, rng: np.random.Generator) -> np.ndarray:
+def _bootstrapped(values: np.ndarray, strata: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     """Means over blocks drawn with replacement within each stratum, shape (n, method)."""
     weight = np.zeros((n, len(values)))
-    for level in stratum.unique():
-        inside = np.flatnonzero([at == level for at in stratum])
+    for level in np.unique(strata):
+        inside = np.flatnonzero(strata == level)
         weight[:, inside] = rng.multinomial(len(inside), np.full(len(inside), 1 / len(inside)), size=n)
     return weight @ values / len(values)
 

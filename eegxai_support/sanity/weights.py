@@ -25,9 +25,9 @@ def randomize(
     Every learned tensor of a module is redrawn at once: the original behind a parametrised weight (max-norm, weight
     norm), bare parameters, attention projections, the scale and shift of a normalisation and its running statistics.
     A tensor is drawn from the normal distribution with the mean and standard deviation of its trained values; where
-    all of them are the same value, from one with mean 0 and that value as standard deviation, so that zeros stay zero. Running
-    variances must stay positive: each filter gets that of another one, if there is one. The singular vectors that a
-    spectral norm keeps follow the new weight.
+    all of them are the same value, from one with mean 0 and that value as standard deviation, so that zeros stay zero.
+    Running variances must stay positive: each filter gets that of another one, if there is one. The singular vectors
+    that a spectral norm keeps follow the new weight.
 
     Parameters
     ----------

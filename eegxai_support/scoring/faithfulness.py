@@ -78,8 +78,8 @@ def sensitivity_test(
     Raises
     ------
     ValueError
-        Arrays that do not fit the model or each other, no map, a class that the model does not have, shares that are not
-        increasing between 0 and 1 or shorter than two samples, fewer than two patches or channels.
+        Arrays that do not fit the model or each other, no map, a class that the model does not have, shares that are
+        not increasing between 0 and 1 or shorter than two samples, fewer than two patches or channels.
 
     References
     ----------
@@ -129,9 +129,10 @@ def deletion_test(
 ) -> pd.DataFrame:
     """Delete what stands out in a map and ask the model again.
 
-    The deletion test of Cui et al. [1]_. Points: the map is z-scored, less 2, cut at -1 from below and averaged over ten
-    samples; the points above -1 are deleted, which lie within five samples of one that is a standard deviation above the
-    mean of its map. Channels: those whose mean over time is a standard deviation above the mean over channels.
+    The deletion test of Cui et al. [1]_. Points: the map is z-scored, less 2, cut at -1 from below and averaged over
+    ten samples; the points above -1 are deleted, which lie within five samples of one that is a standard deviation
+    above the mean of its map. Channels: those whose mean over time is a standard deviation above the mean over
+    channels.
 
     Parameters
     ----------
@@ -281,8 +282,8 @@ def perturbation_curves(
     Raises
     ------
     ValueError
-        Arrays that do not fit the model or each other, no map, a class that the model does not have, an unknown mode, shares
-        that are not increasing from 0 to 1.
+        Arrays that do not fit the model or each other, no map, a class that the model does not have, an unknown mode,
+        shares that are not increasing from 0 to 1.
 
     References
     ----------
@@ -344,8 +345,8 @@ def area_under_curve(curves: pd.DataFrame) -> pd.DataFrame:
         share = curve["share"].to_numpy(float)
         if len(share) < 2 or (np.diff(share) == 0).any():
             raise ValueError(
-                f"The curve {dict(zip(keys, key, strict=True))} has the shares {share.tolist()}; an area needs two, each"
-                " once. Is a column missing that tells curves apart, or one there that varies along them?"
+                f"The curve {dict(zip(keys, key, strict=True))} has the shares {share.tolist()}; an area needs two,"
+                " each once. Is a column missing that tells curves apart, or one there that varies along them?"
             )
         rows.append((*key, *np.trapezoid(curve[heights], share, axis=0) / np.ptp(share)))
     return pd.DataFrame(rows, columns=[*keys, *heights])

@@ -97,8 +97,8 @@ def score_maps(
     Moran's eigenvector maps stays, as far as the values allow. Of maps of noise that were scored on the scalp against
     the four regimes of `simulate`, four trials at a time, the interval of 200 draws held 93 %, by column 90 to 97 %.
     From some 50 trials on, where each has ten surrogates to draw from, it is about 91 %. With n draws at most about
-    0.95 (n - 1) / (n + 1) can be expected: 94 % for 200, 90 % for 40, 86 % for 20. On channel × time the surrogates take
-    the order of the channels for space.
+    0.95 (n - 1) / (n + 1) can be expected: 94 % for 200, 90 % for 40, 86 % for 20. On channel × time the surrogates
+    take the order of the channels for space.
 
     The interval of "other_trial" is over what the draw can find. Where trials of a class share a reference, that is one
     reference for each other class, and the interval says nothing of how the score would move with others: it is not one

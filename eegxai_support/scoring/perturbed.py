@@ -48,7 +48,7 @@ class Perturbed:
             )
         by_method = maps if isinstance(maps, Mapping) else {None: maps}
         if not by_method or any(isinstance(values, Mapping) for values in by_method.values()):
-            raise ValueError("maps is an empty dict or one of dicts; expected an array (trial, channel, time) by method.")
+            raise ValueError("maps is an empty dict or a dict of dicts; expected one array for each method.")
         names = {key: "maps" if key is None else f"maps[{key!r}]" for key in by_method}
         arrays = {key: _like_x(model, x, by_method[key], name).cpu().numpy() for key, name in names.items()}
         n_classes = predict(model, x[:1]).shape[1]
@@ -89,7 +89,7 @@ class Perturbed:
         return outputs
 
     def outputs_of(self, signal: torch.Tensor, trial=slice(None)) -> np.ndarray:
-        """Return logit and softmax probability of the class of each `trial` for a signal per trial, shape (2, trial)."""
+        """Return logit and softmax probability of the target class of each `trial`, shape (2, trial)."""
         logits = predict(self.model, signal, batch_size=self.batch_size).astype(float)
         picked = np.arange(len(logits)), self.target[trial]
         return np.stack([logits[picked], softmax(logits, axis=1)[picked]])
@@ -107,11 +107,13 @@ def compared_maps(maps: np.ndarray, seed: int, first: int = 0) -> Iterator[tuple
     `first` is the number of the first trial, from which the draws of each follow.
     """
     yield "own", maps
-    rngs = [[np.random.default_rng([seed, first + i, purpose]) for i in range(len(maps))] for purpose in (0, 1)]
-    generators = [torch.Generator().manual_seed(int(rng.integers(2**62))) for rng in rngs[0]]
-    drawn = [phase_surrogates(torch.from_numpy(e), 1, g)[0].numpy() for e, g in zip(maps, generators, strict=True)]
-    yield "surrogate", np.stack(drawn).astype(maps.dtype)
-    yield "random", np.stack([rng.permutation(e.ravel()).reshape(e.shape) for e, rng in zip(maps, rngs[1], strict=True)])
+    smooth, shuffled = np.empty_like(maps), np.empty_like(maps)
+    for i, one_map in enumerate(maps):
+        draw = int(np.random.default_rng([seed, first + i, 0]).integers(2**62))
+        smooth[i] = phase_surrogates(torch.from_numpy(one_map), 1, torch.Generator().manual_seed(draw))[0].numpy()
+        shuffled[i].ravel()[:] = np.random.default_rng([seed, first + i, 1]).permutation(one_map.ravel())
+    yield "surrogate", smooth
+    yield "random", shuffled
 
 
 def ranks(scores: np.ndarray, seed: int, first: int = 0) -> np.ndarray:

@@ -73,7 +73,8 @@ def roar(
     """
     shares = checked_shares(shares, zero=False)
     maps = _maps_of(train, train_maps, "train_maps"), _maps_of(test, test_maps, "test_maps")
-    signals, numbered_from = (train.signal, test.signal), (0, len(train))  # no test trial draws as a training trial does
+    signals = train.signal, test.signal
+    numbered_from = 0, len(train)  # no test trial draws as a training trial does
     fills = [x.mean(2, keepdims=True) if baseline is None else baseline(x) for x in signals]
     intact = fit(train)(test.signal)
 

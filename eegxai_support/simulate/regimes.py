@@ -33,7 +33,7 @@ class Recording:
     muscle_rate: float = 0.0
 
     def __post_init__(self):
-        object.__setattr__(self, "ch_names", tuple(self.ch_names))
+        object.__setattr__(self, "ch_names", several("ch_names", tuple(self.ch_names)))
         check(self.n_times >= 2, f"{self.duration:g} s at {self.sfreq:g} Hz are {self.n_times} samples", "two at least")
         for rate in ("blink_rate", "muscle_rate"):
             value = getattr(self, rate)
@@ -234,6 +234,7 @@ def suppressor(
     check(shared_rms > 0, f"shared_rms is {shared_rms}", "a positive number of µV")
     if suppressor not in recording.ch_names:
         raise unknown_name("electrode", suppressor, recording.ch_names)
+    check(len(recording.ch_names) >= 3, f"ch_names are {recording.ch_names}", "three or more, one the suppressor")
     check(suppressor != source, f"source and suppressor are both {source}", "a suppressor that no signal reaches")
     latencies = recording.latencies(latencies, 3)
     reached = np.array([name != suppressor for name in recording.ch_names])

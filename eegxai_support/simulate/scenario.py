@@ -82,7 +82,7 @@ class SimulatedTrials(Trials):
         Raises
         ------
         ValueError
-            The trials hold artefacts, or were cropped or scaled since they were simulated.
+            The trials hold artefacts, or were cropped or their unit changed since they were simulated.
         """
         noise = self.scenario.noise
         if self.artefacts or self.unit != "uV" or self.signal.shape[1:] != (len(noise.axes), noise.n_times):

@@ -79,7 +79,9 @@ def plot_conservation(
 def plot_randomisation(label: pd.DataFrame, weights: pd.DataFrame, *, title: str | None = None) -> Figure:
     """Draw how much of a map is left after labels or weights are randomised.
 
-    A dot is a trial; where a trial has several draws their mean. Intervals are 95 % (Student's t over trials).
+    A dot is a trial; where a trial has several draws their mean. Intervals are 95 % by Student's t over these means:
+    other trials with the same draws of weights. Other draws may move all trials at once, which the intervals of
+    `mean_and_interval` hold too.
 
     Parameters
     ----------

@@ -21,14 +21,15 @@ def plot_sensitivity(summary: pd.DataFrame, chance: pd.DataFrame | None = None, 
     summary : DataFrame
         Columns method, share (length of the patches as a share of the trial, 1 for whole channels), mean, low, high.
     chance : DataFrame, optional
-        What chance reaches: columns share, mean, low, high.
+        The mean of what chance reaches and its interval: columns share, mean, low, high.
     title : str, optional
 
     Returns
     -------
     matplotlib.figure.Figure
         A line per method over the lengths, with bars for the interval; whole channels stand apart on the right. The
-        grey band is the interval of chance.
+        grey bars are the interval of the mean of chance. It says where that mean lies, not how far a single blind map
+        may fall from it: for a test, take the difference of each map and its surrogate, trial by trial.
 
     Raises
     ------
@@ -45,13 +46,12 @@ def plot_sensitivity(summary: pd.DataFrame, chance: pd.DataFrame | None = None, 
     if chance is not None:
         check_columns("chance", chance, ("share", *INTERVAL))
         x = chance["share"].map(place)
-        half = [chance["mean"] - chance["low"], chance["high"] - chance["mean"]]
-        ax.errorbar(x, chance["mean"], half, color="0.8", linewidth=9, linestyle="", label="chance", zorder=0)
+        ax.vlines(x, chance["low"], chance["high"], color="0.8", linewidth=9, label="chance", zorder=0)
     for i, (method, marker) in enumerate(zip(methods, cycle("os^Dv*"), strict=False)):
         rows = summary[summary["method"] == method].sort_values("share")
         x = rows["share"].map(place) + 0.5 * ((i + 0.5) / len(methods) - 0.5)  # side by side, bars stay apart
-        half = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
-        ax.errorbar(x, rows["mean"], half, color=colour(i), marker=marker, markersize=4, linestyle="", label=method)
+        ax.vlines(x, rows["low"], rows["high"], color=colour(i))
+        ax.plot(x, rows["mean"], color=colour(i), marker=marker, markersize=4, linestyle="", label=method)
         patches = (rows["share"] < 1).to_numpy()
         ax.plot(x[patches], rows["mean"][patches], color=colour(i), linewidth=0.8)
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
@@ -77,7 +77,7 @@ def plot_perturbation_curves(
     summary : DataFrame
         Columns method, share (of the points that are replaced), mean, low, high.
     chance : DataFrame, optional
-        What chance reaches: columns share, mean, low, high.
+        The mean of what chance reaches and its interval: columns share, mean, low, high.
     label : str
         Name and unit of the output.
     panel : str, optional
@@ -87,7 +87,8 @@ def plot_perturbation_curves(
     Returns
     -------
     matplotlib.figure.Figure
-        A line with its interval per method; chance is grey and dashed. Up to three panels in a row, on one scale.
+        A line with its interval per method; grey and dashed, the mean of chance with its interval, to be read as in
+        `plot_sensitivity`. Up to three panels in a row, on one scale.
 
     Raises
     ------
