@@ -368,7 +368,7 @@ def test_computes_on_one_thread_and_gives_the_others_back(tmp_path, monkeypatch)
 
 
 def pool_of(monkeypatch, dies):
-    """Put a pool whose process dies where `dies(attempt, fit)` in the place of joblib's; return the fits of each run."""
+    """Replace joblib's pool by one that dies where `dies(attempt, fit)`; return the fits of each run."""
     runs = []
 
     def run_all(tasks):

@@ -69,6 +69,8 @@ slice_ = {
     **{"n_train": 120 if FAST else 240, "n_valid": 30, "n_test": 90},
     **{"n_datasets": 4 if FAST else 8, "n_explained": 6, "n_null": 0},
 }
+
+# %%
 folder = tempfile.mkdtemp()
 live = xs.run_benchmark(slice_, folder)
 before = time.perf_counter()
@@ -182,7 +184,8 @@ xs.viz.plot_leaderboard(
 
 # %%
 levels = xs.recorded("leaderboard_chance")
-rows = pd.concat([judged(levels, regime)[lambda t: t["metric"] == metric] for regime, (_, metric) in PRIMARY.items()])
+rows = pd.concat([judged(levels, regime) for regime in PRIMARY])
+rows = rows[rows["metric"] == rows["regime"].map({regime: metric for regime, (_, metric) in PRIMARY.items()})]
 nulls = rows.groupby(["regime", "method"])[["value", "surrogate_high", "other_trial_mean"]].mean()
 print("inside chance:", nulls.index[nulls["value"] <= nulls["surrogate_high"]].tolist())
 nulls.loc["temporal"].sort_values("value", ascending=False).round(2)
@@ -213,7 +216,8 @@ xs.viz.plot_critical_difference(overall, overall.attrs["critical_difference"])
 # score: 1 is the same order, 0 unrelated. A row compares a part with the rest, or one choice with another.
 
 # %%
-every = xs.recorded("leaderboard_trials").query("decoder != 'ShallowFBCSPNet' and snr_db > @learned.snr_db.min() - 1")
+every = xs.recorded("leaderboard_trials").query("decoder != 'ShallowFBCSPNet'")
+every = every[every["snr_db"].isin(learned["snr_db"])]
 
 
 def order(table, regime, metric=None):
@@ -224,6 +228,7 @@ def tau(one, other, metric=None):
     return {r: order(one, r).corr(order(other, r, metric), method="kendall") for r in PRIMARY}
 
 
+# %%
 def against_the_rest(column):
     inside = {value: learned[column] == value for value in learned[column].unique()}
     return {f"{column} {value}": tau(learned[here], learned[~here]) for value, here in inside.items()}
