@@ -306,10 +306,11 @@ smooth
 #
 # One thing is easily forgotten. Two networks trained on the *true* labels from different initial weights do not give
 # the same map either. That correlation is the ceiling, and the permuted one has to be read against it, so
-# `xs.data_randomisation_test` trains both for every seed.
+# `xs.data_randomisation_test` trains both for every seed. The seed of the decoder is left out: it would give the
+# decoder back.
 
 # %%
-retrained = all_methods(xs.data_randomisation_test, decoder, x, y, fit, seen, DRAWS[1:])  # SEED itself would give the decoder back
+retrained = all_methods(xs.data_randomisation_test, decoder, x, y, fit, seen, DRAWS[1:])
 retrained.groupby("labels")[["accuracy"]].mean().round(2)
 
 # %%

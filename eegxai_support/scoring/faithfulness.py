@@ -312,7 +312,7 @@ def perturbation_curves(
             def deleted(rows: slice, place=place) -> torch.Tensor:
                 return (place[trial[rows]] < highest[rows]) == (mode == "deletion")
 
-            outputs[:, m, :, between] = np.moveaxis(problem.outputs(trial, deleted).reshape(2, n_trials, -1), 2, 0)
+            outputs[:, m][..., between] = problem.outputs(trial, deleted).reshape(2, n_trials, -1)
         axes = {"map": MAPS, "trial": range(n_trials), "share": shares}
         return problem.table(axes, logit=outputs[0], probability=outputs[1])
 
