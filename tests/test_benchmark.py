@@ -11,6 +11,7 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -606,13 +607,9 @@ def test_methods_that_compare_with_many_take_training_trials(by_hand):
     np.testing.assert_allclose(rows["value"], expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_dask_worker_with_several_threads_is_refused(tmp_path):
-    distributed = pytest.importorskip("distributed", reason="needs Dask: the extra `cluster`")
-    options = {"processes": False, "dashboard_address": None, "local_directory": tmp_path / "dask"}
-    with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=2, silence_logs=50, **options) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-        pytest.raises(ValueError, match=r"worker has 2 threads.*threads_per_worker=1"),
-    ):
-        benchmark.run_benchmark(CONFIG, tmp_path, client=client)
-    assert not list(tmp_path.glob("cells/*"))
+def test_a_dask_worker_with_several_threads_is_refused(tmp_path, monkeypatch):
+    distributed = pytest.importorskip("dask.distributed", reason="needs Dask: the extra `cluster`")
+    worker = SimpleNamespace(state=SimpleNamespace(nthreads=2))
+    monkeypatch.setattr(distributed, "get_worker", lambda: worker)
+    with pytest.raises(ValueError, match=r"worker has 2 threads.*threads_per_worker=1"):
+        engine._run_on_worker(FITS[0], ["saliency"], tmp_path)

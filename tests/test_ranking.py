@@ -83,6 +83,13 @@ def test_too_little_to_rank_is_an_error(table):
         rank_methods(table.query("method in ['low', 'high']"), "metric")
 
 
+def test_missing_column_is_named(table):
+    with pytest.raises(ValueError, match="Unknown column 'metrik'. Did you mean 'metric'"):
+        rank_methods(table, "metrik")
+    with pytest.raises(ValueError, match="Unknown column 'regime'"):
+        rank_methods(table, "metric", block=("regime", "snr_db", "seed", "dataset"))
+
+
 def test_seeded(table):
     pd.testing.assert_frame_equal(rank_methods(table, "metric"), rank_methods(table, "metric"))
     other = rank_methods(table, "metric", seed=1)

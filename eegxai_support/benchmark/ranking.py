@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import friedmanchisquare, studentized_range
 
+from eegxai_support.trials import unknown_name
+
 LEVEL = 0.95
 
 
@@ -55,7 +57,7 @@ def rank_methods(
     Raises
     ------
     ValueError
-        Fewer than three methods or two blocks in common.
+        A column that is missing, or fewer than three methods or two blocks in common.
 
     Notes
     -----
@@ -69,6 +71,9 @@ def rank_methods(
     .. [1] Demšar, J. (2006). Statistical comparisons of classifiers over multiple data sets. Journal of Machine
        Learning Research, 7, 1-30.
     """
+    for name in ("method", metric, *block):
+        if name not in scores:
+            raise unknown_name("column", name, scores.columns)
     table = scores.pivot_table(index=list(block), columns="method", values=metric, dropna=False).dropna()
     n_blocks, n_methods = table.shape
     if n_methods < 3 or n_blocks < 2:
