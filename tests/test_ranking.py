@@ -84,7 +84,7 @@ def test_too_little_to_rank_is_an_error(table):
 
 
 def test_missing_column_is_named(table):
-    with pytest.raises(ValueError, match="Unknown column 'metrik'. Did you mean 'metric'"):
+    with pytest.raises(ValueError, match=r"Unknown column 'metrik'\. Did you mean 'metric'"):
         rank_methods(table, "metrik")
     with pytest.raises(ValueError, match="Unknown column 'regime'"):
         rank_methods(table, "metric", block=("regime", "snr_db", "seed", "dataset"))
