@@ -264,7 +264,6 @@ deepnet = redraws[redraws["alive"]][["saliency", "gradient", "deep_lift"]]
 print("Pearson r with the original map:", deepnet.mean().round(2).to_dict())
 
 # %% [markdown]
-#
 # ## What the study found, and what we find
 #
 # Each conclusion becomes a sentence that a cell can check, over all networks, ratios and seeds.
@@ -292,7 +291,7 @@ print("first:", leader)
 pd.DataFrame(conclusions, index=["here", "replicates"]).T.style
 
 # %% [markdown]
-# Three remarks. *DeepLIFT* does well wherever the table says so, but it does not lead: the methods that do stand above the table.
+# Three remarks. *DeepLIFT* holds the places that the table gives it; who leads stands above the table.
 # *Saliency* keeps its shape when the class changes, and loses it with the weights, against the study. *The limit of
 # 0.5* runs through the middle of saliency's distribution: the same method passes on one network and fails on the next.
 #
@@ -322,7 +321,7 @@ assert times["pattern"].mean() <= 1 and (best["pattern"] <= best["pattern_chance
 
 # %% [markdown]
 # Above: times the share of an average channel, over networks and seeds, at the highest ratio. Every gradient puts more than three
-# average channels' worth on the suppressor. The patterns put no more there than an average channel, and each less than
+# average channels' worth on the suppressor. The patterns, on average, put no more there than an average channel, and each less than
 # `pattern_chance_high`, below which a channel drawn at random lies in 97.5 % of cases. At lower ratios the networks
 # cancel the shared noise less well. What they leave is in their output, and a pattern shows that, rightly. The patterns are
 # estimated from thousands of trials; with a few hundred, the noise of the suppressor channel alone would give it several per cent.
