@@ -73,8 +73,8 @@ def test_deep_net_has_the_sizes_of_the_paper_and_computes_it():
     """62 channels, 250 samples: 224 features before the hidden layer; the same numbers by loops over NumPy arrays."""
     model = decoders.DeepNet(62, 4, 250)
     assert model.hidden[0].weight.shape == (32, 224)
-    small = decoders.DeepNet(2, 3, 120, n_filters=3).double().eval()
-    x = np.random.default_rng(0).standard_normal((2, 120))
+    small = decoders.DeepNet(2, 3, 150, n_filters=3).double().eval()
+    x = np.random.default_rng(0).standard_normal((2, 150))
     h = x[None]  # (filter, channel, time)
     convolutions = [m for m in small.temporal if isinstance(m, torch.nn.Conv2d)]
     for layer, conv in enumerate(convolutions):
