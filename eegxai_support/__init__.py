@@ -52,10 +52,16 @@ from eegxai_support.sanity import (
     smooth_mprt,
     weight_randomisation_test,
 )
-from eegxai_support.scoring import METRICS, score_maps
-from eegxai_support.scoring.faithfulness import area_under_curve, deletion_test, perturbation_curves, sensitivity_test
-from eegxai_support.scoring.intervals import mean_and_interval
-from eegxai_support.scoring.retraining import roar
+from eegxai_support.scoring import (
+    METRICS,
+    area_under_curve,
+    deletion_test,
+    mean_and_interval,
+    perturbation_curves,
+    roar,
+    score_maps,
+    sensitivity_test,
+)
 from eegxai_support.simulate import SimulatedTrials, simulate
 from eegxai_support.spectral import amplitude_gradients
 from eegxai_support.trials import Trials
