@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import friedmanchisquare, studentized_range
 
+from eegxai_support.scoring.intervals import times_drawn
 from eegxai_support.trials import unknown_name
 
 LEVEL = 0.95
@@ -117,7 +118,7 @@ def _bootstrapped(values: np.ndarray, strata: np.ndarray, n: int, rng: np.random
     weight = np.zeros((n, len(values)))
     for level in np.unique(strata):
         inside = np.flatnonzero(strata == level)
-        weight[:, inside] = rng.multinomial(len(inside), np.full(len(inside), 1 / len(inside)), size=n)
+        weight[:, inside] = times_drawn(rng, len(inside), n)
     return weight @ values / len(values)
 
 

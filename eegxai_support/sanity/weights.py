@@ -70,6 +70,9 @@ def randomize(
     of ``nn.MultiheadAttention``) take the place of that parent, in registration order; those that nothing calls come
     with the model itself, nearest to the input.
 
+    A network of ReLU without normalisation can come out dead, every unit shut; its maps are zero and correlate with
+    nothing. Draw several seeds and count those that live.
+
     Parameters that do not require a gradient are fixed by design (a filter bank) and kept. Call
     ``model.requires_grad_(True)`` first where training froze some, and do not call it inside ``frozen``.
 

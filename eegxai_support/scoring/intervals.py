@@ -80,13 +80,13 @@ def mean_and_interval(
 def _crossed_means(cells: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Bootstrap means of cells (trial, draw), NaN where a trial lacks a draw; NaN where nothing was drawn."""
     rng, present = np.random.default_rng(seed), np.isfinite(cells)
-    trials, draws = (_times_drawn(rng, size, n) for size in cells.shape)
+    trials, draws = (times_drawn(rng, size, n) for size in cells.shape)
     with np.errstate(invalid="ignore"):
         of_trial = (np.where(present, cells, 0) @ draws.T) / (present @ draws.T)
         known = np.isfinite(of_trial)
         return (np.where(known, of_trial, 0) * trials.T).sum(0) / (known * trials.T).sum(0)
 
 
-def _times_drawn(rng: np.random.Generator, n_units: int, n: int) -> np.ndarray:
+def times_drawn(rng: np.random.Generator, n_units: int, n: int) -> np.ndarray:
     """How often each unit is in each of `n` samples with replacement, shape (n, unit)."""
     return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n)
