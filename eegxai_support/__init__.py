@@ -63,7 +63,13 @@ from eegxai_support.scoring import (
     sensitivity_test,
 )
 from eegxai_support.simulate import SimulatedTrials, simulate
-from eegxai_support.spectral import amplitude_gradients
+from eegxai_support.spectral import (
+    AmplitudeEffect,
+    amplitude_gradients,
+    amplitude_perturbation,
+    frequency_relevance,
+    time_frequency_relevance,
+)
 from eegxai_support.trials import Trials
 
 __version__ = version("eegxai-support")
@@ -72,6 +78,7 @@ __all__ = [
     "METHODS",
     "METRICS",
     "RECIPES",
+    "AmplitudeEffect",
     "Attribution",
     "BaselineWarning",
     "DeepNet",
@@ -82,6 +89,7 @@ __all__ = [
     "Trials",
     "UnsupportedOperation",
     "amplitude_gradients",
+    "amplitude_perturbation",
     "area_under_curve",
     "attribute",
     "build_decoder",
@@ -91,6 +99,7 @@ __all__ = [
     "decoder_fit",
     "deletion_test",
     "efficient_mprt",
+    "frequency_relevance",
     "from_epochs",
     "frozen",
     "haufe_patterns",
@@ -116,6 +125,7 @@ __all__ = [
     "simplify",
     "simulate",
     "smooth_mprt",
+    "time_frequency_relevance",
     "train",
     "viz",
     "weight_randomisation_test",
