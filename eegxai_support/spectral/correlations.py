@@ -79,7 +79,7 @@ class PerturbationSums:
         null = _correlation(self.null_products[ran], share * squares, null_changes, share * squared_changes)
         null = (null * share.sqrt()[..., None]).abs().transpose(0, 1).flatten(1).sort(dim=1).values
         as_large = null.shape[1] - torch.searchsorted(null, correlation.abs().contiguous())
-        return (1 + as_large) / (1 + null.shape[1])
+        return torch.where(correlation.isnan(), torch.nan, (1 + as_large) / (1 + null.shape[1]))
 
 
 def _correlation(products: Tensor, squares: Tensor, changes: Tensor, squared_changes: Tensor) -> Tensor:
@@ -111,8 +111,9 @@ def first_order_effect(gradients: Tensor, squares: Tensor, counts: Tensor) -> di
     estimate = correlation(*total)
     left_out = correlation(*(whole - parts for whole, parts in zip(total, sums, strict=True)))
     low, high, error = jackknife(estimate, left_out)
-    p_value = 2 * student_t.sf((estimate / error).abs(), len(counts) - 1)
-    effect = {"correlation": estimate, "p_value": torch.as_tensor(p_value), "low": low, "high": high}
+    p_value = torch.as_tensor(2 * student_t.sf((estimate / error).abs(), len(counts) - 1))
+    p_value[estimate == 0] = 1  # where no trial has a gradient, the error is zero too
+    effect = {"correlation": estimate, "p_value": p_value, "low": low, "high": high}
     maps = {name: _map(values, gradients.shape[-2:]) for name, values in effect.items()}
     return maps | {"reliability": np.ones(len(estimate))}
 

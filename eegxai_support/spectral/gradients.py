@@ -94,7 +94,7 @@ def phase_factor(spectrum: Tensor) -> Tensor:
 def _input_gradients(respond: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.enable_grad():
         x = x.clone().requires_grad_()
-        responses = respond(x)
+        responses = respond(x.clone())  # a network may change its input in place
         if responses.ndim != 2:
             raise ValueError(f"The model returns shape {tuple(responses.shape)}; expected (trial, output).")
         return _gradients(responses.sum(0), x, one_pass=x.is_cuda)

@@ -53,7 +53,7 @@ def event_related_desynchronisation(
     trials: Trials,
     bands: Bands,
     *,
-    reference: tuple[float, float] = (-1.0, 0.0),
+    reference: tuple[float, float] = (-2.0, 0.0),
     active: tuple[float, float] = (1.0, 4.0),
     segment: float = 1.0,
 ) -> np.ndarray:
@@ -68,7 +68,7 @@ def event_related_desynchronisation(
     Parameters
     ----------
     trials : Trials
-        With time before the cue, for example ``load_eegbci(42, tmin=-1.0)``.
+        With time before the cue, for example ``load_eegbci(42, tmin=-2.0)``.
     bands : dict of str to (float, float)
         Lowest and highest frequency in Hz of each band, both included.
     reference, active : (float, float)
@@ -99,7 +99,7 @@ def event_related_desynchronisation(
     return 100 * (active_power / reference_power - 1)
 
 
-def erds_map(trials: Trials, stft: ShortTimeFFT, *, reference: tuple[float, float] = (-1.0, 0.0)) -> np.ndarray:
+def erds_map(trials: Trials, stft: ShortTimeFFT, *, reference: tuple[float, float] = (-2.0, 0.0)) -> np.ndarray:
     """Return the change of power from before the cue over frequency and time, per class.
 
     As `event_related_desynchronisation`, for every slice of a short-time Fourier transform instead of one active

@@ -142,6 +142,8 @@ def amplitude_perturbation(
        visualization. Hum. Brain Mapp. 38(11), 5391-5420, appendix A.5.2.
     """
     scale = _checked_scale(kind, method, scale, n_iterations)
+    if target_reliability is not None and not 0 < target_reliability < 1:
+        raise ValueError(f"target_reliability is {target_reliability}; expected a correlation between 0 and 1.")
     x = model_input(model, x)
     batches = _batches(x, label, checked_batch_size(batch_size))
     with torch.inference_mode(False), torch.no_grad(), frozen(model):
@@ -158,12 +160,12 @@ def amplitude_perturbation(
                     sums.add(iteration % 2, batch.group, perturbation, change, batch.earlier)
                     batch.earlier.appendleft(change)
                     n_right += right
-            if target_reliability is not None and (sums.reliability() >= target_reliability).all():
+            if target_reliability is not None and _least(sums.reliability()) >= target_reliability:
                 break
         effect = sums.effect()
-    if target_reliability is not None and not (effect["reliability"] >= target_reliability).all():
+    if target_reliability is not None and not _least(effect["reliability"]) >= target_reliability:
         warnings.warn(
-            f"After {n_iterations} iterations the maps have a reliability of {effect['reliability'].min():.3f}; less"
+            f"After {n_iterations} iterations the maps have a reliability of {_least(effect['reliability']):.3f}, less"
             f" than the {target_reliability} asked for. Raise n_iterations, or use method='first_order'.",
             stacklevel=2,
         )
@@ -190,6 +192,11 @@ def _checked_scale(kind: str, method: str, scale: float | None, n_iterations: in
             " of phase shifts at most pi."
         )
     return scale
+
+
+def _least(reliability: np.ndarray) -> float:
+    """Return the smallest reliability, without outputs that never change, which have none."""
+    return np.fmin.reduce(reliability)
 
 
 @dataclass
@@ -231,13 +238,17 @@ def _responder(model: nn.Module, x: Tensor, layer: str | None) -> Callable[[Tens
         raise unknown_name("layer", layer, filter(None, modules))
 
     def respond_in_layer(rows: Tensor) -> tuple[Tensor, Tensor]:
-        ran = []  # copies, since what follows a layer may change its output in place
-        with modules[layer].register_forward_hook(lambda module, given, output: ran.append(output.clone())):
+        ran = []
+
+        def keep(module, given, output):  # a copy, since what follows a layer may change its output in place
+            ran.append(output.clone() if isinstance(output, Tensor) else torch.empty(0))
+
+        with modules[layer].register_forward_hook(keep):
             outputs = copy(rows)
-        if len(ran) != 1 or ran[0].ndim < 2:
+        if len(ran) != 1 or ran[0].ndim < 2 or len(ran[0]) != len(rows):
             raise ValueError(
-                f"Layer {layer!r} of {type(model).__name__} ran {len(ran)} times and returned"
-                f" {[tuple(output.shape) for output in ran]}; expected one output (trial, unit, ...)."
+                f"Layer {layer!r} of {type(model).__name__} ran {len(ran)} times for {len(rows)} trials and returned"
+                f" {[tuple(output.shape) for output in ran]}; expected one tensor (trial, unit, ...)."
             )
         return outputs, ran[0][..., None].flatten(2)
 
@@ -248,7 +259,9 @@ def _iterate(batch: _Batch, respond, device: torch.device, kind: str, scale: flo
     """Yield each iteration, its perturbation, the change it made, and how many trials are right before and after."""
     x, generator = batch.x.to(device), torch.Generator(device)
     perturb = _perturbation(kind, torch.fft.rfft(x), scale)
-    outputs, before = respond(x)
+    outputs, before = respond(x.clone())  # a network may change its input in place
+    if outputs.ndim != 2:
+        raise ValueError(f"The model returns shape {tuple(outputs.shape)}; expected (trial, output).")
     decided = outputs.argmax(1)
     label = decided if batch.label is None else torch.as_tensor(batch.label).to(decided)
     n_right = (decided == label).sum().item()
