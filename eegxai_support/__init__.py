@@ -35,7 +35,7 @@ from eegxai_support.decoders import (
     save,
     train,
 )
-from eegxai_support.patterns import haufe_patterns
+from eegxai_support.patterns import ClusterTest, haufe_patterns, pattern_cluster_test, pattern_interval
 from eegxai_support.recordings import (
     from_epochs,
     load_bnci2014_001,
@@ -86,6 +86,7 @@ __all__ = [
     "AmplitudeEffect",
     "Attribution",
     "BaselineWarning",
+    "ClusterTest",
     "DeepNet",
     "FilterBankCSP",
     "InterpretableCNN",
@@ -120,6 +121,8 @@ __all__ = [
     "load_motor_imagery",
     "make_baseline",
     "mean_and_interval",
+    "pattern_cluster_test",
+    "pattern_interval",
     "permutation_p_value",
     "perturbation_curves",
     "predict",
