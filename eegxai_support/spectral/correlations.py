@@ -52,9 +52,12 @@ class PerturbationSums:
             changes += columns.sum(0, dtype=torch.float64)
 
     def reliability(self) -> np.ndarray:
-        """Return the correlation of the two halves' maps (output,), corrected for length by Spearman and Brown."""
+        """Return the correlation of the two halves' maps (output,), corrected for length by Spearman and Brown.
+
+        0 where the halves correlate negatively, which reliable maps do not.
+        """
         halves = _correlation(*(sums.sum(1) for sums in self._sums()))
-        r = torch.stack([torch.corrcoef(pair)[0, 1] for pair in halves.transpose(0, 1)])
+        r = torch.stack([torch.corrcoef(pair)[0, 1] for pair in halves.transpose(0, 1)]).clamp(min=0)
         return (2 * r / (1 + r)).cpu().numpy()
 
     def effect(self) -> dict[str, np.ndarray]:
@@ -76,7 +79,9 @@ class PerturbationSums:
         ran = self.null_changes[:, 0] > 0
         null_changes = self.null_changes[ran]
         share = null_changes[:, :1] / changes[0]  # of all pairs; with fewer pairs a correlation strays further
-        null = _correlation(self.null_products[ran], share * squares, null_changes, share * squared_changes)
+        null = _covariance(self.null_products[ran], null_changes) / _deviations(
+            products, squares, changes, squared_changes
+        )
         null = (null * share.sqrt()[..., None]).abs().transpose(0, 1).flatten(1).sort(dim=1).values
         as_large = null.shape[1] - torch.searchsorted(null, correlation.abs().contiguous())
         return torch.where(correlation.isnan(), torch.nan, (1 + as_large) / (1 + null.shape[1]))
@@ -84,11 +89,19 @@ class PerturbationSums:
 
 def _correlation(products: Tensor, squares: Tensor, changes: Tensor, squared_changes: Tensor) -> Tensor:
     """Return correlations (..., output, feature) from sums."""
+    return _covariance(products, changes) / _deviations(products, squares, changes, squared_changes)
+
+
+def _covariance(products: Tensor, changes: Tensor) -> Tensor:
     n = changes[..., :1]
-    mean, mean_change = products[..., 0, :] / n, changes[..., 1:] / n
-    covariance = products[..., 1:, :] / n[..., None] - mean_change[..., None] * mean[..., None, :]
-    variance, change_variance = squares / n - mean.square(), squared_changes / n - mean_change.square()
-    return covariance / (variance[..., None, :] * change_variance[..., None]).sqrt()
+    return (products[..., 1:, :] - (changes[..., 1:] / n)[..., None] * products[..., :1, :]) / n[..., None]
+
+
+def _deviations(products: Tensor, squares: Tensor, changes: Tensor, squared_changes: Tensor) -> Tensor:
+    """Return the product of the standard deviations of changes and perturbations, shape (..., output, feature)."""
+    n = changes[..., :1]
+    variance = squares / n - (products[..., 0, :] / n).square()
+    return (variance[..., None, :] * (squared_changes / n - (changes[..., 1:] / n).square())[..., None]).sqrt()
 
 
 def first_order_effect(gradients: Tensor, squares: Tensor, counts: Tensor) -> dict[str, np.ndarray]:

@@ -43,7 +43,8 @@ class AmplitudeEffect:
     accuracy_kept : float
         Accuracy on perturbed trials divided by that on the trials as they are. NaN for "first_order".
     reliability : ndarray, shape (output,)
-        Correlation that two independent maps of so many iterations would have. 1 for "first_order".
+        Correlation that two independent maps of so many iterations would have, from two halves of the iterations; 0
+        where these correlate negatively. 1 for "first_order".
     n_iterations : int
         Iterations that were run; 0 for "first_order".
     """
@@ -109,7 +110,7 @@ def amplitude_perturbation(
         Stop as soon as two halves of the iterations agree so well that the maps of all outputs have this reliability.
     seed : int
     batch_size : int
-        Trials per forward pass. The result does not depend on it, nor does the noise.
+        Trials per forward pass, at most. Neither the result nor the noise depends on it.
 
     Returns
     -------
