@@ -2,7 +2,7 @@
 
 Numbers only, never a recording. Each file carries its configuration, versions, data hashes and command.
 
-    python tools/make_results.py                 # from the recordings, about half an hour on two cores
+    python tools/make_results.py                 # from the recordings, about an hour on two cores
     python tools/make_results.py leaderboard     # the leaderboard, about two hours more
     python tools/make_results.py within_subject  # one table
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import accuracy_tables as accuracy
 import decoder_table
+import frequency_tables as frequency
 import leaderboard_tables
 import map_tables as maps
 import mne
@@ -38,7 +39,8 @@ from eegxai_support.recordings import write_recorded
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 FISTS, FOUR_CLASSES = FIST_RUNS + EXECUTED_RUNS, FIST_RUNS + FEET_RUNS
-TABLES = {  # name: (what computes it, subjects, runs)
+FREQUENCY_RUNS = {7: FISTS, 42: FISTS + FEET_RUNS}
+TABLES = {  # name: (what computes it, subjects, runs or the runs of each subject)
     "within_subject": (accuracy.within_subject, (7, 42, 2), EXECUTED_RUNS + FIST_RUNS),
     "all_subjects": (accuracy.all_subjects, SUBJECTS, FIST_RUNS),
     "unseen_subjects": (accuracy.unseen_subjects, SUBJECTS, FIST_RUNS),
@@ -49,6 +51,10 @@ TABLES = {  # name: (what computes it, subjects, runs)
     "band_patterns": (maps.band_patterns, (42,), FOUR_CLASSES),
     "randomisation": (maps.randomisation, (42,), FOUR_CLASSES),
     "scores": (maps.scores, (42,), FOUR_CLASSES),
+    "frequency_maps": (frequency.frequency_maps, (7, 42), FREQUENCY_RUNS),
+    "map_comparison": (frequency.map_comparison, (7, 42), FREQUENCY_RUNS),
+    "lateralisation": (frequency.lateralisation, (7, 42), FREQUENCY_RUNS),
+    "tutorial_2018": (frequency.tutorial_2018, SUBJECTS, FIST_RUNS),
     "decoders": (decoder_table.decoders, (), ()),
 }
 LEADERBOARD = {compute.__name__: (compute, (), ()) for compute in leaderboard_tables.TABLES}
@@ -61,11 +67,17 @@ def record(name: str) -> None:
     paths = [
         Path(path)
         for subject in subjects
-        for path in mne.datasets.eegbci.load_data(subject, runs, update_path=False, verbose="ERROR")
+        for path in mne.datasets.eegbci.load_data(
+            subject, runs[subject] if isinstance(runs, dict) else runs, update_path=False, verbose="ERROR"
+        )
     ]
     settings = {"sfreq": SFREQ, "n_times": N_TIMES, "recipes": xs.RECIPES}
     if compute.__module__ == maps.__name__:
         settings |= {"window": maps.WINDOW, "epochs": FOUR_CLASS_EPOCHS if runs == FOUR_CLASSES else FIST_EPOCHS}
+    if name == "tutorial_2018":
+        settings = {"tutorial": frequency.TUTORIAL}
+    elif compute.__module__ == frequency.__name__:
+        settings |= {"window": maps.WINDOW, "data_sets": frequency.DATA_SETS, "filter_bank": frequency.FILTER_BANK}
     if name in LEADERBOARD:
         settings = {"benchmark": yaml.safe_load(leaderboard_tables.CONFIG.read_text(encoding="utf-8"))}
     defaults = {f.__name__: _defaults(f) for f in (compute, xs.load_eegbci, xs.decoder_fit, xs.train)}

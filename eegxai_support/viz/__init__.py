@@ -11,7 +11,9 @@ from .maps import (
     plot_spectra_of_patterns,
     plot_trial_maps,
 )
+from .perturbation import plot_convergence
 from .simulation import plot_accuracy_over_snr, plot_ideal_maps
+from .time_frequency import plot_map_comparison, plot_time_frequency
 
 __all__ = [
     "plot_accuracies",
@@ -20,16 +22,19 @@ __all__ = [
     "plot_band_topomaps",
     "plot_channel_topomaps",
     "plot_conservation",
+    "plot_convergence",
     "plot_critical_difference",
     "plot_history",
     "plot_ideal_maps",
     "plot_known_answer",
     "plot_leaderboard",
+    "plot_map_comparison",
     "plot_perturbation_curves",
     "plot_randomisation",
     "plot_scores",
     "plot_sensitivity",
     "plot_spectra_of_patterns",
+    "plot_time_frequency",
     "plot_trial_maps",
     "plot_trials",
 ]
