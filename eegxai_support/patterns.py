@@ -51,7 +51,7 @@ def haufe_patterns(
     -----
     UserWarning
         With `output_covariance`, when the outputs are linearly dependent, as those of class-centred filters are: the
-        patterns of least norm are returned.
+        patterns of least norm are returned, in units of their standard deviations.
 
     Raises
     ------
@@ -74,8 +74,8 @@ def haufe_patterns(
     mixing = np.eye(len(filters))
     if output_covariance:
         weights = _flat(filters)
-        mixing = _inverse(of_trial @ outputs + ridge * (weights @ weights.T))
-        if (rank := np.linalg.matrix_rank(mixing, rtol=RANK_TOLERANCE**2, hermitian=True)) < len(filters):
+        mixing, rank = _inverse(of_trial @ outputs + ridge * (weights @ weights.T))
+        if rank < len(filters):
             warnings.warn(
                 f"The {len(filters)} outputs are linearly dependent (rank {rank}); their patterns are those of least"
                 " norm.",
@@ -103,9 +103,9 @@ def pattern_interval(
 
     Trials are drawn with replacement, within their class where `label` is given, and the patterns of the drawn trials
     computed anew; the ends are percentiles of theirs [1]_. The filters stay as they are: the interval covers what the
-    choice of trials does to the covariance, not what it does to training, nor the spread over subjects. Trials have to
-    be independent; overlapping windows or neighbours in one slow drift make the interval too narrow. It holds for each
-    feature on its own, not for all at once.
+    choice of trials does to the covariance, not what it does to training, nor the spread over subjects. With fewer than
+    about 50 trials, or 10 in a class, it is too narrow, and so it is where trials depend on each other: overlapping
+    windows, or neighbours in one slow drift. It holds for each feature on its own, not for all at once.
 
     Parameters
     ----------
@@ -126,14 +126,14 @@ def pattern_interval(
     Raises
     ------
     ValueError
-        As `haufe_patterns`, or a level outside 0 … 1.
+        As `haufe_patterns`, a level outside 0 … 1, or no sample.
 
     References
     ----------
     .. [1] Efron & Tibshirani (1993). An introduction to the bootstrap. Chapman & Hall.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; expected a share between 0 and 1, such as 0.95.")
+    if not 0 < level < 1 or n < 1:
+        raise ValueError(f"level is {level} and n {n}; expected a share between 0 and 1 and at least one sample.")
     filters, features = np.asarray(filters), np.asarray(features)
     classes = _checked_classes(filters, features, label)
     of_trial = _bootstrap(_outputs(filters, features, classes), classes, output_covariance, n, seed)
@@ -322,13 +322,22 @@ def _bootstrap(outputs: np.ndarray, classes, output_covariance: bool, n: int, se
         times[:, group > 0] = rng.multinomial((group > 0).sum(), group[group > 0], size=n)
     means = (times[:, None] * mean) @ outputs  # (draw, class, output)
     centred = outputs - means[:, index]
-    of_trial = np.swapaxes(times[..., None] * centred, 1, 2) / (len(outputs) - len(mean))
-    return _inverse(of_trial @ centred) @ of_trial if output_covariance else of_trial
+    sizes = np.bincount(index)
+    # Trials drawn twice leave a drawn class of k trials (k - 1) / k of its squares.
+    weights = times * (sizes / (sizes - 1))[index]
+    of_trial = np.swapaxes(weights[..., None] * centred, 1, 2) / (len(outputs) - len(mean))
+    return _inverse(of_trial @ centred)[0] @ of_trial if output_covariance else of_trial
 
 
-def _inverse(covariance: np.ndarray) -> np.ndarray:
+def _inverse(covariance: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the inverse of covariances of outputs, and the lowest rank; a pseudo-inverse where they are dependent."""
+    deviation = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+    deviation = np.where(deviation > 0, deviation, 1)  # an output that never changes
+    scale = deviation[..., :, None] * deviation[..., None, :]
     # Filters are float32: outputs that depend on each other do so to that precision, whatever the features' type.
-    return np.linalg.pinv(covariance, rtol=RANK_TOLERANCE**2, hermitian=True)
+    options = {"rtol": RANK_TOLERANCE**2, "hermitian": True}
+    rank = np.linalg.matrix_rank(covariance / scale, **options).min()
+    return np.linalg.pinv(covariance / scale, **options) / scale, rank
 
 
 def _dtype(filters: np.ndarray, features: np.ndarray) -> np.dtype:

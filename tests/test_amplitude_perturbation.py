@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from networks import build
-from scipy.stats import kstest
+from scipy.stats import kstest, norm
 from torch import nn
 
 from eegxai_support.spectral import amplitude_gradients, amplitude_perturbation
@@ -69,7 +69,9 @@ def perturbed(x, kind, scale, seed, iteration):
     noise = _noise(seeds, like, torch.Generator(), *draw).numpy()
     if kind == "additive":
         new = np.maximum(amplitude + noise, 0)
-        return new - amplitude, np.fft.irfft(new * np.exp(1j * phase), n=n_times)
+        # The stop at zero lifts the mean of the noise by this much, which depends on the trial.
+        expected = norm.pdf(amplitude, scale=scale) * scale**2 - amplitude * norm.sf(amplitude, scale=scale)
+        return new - amplitude - expected, np.fft.irfft(new * np.exp(1j * phase), n=n_times)
     if kind == "multiplicative":
         factor = np.maximum(1 + noise, 0)
         return factor - 1, np.fft.irfft(factor * spectrum, n=n_times)
@@ -149,11 +151,12 @@ def test_interval_is_a_jackknife_over_ten_groups_of_trials(kind, effects, oracle
     left_out = []
     for start, end in pairwise(bounds):
         rest = np.setdiff1d(np.arange(perturbation.shape[1]), np.arange(start, end))
-        left_out.append(correlation(perturbation[:, rest], change[:, rest]))
+        left_out.append(np.arctanh(correlation(perturbation[:, rest], change[:, rest])))
     spread = np.sum((left_out - np.mean(left_out, axis=0)) ** 2, axis=0)
     reach = 2.2621571628 * np.sqrt(9 / 10 * spread)  # 97.5 % point of Student's t with 9 degrees of freedom
-    np.testing.assert_allclose(effects[kind].high - effects[kind].correlation, reach, rtol=1e-7)
-    np.testing.assert_allclose(effects[kind].correlation - effects[kind].low, reach, rtol=1e-7)
+    z = np.arctanh(effects[kind].correlation)
+    np.testing.assert_allclose(np.arctanh(effects[kind].high) - z, reach, rtol=1e-7)
+    np.testing.assert_allclose(z - np.arctanh(effects[kind].low), reach, rtol=1e-7)
 
 
 @pytest.mark.parametrize("kind", SCALE)
@@ -311,11 +314,13 @@ def test_first_order_interval_and_p_value(model, x):
         return gradient[:, rows].mean(1) / np.sqrt((gradient[:, rows] ** 2).sum((2, 3)).mean(1))[:, None, None]
 
     bounds = np.linspace(0, len(x), 11).astype(int)
-    left_out = np.array([rho(np.r_[: bounds[i], bounds[i + 1] : len(x)]) for i in range(10)])
+    left_out = np.arctanh([rho(np.r_[: bounds[i], bounds[i + 1] : len(x)]) for i in range(10)])
     error = np.sqrt(9 / 10 * ((left_out - left_out.mean(0)) ** 2).sum(0))
     effect = amplitude_perturbation(model, x, method="first_order")
     actual = {name: np.moveaxis(getattr(effect, name), -1, 0) for name in MAPS}
-    np.testing.assert_allclose((actual["high"] - actual["low"]) / 2, 2.2621571628 * error, rtol=1e-7)
+    low, high = np.arctanh(actual["low"]), np.arctanh(actual["high"])
+    np.testing.assert_allclose((high - low) / 2, 2.2621571628 * error, rtol=1e-7)
+    np.testing.assert_allclose(np.tanh((high + low) / 2), actual["correlation"], atol=1e-12)
     covers = (actual["low"] <= 0) & (actual["high"] >= 0)
     np.testing.assert_array_equal(covers, actual["p_value"] >= 0.05)
 
@@ -342,16 +347,28 @@ def uniform(p_values):
 
 
 @pytest.mark.parametrize("kind", ["additive", "multiplicative"])
-def test_channels_that_are_not_read_look_like_chance(kind):
-    """Trials of very different size, so that a few of them make most of the change."""
+@pytest.mark.filterwarnings("ignore:The noise has")
+@pytest.mark.parametrize("sizes", [(2, 20), (0.05, 0.5)])
+def test_channels_that_are_not_read_look_like_chance(kind, sizes):
+    """Trials of very different size, so that a few of them make most of the change; also smaller than the noise."""
     rng = np.random.default_rng(6)
-    x = rng.standard_normal((40, 8, 64)) * rng.uniform(2, 20, (40, 1, 1))
+    x = rng.standard_normal((40, 8, 64)) * rng.uniform(*sizes, (40, 1, 1))
     effect = amplitude_perturbation(OneChannel(), x, n_iterations=40, kind=kind)
     for output in range(2):
         assert uniform(effect.p_value[1:, :, output]) > 0.01
         covered = (effect.low[1:, :, output] <= 0) & (effect.high[1:, :, output] >= 0)
         assert 0.90 < covered.mean() < 0.99  # 231 intervals
     assert (effect.p_value[0, 1:-1, 0] < 0.05).mean() > 0.9  # of the channel that is read
+
+
+def test_noise_that_drowns_the_trials_is_reported(x):
+    with pytest.warns(UserWarning, match="standard deviation of 1, but half of the amplitudes are below .*e-0"):
+        amplitude_perturbation(OneChannel(), 1e-6 * x, n_iterations=1)
+
+
+def test_one_output_decides_nothing(x):
+    effect = amplitude_perturbation(linear(3, 120, 1), x, n_iterations=2)
+    assert np.isnan(effect.accuracy_kept) and np.isfinite(effect.correlation).all()
 
 
 def test_phases_of_a_power_look_like_chance():
@@ -532,7 +549,8 @@ def test_nothing_is_kept_for_every_trial():
         ({"batch_size": 0}, "batch_size is 0"),
         ({"target_reliability": 1.0}, "target_reliability is 1.0"),
         ({"target_reliability": 0.0}, "target_reliability is 0.0"),
-        ({"label": [0, 1]}, r"label has shape \(2,\); expected \(23,\)"),
+        ({"label": [0, 1]}, r"label has shape \(2,\) and type int64; expected \(23,\) integers"),
+        ({"label": np.full(23, 0.5)}, r"label has shape \(23,\) and type float64; expected \(23,\) integers"),
     ],
 )
 def test_bad_arguments(options, message, model, x):

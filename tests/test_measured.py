@@ -158,8 +158,11 @@ def test_unusable_intervals_and_transforms(noise):
         event_related_desynchronisation(noise, BANDS, reference=(-0.5, 0))
     with pytest.raises(ValueError, match="stft is for 160 Hz"):
         erds_map(noise, ShortTimeFFT(hann(40), 8, 160.0), reference=(-1, 0))
-    with pytest.raises(ValueError, match="window of stft has 120 samples, the reference 80"):
-        erds_map(noise, ShortTimeFFT(hann(120), 8, SFREQ), reference=(-1, 0))
+    for window, hop in ((120, 8), (70, 60)):  # too long; and none of the slices lies within
+        with pytest.raises(ValueError, match=f"No window of stft, {window} samples every {hop}, lies within the 80"):
+            erds_map(noise, ShortTimeFFT(hann(window), hop, SFREQ), reference=(-1, 0))
+    with pytest.raises(ValueError, match="No band given"):
+        band_power(noise, {})
 
 
 @pytest.mark.parametrize(

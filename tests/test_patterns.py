@@ -127,8 +127,16 @@ def test_dependent_outputs_give_the_patterns_of_least_norm_and_a_warning(dtype, 
     with pytest.warns(UserWarning, match="rank 2"):
         patterns = haufe_patterns(centred, FEATURES.astype(dtype), output_covariance=True)
     weights, covariance = centred.reshape(3, -1).astype(float), explicit_covariance(FEATURES)
-    expected = np.linalg.pinv(weights @ covariance @ weights.T, rcond=1e-10) @ weights @ covariance
+    outputs = weights @ covariance @ weights.T
+    scale = np.sqrt(np.outer(np.diag(outputs), np.diag(outputs)))
+    expected = np.linalg.pinv(outputs / scale, rcond=1e-10) / scale @ weights @ covariance
     np.testing.assert_allclose(patterns.reshape(3, -1), expected, atol=atol)
+
+
+def test_outputs_of_different_scale_are_not_dependent():
+    scales = np.array([1, 1e-6, 1e4])[:, None, None]
+    expected = haufe_patterns(FILTERS, FEATURES, output_covariance=True) / scales
+    np.testing.assert_allclose(haufe_patterns(scales * FILTERS, FEATURES, output_covariance=True), expected, rtol=1e-8)
 
 
 def test_float32_in_float32_out():
@@ -196,9 +204,18 @@ def test_interval_equals_a_loop_over_drawn_trials(label, output_covariance):
         size = (classes == name).sum()
         times[:, classes == name] = rng.multinomial(size, np.full(size, 1 / size), size=n)
     rows = [np.repeat(np.arange(30), drawn) for drawn in times]
-    options = {"output_covariance": output_covariance}
-    patterns = [haufe_patterns(FILTERS, FEATURES[r], label=classes[r], **options) for r in rows]
-    actual = pattern_interval(FILTERS, FEATURES, n=n, level=0.8, seed=3, label=label, **options)
+    weights, patterns = FILTERS.reshape(3, -1), []
+    for r in rows:
+        covariance = 0
+        for name in np.unique(classes):
+            drawn = FEATURES[r][classes[r] == name].reshape((classes == name).sum(), -1)
+            # Divided by k - 1 twice over: drawing with replacement loses as many squares as a sample does.
+            covariance = covariance + len(drawn) * np.cov(drawn.T)
+        covariance /= len(classes) - len(np.unique(classes))
+        outputs = weights @ covariance @ weights.T if output_covariance else np.eye(3)
+        patterns.append(np.linalg.solve(outputs, weights @ covariance).reshape(FILTERS.shape))
+    options = {"output_covariance": output_covariance, "label": label}
+    actual = pattern_interval(FILTERS, FEATURES, n=n, level=0.8, seed=3, **options)
     np.testing.assert_allclose(actual, np.quantile(patterns, [0.1, 0.9], axis=0), rtol=1e-9, atol=1e-10)
 
 
@@ -214,6 +231,8 @@ def test_interval_keeps_to_one_type_and_needs_a_level():
     assert low.dtype == high.dtype == np.float32 and (low <= high).all()
     with pytest.raises(ValueError, match="expected a share between 0 and 1"):
         pattern_interval(FILTERS, FEATURES, level=95)
+    with pytest.raises(ValueError, match="at least one sample"):
+        pattern_interval(FILTERS, FEATURES, n=0)
 
 
 @pytest.fixture(scope="module")

@@ -329,7 +329,8 @@ def test_refuses_what_has_no_multiplier_and_other_trials(function):
         function(saliency, x)
     with pytest.raises(ValueError, match=r"x has shape \(2, 3, 40\) but shape \(3, 3, 40\) was explained"):
         function(attribution, x[:2])
-    for other in (x[::-1], 2 * x, x - x.mean(-1, keepdims=True), x[:, ::-1], np.where(x == x.max(), 0, x)):
+    broken = [np.where(x == x.max(), value, x) for value in (0, np.nan)]
+    for other in (x[::-1], 2 * x, x - x.mean(-1, keepdims=True), x[:, ::-1], *broken):
         with pytest.raises(ValueError, match="x is not what was explained"):
             function(attribution, other)
 

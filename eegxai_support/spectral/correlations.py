@@ -31,7 +31,7 @@ class PerturbationSums:
 
     def __init__(self, n_groups: int, perturbation: Tensor, change: Tensor):
         self.shape, n_columns = perturbation.shape[1:], 1 + change.shape[1]
-        products, changes = perturbation.new_zeros, change.double().new_zeros
+        products, changes = perturbation.new_zeros, change.cpu().double().new_zeros
         self.products = products(2, n_groups, n_columns, self.shape.numel())
         self.squares = products(2, n_groups, self.shape.numel())
         self.changes = changes(2, n_groups, n_columns)
@@ -44,12 +44,12 @@ class PerturbationSums:
         perturbation, one = perturbation.flatten(1), torch.ones_like(change[:, :1])
         now, *then = (torch.cat([one, each], dim=1) for each in (change, *earlier))
         self.products[half, group].addmm_(now.T, perturbation)
-        self.changes[half, group] += now.sum(0, dtype=torch.float64)
         self.squares[half, group] += perturbation.square().sum(0)
-        self.squared_changes[half, group] += change.double().square().sum(0)
+        self.changes[half, group] += now.cpu().double().sum(0)  # not every GPU has double precision
+        self.squared_changes[half, group] += change.cpu().double().square().sum(0)
         for products, changes, columns in zip(self.null_products, self.null_changes, then, strict=False):
             products.addmm_(columns.T, perturbation)
-            changes += columns.sum(0, dtype=torch.float64)
+            changes += columns.cpu().double().sum(0)
 
     def reliability(self) -> np.ndarray:
         """Return the correlation of the two halves' maps (output,), corrected for length by Spearman and Brown.
@@ -58,7 +58,7 @@ class PerturbationSums:
         """
         halves = _correlation(*(sums.sum(1) for sums in self._sums()))
         r = torch.stack([torch.corrcoef(pair)[0, 1] for pair in halves.transpose(0, 1)]).clamp(min=0)
-        return (2 * r / (1 + r)).cpu().numpy()
+        return (2 * r / (1 + r)).numpy()
 
     def effect(self) -> dict[str, np.ndarray]:
         """Return correlation, p_value, low and high, each (channel, freq, output), and the reliability (output,)."""
@@ -72,17 +72,16 @@ class PerturbationSums:
         return maps | {"reliability": self.reliability()}
 
     def _sums(self) -> tuple[Tensor, ...]:
-        return self.products, self.squares, self.changes, self.squared_changes
+        return self.products.cpu(), self.squares.cpu(), self.changes, self.squared_changes
 
     def _p_value(self, correlation, products, squares, changes, squared_changes) -> Tensor:
         """Return two-sided p-values (output, feature) from a null pooled over lags and features."""
         ran = self.null_changes[:, 0] > 0
         null_changes = self.null_changes[ran]
         share = null_changes[:, :1] / changes[0]  # of all pairs; with fewer pairs a correlation strays further
-        null = _covariance(self.null_products[ran], null_changes) / _deviations(
-            products, squares, changes, squared_changes
-        )
-        null = (null * share.sqrt()[..., None]).abs().transpose(0, 1).flatten(1).sort(dim=1).values
+        covariance = _covariance(self.null_products.cpu()[ran], null_changes)
+        null = covariance / _deviations(products, squares, changes, squared_changes) * share.sqrt()[..., None]
+        null = null.abs().transpose(0, 1).flatten(1).sort(dim=1).values.contiguous()
         as_large = null.shape[1] - torch.searchsorted(null, correlation.abs().contiguous())
         return torch.where(correlation.isnan(), torch.nan, (1 + as_large) / (1 + null.shape[1]))
 
@@ -123,21 +122,24 @@ def first_order_effect(gradients: Tensor, squares: Tensor, counts: Tensor) -> di
     total = [each.sum(0) for each in sums]
     estimate = correlation(*total)
     left_out = correlation(*(whole - parts for whole, parts in zip(total, sums, strict=True)))
-    low, high, error = jackknife(estimate, left_out)
-    p_value = torch.as_tensor(2 * student_t.sf((estimate / error).abs(), len(counts) - 1))
+    low, high, t = jackknife(estimate, left_out)
+    p_value = torch.as_tensor(2 * student_t.sf(t.abs(), len(counts) - 1))
     p_value[estimate == 0] = 1  # where no trial has a gradient, the error is zero too
     effect = {"correlation": estimate, "p_value": p_value, "low": low, "high": high}
     maps = {name: _map(values, gradients.shape[-2:]) for name, values in effect.items()}
-    return maps | {"reliability": np.ones(len(estimate))}
+    return maps | {"reliability": torch.where(estimate.isnan().all(1), torch.nan, 1.0).double().numpy()}
 
 
 def jackknife(estimate: Tensor, left_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the ends of an interval and the standard error from estimates that leave out one group each."""
-    n = len(left_out)
-    error = ((n - 1) * left_out.var(0, correction=0)).sqrt()
+    """Return the ends of an interval and t of correlations, from those that leave out one group each.
+
+    On Fisher's scale, so that no end leaves -1 … 1.
+    """
+    n, z = len(left_out), estimate.atanh()
+    error = ((n - 1) * left_out.atanh().var(0, correction=0)).sqrt()
     reach = error * student_t.ppf((1 + CONFIDENCE) / 2, n - 1)
-    return estimate - reach, estimate + reach, error
+    return (z - reach).tanh(), (z + reach).tanh(), z / error
 
 
 def _map(values: Tensor, shape: torch.Size) -> np.ndarray:
-    return rearrange(values.cpu().numpy(), "output (channel freq) -> channel freq output", channel=shape[0])
+    return rearrange(values.numpy(), "output (channel freq) -> channel freq output", channel=shape[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -103,5 +104,7 @@ def _input_gradients(respond: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def _gradients(outputs: Tensor, x: Tensor, *, one_pass: bool) -> Tensor:
     # One pass spares a GPU the launches; on a CPU it takes 0.8 to 1.5 times as long and the memory of all outputs.
     if one_pass:
-        return torch.autograd.grad(outputs, x, torch.eye(len(outputs)).to(outputs), is_grads_batched=True)[0]
+        with suppress(RuntimeError):  # an operation that cannot be batched, or too little memory
+            unit = torch.eye(len(outputs)).to(outputs)
+            return torch.autograd.grad(outputs, x, unit, retain_graph=True, is_grads_batched=True)[0]
     return torch.stack([torch.autograd.grad(output, x, retain_graph=True)[0] for output in outputs])

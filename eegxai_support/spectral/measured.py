@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 from eegxai_support.trials import Trials
 
+RANK_TOLERANCE = 1e-10  # variances below this share of the largest are rounding
+
 Bands = Mapping[str, tuple[float, float]]
 
 
@@ -45,6 +47,7 @@ def band_power(trials: Trials, bands: Bands, *, segment: float = 1.0) -> np.ndar
     ValueError
         A band without a frequency, or a segment that does not fit into the trials.
     """
+    _check_bands(bands)
     freqs, density = welch(trials.signal, trials.sfreq, nperseg=_segment_length(trials, segment))
     return np.stack([density[..., _inside(freqs, *item)].mean(axis=-1) for item in bands.items()], axis=-1)
 
@@ -131,13 +134,13 @@ def erds_map(trials: Trials, stft: ShortTimeFFT, *, reference: tuple[float, floa
     n_times, n_reference = trials.signal.shape[2], before.signal.shape[2]
     if not np.isclose(stft.fs, trials.sfreq):
         raise ValueError(f"stft is for {stft.fs:g} Hz; expected the sampling rate of the trials, {trials.sfreq:g} Hz.")
-    if n_reference < stft.m_num:
+    start = stft.lower_border_end[1]
+    if n_reference < stft.m_num or stft.upper_border_begin(n_reference)[1] <= start:
         raise ValueError(
-            f"The window of stft has {stft.m_num} samples, the reference {n_reference}. Shorten the window, or take a"
-            " longer reference."
+            f"No window of stft, {stft.m_num} samples every {stft.hop}, lies within the {n_reference} samples of the"
+            " reference. Shorten the window or the hop, or take a longer reference."
         )
-    first = stft.lower_border_end[1] - stft.p_min
-    last = stft.upper_border_begin(n_times)[1] - stft.p_min
+    first, last = start - stft.p_min, stft.upper_border_begin(n_times)[1] - stft.p_min
     change = np.full((trials.n_classes, trials.signal.shape[1], stft.f_pts, stft.p_num(n_times)), np.nan)
     for label, result in enumerate(change):
         chosen = trials.label == label
@@ -146,7 +149,7 @@ def erds_map(trials: Trials, stft: ShortTimeFFT, *, reference: tuple[float, floa
     return change
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FilterBankCSP:
     """Common spatial patterns of each class against the rest, per frequency band.
 
@@ -185,11 +188,12 @@ def filter_bank_csp(trials: Trials, bands: Bands, *, n_components: int = 4, segm
     Parameters
     ----------
     trials : Trials
-        Two classes or more. Their covariance is taken as one below full rank, as the average reference leaves it.
+        Two classes or more.
     bands : dict of str to (float, float)
         Lowest and highest frequency in Hz of each band, both included.
     n_components : int
-        Components kept per class and band: at most one less than channels.
+        Components kept per class and band: at most the rank of the signal, one less than channels with an average
+        reference.
     segment : float
         Length of a window in seconds, see `band_power`.
 
@@ -210,16 +214,17 @@ def filter_bank_csp(trials: Trials, bands: Bands, *, n_components: int = 4, segm
     .. [2] Blankertz et al. (2008). Optimizing spatial filters for robust EEG single-trial analysis.
        IEEE Signal Process. Mag. 25(1), 41-56.
     """
-    n_channels = trials.signal.shape[1]
     if trials.n_classes < 2:
         raise ValueError(f"The trials have one class, {trials.class_names[0]!r}; CSP compares at least two.")
     _check_classes(trials)
-    if not 1 <= n_components < n_channels:
-        raise ValueError(f"n_components is {n_components}; expected 1 to {n_channels - 1}, one less than channels.")
+    _check_bands(bands)
     windows, fits = _windows(trials, segment), []
+    rank = _rank(windows)
+    if not 1 <= n_components <= rank:
+        raise ValueError(f"n_components is {n_components}; expected 1 to {rank}, the rank of the signal.")
     for name, band in tqdm(bands.items(), desc="Filter-bank CSP", unit="band", leave=False, delay=2):
         filtered = _filtered(windows, trials.sfreq, name, band)
-        fits.append([_csp(filtered, trials.label == label, n_components) for label in range(trials.n_classes)])
+        fits.append([_csp(filtered, trials.label == label, n_components, rank) for label in range(trials.n_classes)])
     patterns, eigenvalues, contrast = (np.stack([[fit[i] for fit in row] for row in fits], axis=1) for i in range(3))
     return FilterBankCSP(patterns, eigenvalues, contrast.transpose(0, 2, 1))
 
@@ -249,10 +254,15 @@ def _filtered(windows: np.ndarray, sfreq: float, name: str, band: tuple[float, f
     return np.fft.irfft(spectrum, n_segment).reshape(*windows.shape[:2], -1)
 
 
-def _csp(signal: np.ndarray, of_class: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _rank(windows: np.ndarray) -> int:
+    """Return the number of independent channels, to the precision of float32 signals."""
+    covariance = np.einsum("tcws,tdws->cd", windows, windows, optimize=True)
+    return np.linalg.matrix_rank(covariance, rtol=RANK_TOLERANCE, hermitian=True)
+
+
+def _csp(signal, of_class: np.ndarray, n_components: int, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Patterns (component, channel), eigenvalues (component,) and contrast (channel,) of a class against the rest."""
-    rank = {"eeg": signal.shape[1] - 1}
-    csp = mne.decoding.CSP(n_components, reg="ledoit_wolf", rank=rank, component_order="alternate")
+    csp = mne.decoding.CSP(n_components, reg="ledoit_wolf", rank={"eeg": rank}, component_order="alternate")
     with mne.use_log_level("ERROR"):
         csp.fit(signal, ~of_class)  # eigenvalues are shares of the first class, False
     power = csp.patterns_**2
@@ -270,6 +280,11 @@ def _inside(freqs: np.ndarray, name: str, band: tuple[float, float]) -> np.ndarr
             f" {freqs[1]:g} Hz. Widen it, or take longer segments."
         )
     return inside
+
+
+def _check_bands(bands: Bands) -> None:
+    if not bands:
+        raise ValueError("No band given; expected a dict such as {'mu': (8, 12), 'beta': (13, 30)}.")
 
 
 def _check_classes(trials: Trials) -> None:

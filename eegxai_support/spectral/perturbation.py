@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
+from math import pi, sqrt
 
 import numpy as np
 import torch
@@ -35,13 +36,17 @@ class AmplitudeEffect:
     Parameters
     ----------
     correlation : ndarray, shape (channel, freq, output)
-        Between the perturbation and the change of the output, over trials and iterations.
+        Between the perturbation and the change of the output, over trials and iterations; NaN for an output that
+        never changes.
     p_value : ndarray, shape (channel, freq, output)
-        Two-sided, for no effect, not corrected for the number of channels and frequencies.
+        Two-sided, not corrected for the number of channels and frequencies. Of "perturbation" for no effect in these
+        very trials: with many iterations the smallest effect is beyond doubt. Of "first_order" for no mean effect in
+        trials like these.
     low, high : ndarray, shape (channel, freq, output)
-        95 % interval over trials, by a jackknife over groups of consecutive trials.
+        95 % interval for trials like these, by a jackknife over groups of consecutive trials; NaN for a single trial.
     accuracy_kept : float
-        Accuracy on perturbed trials divided by that on the trials as they are. NaN for "first_order".
+        Accuracy on perturbed trials divided by that on the trials as they are. NaN for "first_order" and for a network
+        with one output.
     reliability : ndarray, shape (output,)
         Correlation that two independent maps of so many iterations would have, from two halves of the iterations; 0
         where these correlate negatively. 1 for "first_order".
@@ -91,7 +96,8 @@ def amplitude_perturbation(
         Maps (trial, channel, time) to (trial, output). Explained in eval mode and given back as it was.
     x : ndarray or Tensor, shape (trial, channel, time)
     n_iterations : int
-        Perturbations of every trial, at most; "first_order" makes none.
+        Perturbations of every trial, at most. "first_order" makes none, and uses none of `scale`, `label`,
+        `target_reliability` and `seed`.
     kind : {"additive", "multiplicative", "phase"}
         Normal noise added to each amplitude, which stops at zero, and the change that is left is what is correlated;
         factors with a normal distribution around 1, none below zero; or uniform shifts of each phase, the same in all
@@ -105,7 +111,7 @@ def amplitude_perturbation(
         the network's. The change of a unit is that of its mean over positions; where phases move, the
         correlation over positions of what it was and what it is.
     label : array of int, shape (trial,), optional
-        Classes that `accuracy_kept` refers to; what the network says of the trials as they are if None.
+        Classes 0, 1, … that `accuracy_kept` refers to; what the network says of the trials as they are if None.
     target_reliability : float, optional
         Stop as soon as two halves of the iterations agree so well that the maps of all outputs have this reliability.
     seed : int
@@ -120,7 +126,7 @@ def amplitude_perturbation(
     Warns
     -----
     UserWarning
-        `target_reliability` was not reached.
+        `target_reliability` was not reached, or additive noise is larger than most amplitudes.
 
     Raises
     ------
@@ -130,12 +136,19 @@ def amplitude_perturbation(
 
     Notes
     -----
-    p-values of "perturbation" pair the noise of each iteration with the changes of the same trials in the five
-    iterations before, which it cannot have caused; the null is pooled over channels and frequencies. Those of
-    "first_order" test a mean of zero over trials by Student's t.
+    Where the noise would take an amplitude below zero, the change that is left depends on the amplitude. Its expected
+    value is subtracted before the correlation, since trials with small amplitudes may differ in their outputs too; the
+    code of 2018 did not. "first_order" knows no such stop: outside the pass-band of a filter, where amplitudes are
+    smaller than the noise, the methods differ.
 
-    Sums are kept for ten groups of trials, nothing for every trial. An interval leaves out one group at a time, so that
-    it holds for other trials like these, in an order where neighbours may depend on each other.
+    The null of "perturbation" permutes iterations: the noise of each is paired with the changes of the same trials in
+    the five before, which it cannot have caused, and the null is pooled over channels and frequencies. "first_order"
+    tests a mean of zero over groups of trials by Student's t.
+
+    Sums are kept for ten groups of consecutive trials, and for two halves of the iterations, nothing for every trial.
+    An interval leaves out one group at a time, on Fisher's scale. Give trials in the order of recording: neighbours may
+    depend on each other, but classes have to be mixed, or the interval is too wide. It is too narrow where a few trials
+    have far larger gradients than the others.
 
     References
     ----------
@@ -151,6 +164,8 @@ def amplitude_perturbation(
         respond, device = _responder(model, x, layer), device_of(model)
         if method == "first_order":
             return AmplitudeEffect(**_first_order(batches, respond, device, kind), accuracy_kept=np.nan, n_iterations=0)
+        if kind == "additive":
+            _warn_of_loud_noise(batches[0].x, scale)
         sums, n_right = None, np.zeros(2)
         for first in tqdm(range(0, n_iterations, ROUND), desc="amplitude_perturbation", delay=2, leave=False):
             iterations = range(first, min(first + ROUND, n_iterations))
@@ -212,8 +227,11 @@ class _Batch:
 
 
 def _batches(x: Tensor, label, size: int) -> list[_Batch]:
-    if label is not None and np.shape(label) != (len(x),):
-        raise ValueError(f"label has shape {np.shape(label)}; expected ({len(x)},), one class per trial.")
+    if label is not None and (np.shape(label) != (len(x),) or np.asarray(label).dtype.kind not in "iu"):
+        raise ValueError(
+            f"label has shape {np.shape(label)} and type {np.asarray(label).dtype}; expected ({len(x)},) integers, one"
+            " class per trial."
+        )
     bounds = np.linspace(0, len(x), min(N_GROUPS, len(x)) + 1).astype(int)
     trials = [
         (group, slice(first, min(first + size, end)))
@@ -265,12 +283,14 @@ def _iterate(batch: _Batch, respond, device: torch.device, kind: str, scale: flo
         raise ValueError(f"The model returns shape {tuple(outputs.shape)}; expected (trial, output).")
     decided = outputs.argmax(1)
     label = decided if batch.label is None else torch.as_tensor(batch.label).to(decided)
+    if outputs.shape[1] == 1:  # decides nothing
+        label = label - 1
     n_right = (decided == label).sum().item()
     positions = kind == "phase" and before.shape[-1] > 1
     for iteration, trial_seeds in seeds.items():
         perturbation, added = perturb(trial_seeds[batch.trials].tolist(), generator)
         outputs, after = respond(x + torch.fft.irfft(added, n=x.shape[-1]))
-        change = _correlation(before, after) if positions else (after - before).mean(-1)
+        change = _similarity(before, after) if positions else (after - before).mean(-1)
         yield iteration, perturbation, change, (n_right, (outputs.argmax(1) == label).sum().item())
 
 
@@ -288,14 +308,30 @@ def _perturbation(kind: str, spectrum: Tensor, scale: float) -> Callable[..., tu
         least, direction = -spectrum.abs(), phase_factor(spectrum)
     else:
         least, direction = -torch.ones_like(spectrum.real), spectrum
+    expected = _expected_change(least / scale) * scale
     # Real times complex would make the real factor complex first.
     real, imag = direction.real.contiguous(), direction.imag.contiguous()
 
     def scaled(seeds, generator):
         change = torch.maximum(_noise(seeds, spectrum[0], generator, "normal_", 0, scale), least)
-        return change, torch.complex(change * real, change * imag)
+        return change - expected, torch.complex(change * real, change * imag)
 
     return scaled
+
+
+def _expected_change(least: Tensor) -> Tensor:
+    """Return the mean of a standard normal variable that stops at `least`."""
+    return torch.exp(-least.square() / 2) / sqrt(2 * pi) + least * torch.special.ndtr(least)
+
+
+def _warn_of_loud_noise(x: Tensor, scale: float) -> None:
+    median = torch.fft.rfft(x).abs().median().item()
+    if scale > median:
+        warnings.warn(
+            f"The noise has a standard deviation of {scale:g}, but half of the amplitudes are below {median:.2g}. Are"
+            " the trials in volts? Give microvolts, or a smaller scale.",
+            stacklevel=3,
+        )
 
 
 def _noise(seeds: list[int], like: Tensor, generator: torch.Generator, distribution: str, *parameters) -> Tensor:
@@ -306,7 +342,7 @@ def _noise(seeds: list[int], like: Tensor, generator: torch.Generator, distribut
     return noise
 
 
-def _correlation(before: Tensor, after: Tensor) -> Tensor:
+def _similarity(before: Tensor, after: Tensor) -> Tensor:
     """Return the correlation of each unit's positions, shape (trial, unit)."""
     before, after = (maps - maps.mean(-1, keepdim=True) for maps in (before, after))
     return torch.cosine_similarity(before, after, dim=-1)
@@ -320,8 +356,8 @@ def _first_order(batches: list[_Batch], respond, device: torch.device, kind: str
         gradient = spectral_gradients(lambda rows: respond(rows)[1].mean(-1), x, "amplitude")
         if kind == "multiplicative":
             gradient *= torch.fft.rfft(x).abs()
-        gradients[batch.group] += gradient.sum(1, dtype=torch.float64)
-        squares[batch.group] += gradient.square().sum((1, 2, 3), dtype=torch.float64)
+        gradients[batch.group] += gradient.sum(1).cpu().double()
+        squares[batch.group] += gradient.square().sum((1, 2, 3)).cpu().double()
     counts = np.bincount([batch.group for batch in batches], weights=[len(batch.x) for batch in batches])
-    effect = first_order_effect(torch.stack(gradients).cpu(), torch.stack(squares).cpu(), torch.as_tensor(counts))
+    effect = first_order_effect(torch.stack(gradients), torch.stack(squares), torch.as_tensor(counts))
     return {name: values.astype(gradient.cpu().numpy().dtype) for name, values in effect.items()}

@@ -171,7 +171,7 @@ def _array(x, dtype) -> np.ndarray:
 
 def _check_explained(values: np.ndarray, total: np.ndarray) -> None:
     """Refuse trials whose maps do not sum to `total`, but for rounding."""
-    missed = np.abs(values.sum((1, 2)) - total) > SAME * np.abs(values).sum((1, 2))
+    missed = ~(np.abs(values.sum((1, 2)) - total) <= SAME * np.abs(values).sum((1, 2)))  # NaN is missed too
     if missed.any():
         raise ValueError(
             f"x is not what was explained: in {missed.sum()} of {len(total)} trials multiplier * (x - baseline) does"
