@@ -59,7 +59,7 @@ import eegxai_support as xs
 simulated = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=-5, sfreq=80, duration=2, seed=SEED)
 held_out = (simulated.metadata["run"] == 4).to_numpy()
 network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"])
-xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True)
+xs.train(network, simulated.subset(~held_out), epochs=8 if FAST else 20, seed=SEED, cache=True)
 known = simulated.subset(held_out)
 print(f"Accuracy, run 4: {(xs.predict(network, known.signal).argmax(1) == known.label).mean():.2f} (chance 0.33)")
 
@@ -90,8 +90,7 @@ assert np.allclose(by_hand, gradients, rtol=0, atol=1e-4 * np.abs(gradients).max
 
 # %% [markdown]
 # Two other variables are at hand: `quantity="power"`, which is the same divided by twice the amplitude, and
-# `quantity="phase"`, in logits per radian. A decoder that reads rhythms has small phase gradients; one that reads
-# evoked potentials does not.
+# `quantity="phase"`, in logits per radian, for decoders that read *when* a wave peaks, as in evoked potentials.
 #
 # ### A trial is a trial in any company
 #
@@ -198,10 +197,9 @@ gradient, pattern = gradients_and_patterns(network, known.signal)
 # %%
 for kind, maps in {"gradient": gradient, "pattern": pattern}.items():
     channel, freq = np.divmod(np.abs(maps).reshape(3, -1).argmax(1), len(freqs))
-    signed = freqs[freq] * np.sign(maps[range(3), channel, freq])  # in Hz, negative where the value is
-    names = np.take(known.info.ch_names, channel)
-    print(f"{kind:8s}", ", ".join(f"{c} {s:+g} Hz" for c, s in zip(names, signed, strict=True)))
-assert (names == "C3").all() and (signed == (6, 10, 22)).all()
+    names, sign = np.take(known.info.ch_names, channel), np.where(maps[range(3), channel, freq] > 0, "+", "−")
+    print(f"{kind:8s}", ", ".join(f"{s} {f:g} Hz at {c}" for s, f, c in zip(sign, freqs[freq], names, strict=True)))
+assert (sign == "+").all() and (freqs[freq] == (6, 10, 22)).all() and (names == "C3").all()
 
 # %% mystnb={"figure": {"caption": "Known answer: patterns of the three classes at three channels. Each class has its peak at C3 and at its own frequency.", "name": "fig-08-known"}, "image": {"alt": "Three panels, C3, Cz and C4, with one line per class over frequency. At C3 the lines peak at 6, 10 and 22 Hz, each class at its own; at C4 they are nearly flat."}}
 xs.viz.plot_spectra_of_patterns(pattern, freqs, known.info, known.class_names, label="amplitude / SD of output")
@@ -291,20 +289,23 @@ def both_ways(signal):
     return np.stack([xs.frequency_relevance(each, signal) for each in (closed, divided)])
 
 
+shaken = known.signal + 0.01 * known.signal.std() * rng.standard_normal(x.shape, dtype=np.float32)
+
 # %%
-clean = both_ways(known.signal)
-noisy = both_ways(known.signal + 0.01 * known.signal.std() * rng.standard_normal(x.shape, dtype=np.float32))
-gross = np.median(np.abs(clean).sum((2, 3)) / np.abs(total), axis=1)
-changed = np.linalg.norm((noisy - clean).reshape(2, -1), axis=1) / np.linalg.norm(clean.reshape(2, -1), axis=1)
-pd.DataFrame({"sum of sizes / sum": gross, "changed by noise": changed}, ["multiplier", "division"]).round(3)
+clean, noisy = both_ways(known.signal), both_ways(shaken)  # (way, trial, channel, freq)
+sums, sizes = clean.sum((2, 3)), np.abs(clean).sum((2, 3))
+changed = np.sqrt(((noisy - clean) ** 2).sum((1, 2, 3)) / (clean**2).sum((1, 2, 3)))
+assert changed[0] < 0.1 and changed[1] > 0.5
+columns = {"sum / change of logit": np.median(sums / total, 1), "sizes / sum": np.median(sizes / np.abs(sums), 1)}
+pd.DataFrame(columns | {"changed by noise": changed}, ["multiplier", "division"]).round(3)
 
 # %% [markdown]
-# Both still sum to the change of the logit, so conservation does not tell them apart. A map that has no multiplier, such
-# as that of saliency, is refused:
+# Both sum to the change of the logit, so conservation does not tell them apart. But the divided relevance is large, of
+# both signs, and another one after a little noise. A map that has no multiplier, such as that of saliency, is refused:
 
 # %%
 try:
-    xs.frequency_relevance(xs.attribute(network, known.signal, known.label, "saliency"), known.signal)
+    xs.frequency_relevance(xs.attribute(network, known.signal[:1], 0, "saliency"), known.signal[:1])
 except ValueError as error:
     print(str(error).split(". ")[0])
 
@@ -315,14 +316,14 @@ except ValueError as error:
 # right fist, both fists or both feet. With two classes, centring leaves plus and minus one and the same map; with four,
 # each map is a statement of its own. Runs 12 and 14 are left out, and everything below comes from them: two seconds, from
 # 1.5 to 3.5 s after the cue, right and wrong decisions alike. We load from 2 s before the cue, which the measured
-# maps need.
+# maps need. In a full run, this decoder is one of the nine of the record further down.
 
 # %%
-trials = xs.load_motor_imagery(subjects=42, runs=(4, 6, 8, 10, 12, 14), tmin=-2, sfreq=80)
+trials = xs.load_motor_imagery(subjects=42, runs=(4, 8, 12, 6, 10, 14), tmin=-2, sfreq=80)
 left_out = trials.metadata["run"].isin((12, 14)).to_numpy()
 seen, tested = trials.subset(~left_out).crop(1, 4), trials.subset(left_out)
 decoder = xs.build_decoder("ShallowFBCSPNet", seen, n_times=160, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"])
-xs.train(decoder, seen, epochs=20 if FAST else 80, seed=SEED, cache=True)
+xs.train(decoder, seen, epochs=15 if FAST else 80, seed=SEED, cache=True)
 
 explained = tested.crop(1.5, 3.5)
 logit = xs.predict(decoder, explained.signal)
@@ -480,22 +481,27 @@ largest
 # large in it, whether the decoder reads it or not. A pattern says what goes with the output, not that it comes from the
 # brain, nor that the decoder needs it. Neither map replaces the other.
 #
-# Recorded agreement over class, channel and the seven bands. `r` with its interval is over all left-out trials
-# (`first_order` is the gradient, each decoder's scaled to one size); `r_unseen` compares each fold's maps with that fold's
-# recording alone, and chance and p-value belong to it.
+# Recorded agreement over class, channel and the seven bands: `r` with its interval over all left-out trials (gradients
+# of all decoders scaled to one size); `unseen` compares each fold's maps with that fold's recording alone; chance and
+# p, from 99 permutations, belong to it.
 
 # %% tags=["hide-input"]
-compared = xs.recorded("map_comparison").query("class_name == 'all'").drop(columns="class_name")
-p_value = compared.set_index(["data_set", "kind", "measured"])["p_value"].unstack(["kind", "measured"])
-assert (p_value["first_order", "fbcsp"] < 0.05).all()
-assert (p_value.filter(like="S042", axis=0) < 0.05).all(axis=None) and (p_value.loc["S007 fists", "pattern"] > 0.05).all()
+table = xs.recorded("map_comparison").query("class_name == 'all'").replace({"first_order": "gradient"})
+table["measured"] = table["measured"].map({"erd_contrast": "ERD", "fbcsp": "FBCSP"})
+table = table.set_index(["data_set", "kind", "measured"])
+p_value = table["p_value"].unstack(["kind", "measured"])
+assert (p_value["gradient", "FBCSP"] < 0.05).all() and (p_value.loc["S007 fists", "pattern"] > 0.05).all()
+assert (p_value.filter(like="S042", axis=0) < 0.05).all(axis=None)
+ends = {"interval": ("low", "high"), "chance": ("chance_low", "chance_high")}
+spans = {name: [f"{low:.2f} to {high:.2f}" for low, high in table[[*pair]].to_numpy()] for name, pair in ends.items()}
+agreed = table[["r"]].assign(interval=spans["interval"], unseen=table["r_unseen"], chance=spans["chance"])
 
 # %%
-compared.style.format(precision=2).hide()
+agreed.assign(p=table["p_value"]).round(2)
 
 # %% [markdown]
 # In subject 42 both maps agree with both measures beyond chance. In subject 7 the gradient agrees with FBCSP and the pattern
-# with neither ({numref}`fig-08-fists`): there the output goes with alpha all over the head, which the classes do not.
+# with neither ({numref}`fig-08-fists`): there the output goes with mu nearly all over the head, and the measured contrast does not.
 #
 # ### Is it lateralised, and with the right sign?
 #
@@ -514,9 +520,9 @@ print(f"live: r = {test.statistic:.2f}, p = {test.pvalue:.3f} over {len(explaine
 # flips), and the correlation of power with the output and, in the recording, with the label (permuted within runs).
 
 # %%
-lateral = xs.recorded("lateralisation").query("seed == 'all'").drop(columns=["seed", "fold"])
+lateral = xs.recorded("lateralisation").query("seed == 'all'").replace({"first_order": "gradient"})
 assert (lateral["value"] < 0).all() and (lateral["p_value"] < 0.001).all()
-lateral.style.format(precision=4).hide()
+lateral.drop(columns=["seed", "fold"]).style.format(precision=4).hide()
 
 # %% [markdown]
 # In all three sets of trials the decoder's gradient, its pattern, its output and the recording are lateralised between
@@ -529,7 +535,7 @@ lateral.style.format(precision=4).hide()
 # - **Two classes.** Centred maps are mirror images; do not count them as two findings.
 # - **Nonlinear networks.** The mean gradient is a linear stand-in. Where gradients differ in sign from trial to
 #   trial, the mean hides it.
-# - **A baseline of zeros.** Power of zero is far from any trial, and a network that takes logarithms is sure of some
+# - **A baseline of zeros.** Power of zero is far from any trial, and a network that takes logarithms can be sure of a
 #   class there. `xs.attribute` warns; the trial at mean amplitude is a neutral start.
 # - **The reference interval.** Cues mostly alternate, so the seconds before the cue may hold the rebound of the trial before.
 # - **Circular evidence.** Decoder, ERD and FBCSP see the same trials. Only the permuted labels say what that alone gives.
