@@ -97,7 +97,7 @@ def report(what, value, target, met, unit=""):
     return met
 
 
-def compare_speed(name, model, x, n=10):
+def compare_speed(name, model, x, n=5):
     """Time iterations of both sides, set-up included, and the forward passes of the network as it is, in turn."""
     times = []
     for _ in range(ROUNDS + 1):

@@ -33,6 +33,15 @@ def test_phase_scrambling_keeps_spectra_cross_spectra_and_mean(n_times):
     np.testing.assert_allclose(scrambled.mean(2), x.mean(2), atol=1e-12)
 
 
+@pytest.mark.parametrize("n_times", [50, 49])
+def test_mean_amplitude_keeps_the_phases(n_times):
+    spectrum, mean = (
+        np.fft.rfft(each) for each in (X[..., :n_times], make_baseline(X[..., :n_times], "mean_amplitude"))
+    )
+    np.testing.assert_allclose(np.abs(mean), np.abs(spectrum).mean(0) * np.ones_like(mean.real), rtol=1e-10)
+    np.testing.assert_allclose(np.angle(mean / spectrum), 0, atol=1e-10)
+
+
 def test_phase_scrambling_loses_what_is_timed():
     x = np.zeros((200, 1, 64))
     x[:, 0, 20] = 1
@@ -50,7 +59,7 @@ def test_phase_scrambling_of_a_trial_depends_on_its_place_and_the_seed_only():
     assert abs(twice[0] - twice[1]).max() > 0.1
 
 
-@pytest.mark.parametrize("kind", ["zero", "trial_mean", "phase_scrambled", "other_class"])
+@pytest.mark.parametrize("kind", ["zero", "trial_mean", "phase_scrambled", "mean_amplitude", "other_class"])
 def test_the_type_stays(kind):
     assert make_baseline(X.astype("float32"), kind, label=LABEL).dtype == np.float32
 

@@ -48,7 +48,6 @@ TABLES = {  # name: (what computes it, subjects, runs or the runs of each subjec
     "trial_map_receipts": (maps.trial_map_receipts, (7,), FISTS),
     "trial_map_agreement": (maps.trial_map_agreement, (7,), FISTS),
     "trial_channel_maps": (maps.trial_channel_maps, (7,), FISTS),
-    "band_patterns": (maps.band_patterns, (42,), FOUR_CLASSES),
     "randomisation": (maps.randomisation, (42,), FOUR_CLASSES),
     "scores": (maps.scores, (42,), FOUR_CLASSES),
     "frequency_maps": (frequency.frequency_maps, (7, 42), FREQUENCY_RUNS),

@@ -67,13 +67,6 @@ def trial_channel_maps() -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
-def band_patterns(seeds=SEEDS) -> pd.DataFrame:
-    """Class-centred amplitude gradients and their Haufe patterns, mean over seeds and folds of subject 42."""
-    rows = [_band_means(*fit) for fit in _decoded_spectra(seeds)]
-    keys = ["kind", "class_name", "band", "channel"]
-    return pd.concat(rows).groupby(keys, sort=False, as_index=False)["value"].mean()
-
-
 def randomisation(seeds=SEEDS, n_draws=5) -> pd.DataFrame:
     """Label and cascading weight randomisation of the maps of subject 42's four-class decoders."""
     draw, tables = itertools.count(), []
@@ -143,26 +136,6 @@ def _four_class_decoders(seeds) -> Iterator[tuple[nn.Module, xs.Trials, np.ndarr
     for model, trials, number in _four_class_fits(seeds):
         right = _right(model, trials)
         yield model, trials.subset(right), number[right]
-
-
-def _decoded_spectra(seeds) -> Iterator[tuple[np.ndarray, np.ndarray, xs.Trials]]:
-    """Class-centred mean gradients and their patterns per standard deviation of the output, all left-out trials."""
-    for model, trials, _ in _four_class_fits(seeds):
-        gradient = xs.amplitude_gradients(model, trials.signal).mean(1)
-        gradient -= gradient.mean(0)
-        pattern = xs.haufe_patterns(gradient, np.abs(np.fft.rfft(trials.signal)))
-        yield gradient, pattern / np.sqrt((gradient * pattern).sum((1, 2), keepdims=True)), trials
-
-
-def _band_means(gradient: np.ndarray, pattern: np.ndarray, trials: xs.Trials) -> pd.DataFrame:
-    freqs, rows = np.fft.rfftfreq(N_TIMES, 1 / SFREQ), []
-    for (kind, values), (band, (low, high)) in itertools.product(
-        {"gradient": gradient, "pattern": pattern}.items(), BANDS.items()
-    ):
-        mean = values[:, :, (freqs >= low) & (freqs <= high)].mean(2)
-        table = pd.DataFrame(mean, index=trials.class_names, columns=trials.info.ch_names).rename_axis("class_name")
-        rows.append(table.melt(var_name="channel", ignore_index=False).reset_index().assign(kind=kind, band=band))
-    return pd.concat(rows, ignore_index=True)
 
 
 def _explainer(method: str, draw: Iterator[int]):

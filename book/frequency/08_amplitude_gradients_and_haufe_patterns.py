@@ -220,13 +220,12 @@ several = [xs.simulate("spectral", n_trials=12, snr_db=-12, sfreq=80, duration=2
 of_10_hz = [gradients_and_patterns(network, each.signal)[1][1] for each in several]
 test = xs.pattern_cluster_test(np.stack(of_10_hz), known.info)  # of (subject, channel, freq)
 found = (test.p_value < 0.05) & (test.t > 0)
-print(f"p = {test.p_value[found].min():.4f} at {freqs[found.any(0)]} Hz, on {found.any(1).sum()} channels")
 assert found[known.info.ch_names.index("C3"), 20]
-print("smallest p possible with 3, 5, 6, 8 subjects:", [round(1 / 2 ** (n - 1), 3) for n in (3, 5, 6, 8)])
+print(f"p = {test.p_value[found].min():.4f}, smallest possible {test.smallest_p_value:.4f}, {freqs[found.any(0)]} Hz")
 
 # %% [markdown]
-# The last line is a limit of design: five subjects allow sixteen different sign flips, and no effect, however large,
-# gets below $p = 1/16$. And the test says *that* there is an effect; the edge of a cluster is no border of anything.
+# The smallest p-value possible is a limit of design: $n$ subjects allow $2^{n-1}$ different sign flips. With five, no
+# effect, however large, gets below $p = 1/16$. And the test says *that* there is an effect; the edge of a cluster is no border of anything.
 #
 # ## What each frequency of one trial adds
 #
@@ -237,17 +236,8 @@ print("smallest p possible with 3, 5, 6, 8 subjects:", [round(1 / 2 ** (n - 1), 
 # so a straight line over time is a straight line over frequency, and integrated gradients of the coefficients
 # {footcite:p}`kechris2025time` need no new method. By hand, for the first trial:
 
-
-# %% tags=["hide-input"]
-def at_mean_amplitude(signal):
-    """Return the trials with their own phases and the mean amplitudes of all."""
-    spectrum = np.fft.rfft(signal)
-    return np.fft.irfft(np.abs(spectrum).mean(0) * np.exp(1j * np.angle(spectrum)), signal.shape[2])
-
-
-baseline = at_mean_amplitude(known.signal)
-
 # %%
+baseline = xs.make_baseline(known.signal, "mean_amplitude")
 spectrum, start = (torch.fft.rfft(torch.tensor(part[:1])) for part in (known.signal, baseline))
 path = (start + (torch.arange(200)[:, None, None] + 0.5) / 200 * (spectrum - start)).requires_grad_()
 network(torch.fft.irfft(path, n=x.shape[2]).float())[:, known.label[0]].sum().backward()
@@ -341,7 +331,7 @@ print(f"Accuracy on the runs left out: {(logit.argmax(1) == explained.label).mea
 from scipy.signal import ShortTimeFFT
 
 one = [np.where(explained.label == 0, logit[:, 0] - logit[:, 1], -np.inf).argmax()]
-baseline = at_mean_amplitude(explained.signal)[one]
+baseline = xs.make_baseline(explained.signal, "mean_amplitude")[one]
 trial_map = xs.attribute(decoder, explained.signal[one], (0, 1), "integrated_gradients", baseline=baseline)
 stft = ShortTimeFFT.from_window("hann", fs=80, nperseg=48, noverlap=44, mfft=160)  # windows of 0.6 s
 relevance = xs.time_frequency_relevance(trial_map, explained.signal[one], stft)[0]  # (channel, freq, time)

@@ -16,11 +16,13 @@ def make_baseline(x, kind: str, *, label=None, seed: int = 0) -> np.ndarray:
     Parameters
     ----------
     x : array-like, shape (trial, channel, time)
-    kind : {"zero", "trial_mean", "phase_scrambled", "other_class"}
+    kind : {"zero", "trial_mean", "phase_scrambled", "mean_amplitude", "other_class"}
         zero: no signal.
         trial_mean: each channel's mean over the trial, constant in time.
         phase_scrambled: the trial with its Fourier phases turned at random, each frequency by the same angle on all
         channels, so that spectra and the correlations between channels stay and everything timed is lost [1]_.
+        mean_amplitude: the trial's own phases with the mean amplitudes of all trials, so that a map says what the
+        amplitudes of this trial add.
         other_class: a trial of another class, drawn at random; needs `label`.
     label : array-like of int, shape (trial,), optional
     seed : int
@@ -48,9 +50,12 @@ def make_baseline(x, kind: str, *, label=None, seed: int = 0) -> np.ndarray:
         return np.broadcast_to(x.mean(2, keepdims=True), x.shape).copy()
     if kind == "phase_scrambled":
         return _phase_scrambled(x, rng)
+    if kind == "mean_amplitude":
+        spectrum = rfft(x)
+        return _rebuilt(np.abs(spectrum).mean(0) * np.exp(1j * np.angle(spectrum)), x)
     if kind == "other_class":
         return x[_of_other_class(label, len(x), rng)]
-    raise unknown_name("baseline", kind, (*BASELINES, "other_class"))
+    raise unknown_name("baseline", kind, (*BASELINES, "mean_amplitude", "other_class"))
 
 
 def _phase_scrambled(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -59,7 +64,11 @@ def _phase_scrambled(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     angle[..., 0] = 0  # zero frequency and Nyquist are real: they have no phase to turn
     if x.shape[2] % 2 == 0:
         angle[..., -1] = 0
-    return irfft(spectrum * np.exp(1j * angle), n=x.shape[2]).astype(np.result_type(x, np.float32))
+    return _rebuilt(spectrum * np.exp(1j * angle), x)
+
+
+def _rebuilt(spectrum: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return irfft(spectrum, n=x.shape[2]).astype(np.result_type(x, np.float32))
 
 
 def _of_other_class(label, n_trials: int, rng: np.random.Generator) -> np.ndarray:
