@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 RANK_TOLERANCE = 1e-5  # standard deviations of outputs below this share of the largest count as zero
-BLOCK = 2**16  # values that are made double precision at a time: half a megabyte, which stays in a processor's cache
+BLOCK = 2**17  # values that are made double precision at a time: a megabyte, which stays in a processor's cache
 
 
 def haufe_patterns(
@@ -31,7 +31,7 @@ def haufe_patterns(
     filters : ndarray, shape (output, ...)
         One weight per feature and output, for instance (class, channel, freq).
     features : ndarray, shape (trial, ...)
-        The features that the filters weigh. Read in double precision, a block of the second axis at a time.
+        The features that the filters weigh. Read in double precision, a block at a time.
     output_covariance : bool
         Divide by the covariance of the outputs.
     shrinkage : float, "ledoit_wolf" or None
@@ -81,12 +81,10 @@ def haufe_patterns(
                 " norm.",
                 stacklevel=2,
             )
-    of_trial, of_filter = mixing @ of_trial, ridge * mixing
-    patterns = np.empty(filters.shape, _dtype(filters, features))
-    for part in _parts(features):
-        values = of_trial @ _flat(features[:, part]) + of_filter @ _flat(filters[:, part])
-        patterns[:, part] = values.reshape(patterns[:, part].shape)
-    return patterns
+    patterns = ridge * _flat(filters)
+    for rows in _rows(features):
+        patterns += of_trial[:, rows] @ _flat(features[rows])
+    return (mixing @ patterns).reshape(filters.shape).astype(_dtype(filters, features))
 
 
 def pattern_interval(
@@ -269,6 +267,11 @@ def _parts(features: np.ndarray) -> list[slice]:
     return [slice(start, start + step) for start in range(0, size, step)]
 
 
+def _rows(features: np.ndarray) -> list[slice]:
+    step = max(1, BLOCK // features[0].size)
+    return [slice(start, start + step) for start in range(0, len(features), step)]
+
+
 def _flat(array: np.ndarray) -> np.ndarray:
     return array.reshape(len(array), -1).astype(float)
 
@@ -284,11 +287,11 @@ def _outputs(filters: np.ndarray, features: np.ndarray, classes) -> np.ndarray:
     Their sum is zero, so that their products with the features need no centred features either. A common offset of the
     features costs no more digits here than it cost where they were stored: the sums are in double precision.
     """
-    outputs = 0.0
-    for part in _parts(features):
-        block = _flat(features[:, part])
-        _check_finite("features", block)
-        outputs = outputs + block @ _flat(filters[:, part]).T
+    weights, outputs = _flat(filters).T, np.empty((len(features), len(filters)))
+    for rows in _rows(features):
+        outputs[rows] = _flat(features[rows]) @ weights
+    if not np.isfinite(outputs).all():
+        _check_finite("features", features)
     return _centred(_centred(outputs, classes), classes)  # twice: rounding leaves a little of a large mean
 
 
