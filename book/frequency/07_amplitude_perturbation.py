@@ -73,7 +73,7 @@ print(f"Accuracy on the {len(known)} trials of the run left out: {accuracy:.2f} 
 #
 # One iteration transforms every trial, adds normal noise to its amplitudes, keeps the phases, transforms back and asks
 # the network again. The noise has a standard deviation of 1, in units of `numpy.fft.rfft` of the signal. An amplitude cannot
-# be negative, so the noise stops there, and the perturbation is the change that is left. Where an amplitude is small the stop
+# be negative, so the noise stops at zero, and the perturbation is the change that is left. Where an amplitude is small the stop
 # pushes it up on average, and trials with small amplitudes may differ in other ways too. So we subtract the expected change, which
 # the code of 2018 did not.
 
@@ -114,9 +114,9 @@ assert np.allclose(ours.correlation, by_hand, rtol=0, atol=1e-4)
 # %% [markdown]
 # ## How many iterations?
 #
-# The 2018 tutorial took 12, the paper 400. There are many more amplitudes than trials, and
-# the noise on all of them moves the output together. So each correlation is small, and chance correlations
-# are of size $1/\sqrt{nN}$ for $n$ trials and $N$ iterations. We run more and more.
+# The 2018 tutorial took 12, the paper 400. The noise on thousands of amplitudes moves the output at once, so each
+# correlation is small, while chance correlations are of size $1/\sqrt{nN}$ for $n$ trials and $N$ iterations. We run
+# more and more.
 
 # %%
 counts = (10, 40, 160) if FAST else (10, 40, 160, 640, 2560)
@@ -148,10 +148,12 @@ for scale in (1, 50):
 # Second: `p_value`. Its null pairs the noise of an iteration with the responses of the same trials in *earlier*
 # iterations, which it cannot have caused. It asks whether the network reacts to this amplitude *in these trials*. With
 # enough iterations it will find any reaction, however small: significant here means measured, not important. There is a
-# p-value for each channel, frequency and class, so we control the false discovery rate {footcite:p}`benjamini1995controlling`.
+# p-value for each channel, frequency and class, so we control the false discovery rate
+# {footcite:p}`benjamini1995controlling` at 5 %. The null pools five earlier iterations, all channels and all frequencies;
+# no p-value falls below one over their number, and a few correlations among thousands may not pass.
 #
 # Third: `low` and `high`, a 95 % interval over trials. It says how far the correlation would move with other trials
-# like these. These two answer two questions, and the figures of 2018 had neither.
+# like these *and other noise*. The p-value and the interval answer two questions, and the figures of 2018 had neither.
 
 # %%
 freqs = np.fft.rfftfreq(known.signal.shape[2], 1 / known.sfreq)
@@ -187,9 +189,8 @@ gradient = xs.amplitude_gradients(network, known.signal)  # (output, trial, chan
 limit = gradient.mean(1) / np.sqrt((gradient**2).sum((2, 3)).mean(1))[:, None, None]
 start = time.perf_counter()
 first = xs.amplitude_perturbation(network, known.signal, method="first_order")
-elapsed = time.perf_counter() - start
+print(f"first order: {time.perf_counter() - start:.2f} s; {counts[-1]} iterations: {seconds[counts[-1]]:.1f} s")
 assert np.allclose(first.correlation, np.moveaxis(limit, 0, 2), rtol=0, atol=1e-5)
-print(f"first order: {elapsed:.2f} s; {counts[-1]} iterations: {seconds[counts[-1]]:.1f} s")
 
 # %% [markdown]
 # Does the noise get there? Chance adds the variance $1/(nN)$ to every correlation, and the limit has a variance $v$ of its own
@@ -253,12 +254,13 @@ for k, name in enumerate(known.class_names):
 # Shifting *phases*, alike in all channels, asks whether timing matters. What is correlated is the size of the shift, so there
 # is no first-order version. `layer` asks the units of a layer instead of the output. The third layer from the end holds
 # the log power behind each of the network's filters. Hartmann et al. {footcite:p}`hartmann2018hierarchical` went through all
-# layers and found phase to matter early and amplitude late.
+# layers and found phase to matter early and amplitude late. Random phases cost our network little: it reads amplitudes.
 
 # %%
 shifted = xs.amplitude_perturbation(network, known.signal, kind="phase", n_iterations=20, label=known.label, seed=SEED)
 print(f"phases: {mne.stats.fdr_correction(shifted.p_value[0])[0].sum()} correlations found;", end=" ")
 print(f"all phases random: {shifted.accuracy_kept:.0%} of the accuracy kept")
+assert shifted.accuracy_kept > 0.8
 units = xs.amplitude_perturbation(network, known.signal, layer="pool_nonlin_exp", **factors).correlation
 print("strongest frequency of each filter:", *sorted(freqs[np.abs(units).max(0).argmax(0)]))
 
@@ -267,14 +269,15 @@ print("strongest frequency of each filter:", *sorted(freqs[np.abs(units).max(0).
 #
 # Three decoders of single subjects of the PhysioNet recordings {footcite:p}`schalk2004bci2000,goldberger2000physiobank`:
 # left or right fist for subjects 7 and 42, and four classes for subject 42, each tested on runs that are left out. A softmax does not
-# see what all logits share, so a last layer subtracts their mean. With two classes the two maps are then mirror images. Loading
-# and training are as in chapters 4 and 8; unfold the cell to see them.
+# see what all logits share, so a last layer subtracts their mean. With two classes the two maps are then mirror images.
+# (Simulated trials have three or four classes, and a subject is then only a name.) Loading and training are as in chapters 4
+# and 8; the accuracy is that of logits averaged over windows from 1 to 4 s.
 
 # %% tags=["hide-input"]
 IMAGERY = {  # subject, runs, runs left out, epochs
     "S007": (7, (3, 7, 11, 4, 8, 12), (12,), 60),
     "S042": (42, (3, 7, 11, 4, 8, 12), (12,), 60),
-    "S042, four": (42, (4, 6, 8, 10, 12, 14), (12, 14), 80),
+    "S042, four": (42, (4, 8, 12, 6, 10, 14), (12, 14), 80),
 }
 
 
@@ -299,7 +302,7 @@ for name, (model, trials) in decoders.items():
     band = xs.amplitude_perturbation(model, trials.signal, method="first_order").correlation[:, alpha].mean(1)
     maps |= {f"{name}\n{label}": head for label, head in zip(trials.class_names, band.T, strict=True)}
 
-# %% mystnb={"figure": {"caption": "Live: first-order amplitude correlations between 7 and 14 Hz, trials left out.", "name": "fig-07-live"}, "image": {"alt": "Heads in red and blue, one per subject and class, on one scale, with C3, Cz and C4 named."}}
+# %% mystnb={"figure": {"caption": "Live: first-order amplitude correlations, mean over 7 to 14 Hz, trials left out.", "name": "fig-07-live"}, "image": {"alt": "Heads in red and blue, one per subject and class, on one scale, with C3, Cz and C4 named."}}
 xs.viz.plot_channel_topomaps(list(maps.values()), simulated.info, list(maps), label="correlation")
 
 # %% [markdown]
@@ -319,8 +322,8 @@ def lateral(model, trials):
     return permutation_test((side[1] - side[0],), np.mean, permutation_type="samples", rng=SEED)
 
 
-for name, what in decoders.items():
-    print(f"{name}: {lateral(*what).statistic:+.1e} logits per unit of amplitude, p = {lateral(*what).pvalue:.1g}")
+for name, test in {name: lateral(*what) for name, what in decoders.items()}.items():
+    print(f"{name}: {test.statistic:+.1e} logits per unit of amplitude, p = {test.pvalue:.1g}")
 
 # %% [markdown]
 # Before we rejoice: the gradients of one network resemble each other from trial to trial, because its weights are
@@ -336,7 +339,7 @@ print("p of untrained networks:", *sorted(f"{lateral(model, trials).pvalue:.4f}"
 # Where such a p-value is small, it says that *this* network leans to one side, which random weights do too. So a map needs more
 # than one network and a second test that involves the recording: does the output follow the log alpha power at C3 minus C4 of the trials,
 # against permutations within runs? Recorded: three seeds and three folds for each data set. `output` is that correlation,
-# and `recording` is the same for the label instead of the output.
+# and `recording` is the same for the label instead of the output; `first_order` is a difference of two correlations.
 
 # %% tags=["hide-input"]
 recorded = xs.recorded("lateralisation")
@@ -356,10 +359,12 @@ shown.unstack("quantity").map("{:.2g}".format)
 in_mu = xs.recorded("frequency_maps").query("band == 'mu'")
 columns = ["data_set", "class_name", "kind"]
 wide = in_mu.pivot(index="channel", columns=columns, values="value").loc[simulated.info.ch_names]
-network_map, measured = (wide.xs(kind, axis=1, level="kind") for kind in ("first_order", "erd_contrast"))
+kinds = ("first_order", "erd_contrast", "perturbation")
+network_map, measured, noisy = (wide.xs(kind, axis=1, level="kind") for kind in kinds)
+print(f"100 perturbations of each trial correlate with the first order by {network_map.corrwith(noisy).min():.2f} at least")
 titles = [f"{data_set.replace(' classes', '').replace(' fists', '')}\n{name}" for data_set, name in network_map]
 
-# %% mystnb={"figure": {"caption": "Recorded: first-order amplitude correlations in the mu band (7 to 13 Hz), mean over three seeds and three folds.", "name": "fig-07-recorded"}, "image": {"alt": "Eight heads in red and blue. Subjects 7 and 42, two classes: the left fist is red at or behind C3 and blue around C4, the right fist the reverse. Four classes: weaker and more scattered, both feet red at C3 and C4, both fists blue there."}}
+# %% mystnb={"figure": {"caption": "Recorded: first-order amplitude correlations, mean over the mu band (7 to 13 Hz), three seeds and three folds.", "name": "fig-07-recorded"}, "image": {"alt": "Eight heads in red and blue. Subjects 7 and 42, two classes: the left fist is red at or behind C3 and blue around C4, the right fist the reverse. Four classes: weaker and more scattered, both feet red at C3 and C4, both fists blue there."}}
 xs.viz.plot_channel_topomaps(network_map.to_numpy().T, simulated.info, titles, label="correlation")
 
 # %% [markdown]
@@ -389,7 +394,7 @@ rhythm = size * wave + 0.1 * rng.standard_normal((400, 2, 160))
 # %%
 ten = np.log(np.abs(np.fft.rfft(rhythm))[..., 20])  # (trial, channel), at 10 Hz
 logits = xs.predict(Normalised(), rhythm)
-for name, decided in {"both": logits[:, 0] > 0.5, "C4 alone": ten[:, 1] < np.median(ten[:, 1])}.items():
+for name, decided in {"both": logits[:, 0] > np.log(1 / 0.6), "C4 alone": ten[:, 1] < np.median(ten[:, 1])}.items():
     print(f"right decisions from {name}: {(decided == left).mean():.2f}")
 sign = xs.amplitude_perturbation(Normalised(), rhythm, method="first_order").correlation[:, 20, 0]
 contrast = ten[left].mean(0) - ten[~left].mean(0)
@@ -411,19 +416,20 @@ pd.DataFrame({"correlation of effect": sign, "left − right": contrast, "patter
 # %% tags=["hide-input"]
 agree = np.sign(network_map) == np.sign(measured)
 assert agree.loc[["C3", "C4"]].all(axis=None)
-assert (1 - agree.mean()).between(0.2, 0.48).all()
+assert (1 - agree.mean()).between(0.24, 0.45).all()
 summary = pd.DataFrame({"C3 and C4": agree.loc[["C3", "C4"]].mean(), "all electrodes": agree.mean()})
 summary["r over electrodes"] = network_map.corrwith(measured)
 summary.rename_axis(index=["signs that agree", ""]).style.format("{:.2f}")
 
 # %% [markdown]
-# At C3 and C4 every sign is that of the recording. Over the head a fifth to nearly half of the signs differ: there the decoders
-# weigh an amplitude for other reasons than its own contrast, or hardly at all, and only the recording can tell.
+# At C3 and C4 every sign is that of the recording. Over the head a quarter to nearly half of the signs differ: there the
+# decoders weigh an amplitude for other reasons than its own contrast, or one of the two maps is noise.
 
 # %% [markdown]
 # ## The tutorial of 2018, again
 #
-# How would the figure of 2018 look today? Recorded: its set-up, Deep4Net on crops of 450 samples across subjects without a high-pass,
+# How would the figure of 2018 look today? (Its events were named hands and feet, its figure left and right hand; ours
+# are left and right fist.) Recorded: nearly its set-up, Deep4Net on crops of 450 samples across subjects without a high-pass,
 # with 16 subjects to train on and five unseen; the first-order map takes the place of 12 iterations. It was trained again
 # at a lower learning rate, and with all frequencies below 7 Hz removed. `share` is the part of the output's variance that a
 # band would cause, to first order, if every amplitude varied by the same factor. The map of 2018 is of the alpha band, 7 to 14 Hz.
@@ -432,16 +438,20 @@ summary.rename_axis(index=["signs that agree", ""]).style.format("{:.2f}")
 tutorial = xs.recorded("tutorial_2018")
 tutorial["high-pass"] = tutorial["l_freq"].map("{:g} Hz".format).where(tutorial["l_freq"].notna(), "none")
 setting = ["high-pass", "lr"]
-fits = tutorial.groupby([*setting, "seed", "subjects", "band"])[["accuracy", "p_value", "share"]].mean().reset_index()
+tutorial["lr"] = tutorial["lr"].map("{:g}".format)
+values = ["accuracy", "p_value", "share", "accuracy_without_band"]
+fits = tutorial.groupby([*setting, "seed", "subjects", "band"])[values].mean().reset_index()
 fits = fits.pivot(index=[*setting, "seed"], columns=["subjects", "band"])
 of_fit = pd.DataFrame({f"accuracy, {who}": fits["accuracy", who, "alpha"] for who in ("training", "unseen")})
 of_fit["p, unseen"] = fits["p_value", "unseen", "alpha"]
+of_fit["unseen, without 0-6 Hz"] = fits["accuracy_without_band", "unseen", "low"]
+assert (of_fit.loc["none", "unseen, without 0-6 Hz"] < 0.52).all()
 of_fit = of_fit.join(fits["share", "unseen"][["low", "alpha", "beta", "high"]].add_prefix("share, "))
 assert (of_fit["p, unseen"] < 0.05).all() and (of_fit.loc["none", "share, low"] > 0.9).all()
 of_fit.style.format("{:.2f}").format("{:.1g}", subset="p, unseen")
 
 # %% tags=["hide-input"]
-unseen = tutorial.query("band == 'alpha' and subjects == 'unseen' and lr == 0.01")
+unseen = tutorial.query("band == 'alpha' and subjects == 'unseen' and lr == '0.01'")
 means = unseen.groupby(["high-pass", "class_name", "channel"])["correlation"].mean().unstack("channel")
 means = means.loc[["none", "7 Hz"], simulated.info.ch_names]
 side = unseen.pivot_table(index=["high-pass", "seed", "class_name"], columns="channel", values="correlation")
@@ -454,15 +464,16 @@ xs.viz.plot_channel_topomaps(means.to_numpy(), simulated.info, titles, label="co
 # %% [markdown]
 # Every fit decodes unseen subjects better than chance, if not by much, and those maps that are drawn lie the expected way round in every
 # fit ({numref}`fig-07-tutorial`): C3 above C4 for the left fist. So far the figure of 2018 stands. But trained on all frequencies this network hardly listens to alpha: more than nine
-# tenths of what could move its output lies at 0 to 6 Hz, where eyes and slow potentials are. A map of the band that one
+# tenths of what could move its output lies at 0 to 6 Hz, where eyes and slow potentials are, and with these set to zero it
+# decides at chance. (A share is not a need: without the low band, alpha has most of it.) A map of the band that one
 # expects shows that band, whatever the network reads. Look at all frequencies first.
 #
 # ## What can go wrong
 #
 # - **Noise too large.** Then trials are no longer themselves, amplitudes stop at zero, and the first order no longer holds.
 #   `accuracy_kept` is the receipt.
-# - **The wrong unit.** Noise of 1 means microvolts here and standard deviations for standardised trials; with more samples
-#   amplitudes grow. Look at the median amplitude, or choose factors. The package warns where the noise is larger.
+# - **The wrong unit.** Noise of 1 is 1 in units of the Fourier sum: a sine of $2/T$ microvolts here, or $2/T$ standard
+#   deviations of standardised trials. Look at the median amplitude, or choose factors. The package warns where the noise is larger.
 # - **Out of the pass-band** a recording has no amplitude, and a network any weight: it never had to care. Maps from there are real
 #   reactions to what never happens. Stay inside.
 # - **Zero amplitude has no phase.** The noise then comes with phase 0. It matters at frequencies that a filter emptied.
@@ -500,6 +511,7 @@ xs.viz.plot_channel_topomaps(means.to_numpy(), simulated.info, titles, label="co
 # :::
 
 # %% tags=["hide-cell"]
+torch.manual_seed(SEED)
 share = (first.correlation**2).sum((0, 1))
 linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(known.signal[0].size, 3))
 effect = xs.amplitude_perturbation(linear, known.signal, method="first_order")

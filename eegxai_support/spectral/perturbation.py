@@ -43,7 +43,8 @@ class AmplitudeEffect:
         very trials: with many iterations the smallest effect is beyond doubt. Of "first_order" for no mean effect in
         trials like these.
     low, high : ndarray, shape (channel, freq, output)
-        95 % interval for trials like these, by a jackknife over groups of consecutive trials; NaN for a single trial.
+        95 % interval for trials like these and, of "perturbation", other noise, by a jackknife over groups of
+        consecutive trials; NaN for a single trial.
     accuracy_kept : float
         Accuracy on perturbed trials divided by that on the trials as they are. NaN for "first_order" and for a network
         with one output.

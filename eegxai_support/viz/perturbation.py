@@ -58,7 +58,7 @@ def plot_convergence(
         ax.plot(rows["iterations"], rows["predicted"], color=colour(index), linewidth=1, linestyle="--")
         ax.plot(rows["iterations"], rows["r"], "o", color=colour(index), markersize=5, label=output)
     ax.plot([], [], color="0.4", linewidth=1, linestyle="--", label="predicted")
-    ax.set(xscale="log", xlabel="iterations", ylabel="correlation with\nthe limit", ylim=(0, 1))
+    ax.set(xscale="log", xlabel="iterations", ylabel="correlation with\nthe limit", ylim=(min(0, table["r"].min()), 1))
     counts = np.unique(table["iterations"])
     ax.set_xticks(counts, [f"{count:g}" for count in counts])
     ax.minorticks_off()
