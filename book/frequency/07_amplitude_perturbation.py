@@ -302,7 +302,7 @@ for name, (model, trials) in decoders.items():
     band = xs.amplitude_perturbation(model, trials.signal, method="first_order").correlation[:, alpha].mean(1)
     maps |= {f"{name}\n{label}": head for label, head in zip(trials.class_names, band.T, strict=True)}
 
-# %% mystnb={"figure": {"caption": "Live: first-order amplitude correlations, mean over 7 to 14 Hz, trials left out.", "name": "fig-07-live"}, "image": {"alt": "Heads in red and blue, one per subject and class, on one scale, with C3, Cz and C4 named."}}
+# %% mystnb={"figure": {"caption": "Live: first-order amplitude correlations, mean over 7 to 14 Hz, trials left out.", "name": "fig-07-live"}, "image": {"alt": "Heads in red and blue, one per subject and class, on one scale, with C3, Cz and C4 named on the first."}}
 xs.viz.plot_channel_topomaps(list(maps.values()), simulated.info, list(maps), label="correlation")
 
 # %% [markdown]

@@ -201,7 +201,7 @@ def annotated_image(ax, values, scale: dict, rows, columns, text_format: str, hi
 
 
 def topomap_row(axes, values, info: mne.Info, label: str) -> None:
-    """Draw topomaps on one scale, with one colour bar.
+    """Draw topomaps on one scale, with one colour bar; electrodes are named on the first head.
 
     Parameters
     ----------
@@ -212,7 +212,8 @@ def topomap_row(axes, values, info: mne.Info, label: str) -> None:
         Quantity and unit of the colour bar.
     """
     scale = colour_scale(values)
-    images = [topomap(ax, row, info, scale) for ax, row in zip(axes, values, strict=True)]
+    named = [LANDMARKS, *[()] * (len(values) - 1)]
+    images = [topomap(ax, row, info, scale, channels=c) for ax, row, c in zip(axes, values, named, strict=True)]
     colour_bar(images[0], axes, label, shrink=0.9)
 
 
