@@ -430,7 +430,7 @@ channel_maps = channel_maps.loc[shown, list(simulated.info.ch_names)]
 print("size at O1:", ", ".join(f"{method} {value:.2f}" for method, value in channel_maps["O1"].items()))
 channel_maps.T.corr().round(2).rename_axis(None).rename_axis(None, axis=1)
 
-# %% mystnb={"figure": {"caption": "Recorded: mean size of the maps on each channel, subject 7, three runs left out in turn, each map divided by its maximum.", "name": "fig-04-channels"}, "image": {"alt": "Three heads, for saliency, integrated gradients and DeepLIFT, with C3, Cz and C4 named. Integrated gradients and DeepLIFT have nearly the same head; saliency is largest near C4, the two others also at the back of the head."}}
+# %% mystnb={"figure": {"caption": "Recorded: mean size of the maps on each channel, subject 7, three runs left out in turn, each map divided by its maximum.", "name": "fig-04-channels"}, "image": {"alt": "Three heads, for saliency, integrated gradients and DeepLIFT, with C3, Cz and C4 named on the first. Integrated gradients and DeepLIFT have nearly the same head; saliency is largest near C4, the two others also at the back of the head."}}
 xs.viz.plot_channel_topomaps(channel_maps.to_numpy(), simulated.info, shown, label="mean |map| / maximum")
 
 # %% [markdown]
