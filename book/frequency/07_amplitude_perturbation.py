@@ -361,9 +361,7 @@ columns = ["data_set", "class_name", "kind"]
 wide = in_mu.pivot(index="channel", columns=columns, values="value").loc[simulated.info.ch_names]
 kinds = ("first_order", "erd_contrast", "perturbation")
 network_map, measured, noisy = (wide.xs(kind, axis=1, level="kind") for kind in kinds)
-print(
-    f"100 perturbations of each trial correlate with the first order by {network_map.corrwith(noisy).min():.2f} at least"
-)
+print(f"100 iterations correlate with the first order by {network_map.corrwith(noisy).min():.2f} at least")
 titles = [f"{data_set.replace(' classes', '').replace(' fists', '')}\n{name}" for data_set, name in network_map]
 
 # %% mystnb={"figure": {"caption": "Recorded: first-order amplitude correlations, mean over the mu band (7 to 13 Hz), three seeds and three folds.", "name": "fig-07-recorded"}, "image": {"alt": "Eight heads in red and blue. Subjects 7 and 42, two classes: the left fist is red at or behind C3 and blue around C4, the right fist the reverse. Four classes: weaker and more scattered, both feet red at C3 and C4, both fists blue there."}}

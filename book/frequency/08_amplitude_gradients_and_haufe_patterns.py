@@ -286,10 +286,7 @@ clean, noisy = both_ways(known.signal), both_ways(shaken)  # (way, trial, channe
 sums, sizes = clean.sum((2, 3)), np.abs(clean).sum((2, 3))
 changed = np.sqrt(((noisy - clean) ** 2).sum((1, 2, 3)) / (clean**2).sum((1, 2, 3)))
 assert changed[0] < 0.1 and changed[1] > 0.5
-columns = {
-    "sum / change of logit": np.median(sums / total, 1),
-    "Σ|relevance| / |sum|": np.median(sizes / np.abs(sums), 1),
-}
+columns = {"ΣR / change of logit": np.median(sums / total, 1), "Σ|R| / |ΣR|": np.median(sizes / np.abs(sums), 1)}
 pd.DataFrame(columns | {"changed by noise": changed}, ["multiplier", "division"]).round(3)
 
 # %% [markdown]
