@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 RANK_TOLERANCE = 1e-5  # standard deviations of outputs below this share of the largest count as zero
 BLOCK = 2**17  # values that are made double precision at a time: a megabyte, which stays in a processor's cache
+ROWS = 8  # trials in such a block, where not all are needed at once: long rows of few trials are read fastest
 
 
 def haufe_patterns(
@@ -81,10 +82,13 @@ def haufe_patterns(
                 " norm.",
                 stacklevel=2,
             )
-    patterns = ridge * _flat(filters)
-    for rows in _rows(features):
-        patterns += of_trial[:, rows] @ _flat(features[rows])
-    return (mixing @ patterns).reshape(filters.shape).astype(_dtype(filters, features))
+    patterns = np.empty(filters.shape, _dtype(filters, features))
+    for part in _parts(features, ROWS):
+        shrunk = ridge * _flat(filters[:, part])
+        for rows in _rows(features):
+            shrunk += of_trial[:, rows] @ _flat(features[rows, part])
+        patterns[:, part] = (mixing @ shrunk).reshape(patterns[:, part].shape)
+    return patterns
 
 
 def pattern_interval(
@@ -136,7 +140,7 @@ def pattern_interval(
     classes = _checked_classes(filters, features, label)
     of_trial = _bootstrap(_outputs(filters, features, classes), classes, output_covariance, n, seed)
     low, high = np.empty((2, *filters.shape), _dtype(filters, features))
-    for part in tqdm(_parts(features), desc="Bootstrap", unit="block", leave=False, delay=2):
+    for part in tqdm(_parts(features, len(features)), desc="Bootstrap", unit="block", leave=False, delay=2):
         drawn = (of_trial.reshape(-1, len(features)) @ _flat(features[:, part])).reshape(n, -1)
         ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0, overwrite_input=True)
         low[:, part], high[:, part] = ends.reshape(2, *low[:, part].shape)
@@ -261,19 +265,19 @@ def _check_finite(name: str, array: np.ndarray) -> None:
         raise ValueError(f"{name} hold NaN or infinity. Drop those trials or repair them first.")
 
 
-def _parts(features: np.ndarray) -> list[slice]:
+def _parts(features: np.ndarray, n_rows: int) -> list[slice]:
+    """Return parts of the second axis that make blocks with so many trials."""
     _, size, *rest = features.shape
-    step = max(1, BLOCK // (len(features) * math.prod(rest)))
+    step = max(1, BLOCK // (n_rows * math.prod(rest)))
     return [slice(start, start + step) for start in range(0, size, step)]
 
 
 def _rows(features: np.ndarray) -> list[slice]:
-    step = max(1, BLOCK // features[0].size)
-    return [slice(start, start + step) for start in range(0, len(features), step)]
+    return [slice(start, start + ROWS) for start in range(0, len(features), ROWS)]
 
 
 def _flat(array: np.ndarray) -> np.ndarray:
-    return array.reshape(len(array), -1).astype(float)
+    return np.ascontiguousarray(array, float).reshape(len(array), -1)
 
 
 def _centred(block: np.ndarray, classes) -> np.ndarray:
@@ -287,9 +291,11 @@ def _outputs(filters: np.ndarray, features: np.ndarray, classes) -> np.ndarray:
     Their sum is zero, so that their products with the features need no centred features either. A common offset of the
     features costs no more digits here than it cost where they were stored: the sums are in double precision.
     """
-    weights, outputs = _flat(filters).T, np.empty((len(features), len(filters)))
-    for rows in _rows(features):
-        outputs[rows] = _flat(features[rows]) @ weights
+    outputs = np.zeros((len(features), len(filters)))
+    for part in _parts(features, ROWS):
+        weights = _flat(filters[:, part]).T
+        for rows in _rows(features):
+            outputs[rows] += _flat(features[rows, part]) @ weights
     if not np.isfinite(outputs).all():
         _check_finite("features", features)
     return _centred(_centred(outputs, classes), classes)  # twice: rounding leaves a little of a large mean
@@ -301,7 +307,7 @@ def _shrinkage(shrinkage, features: np.ndarray, classes) -> tuple[float, float]:
         return 0.0, 0.0
     if shrinkage != "ledoit_wolf" and (isinstance(shrinkage, str) or not 0 <= shrinkage <= 1):
         raise ValueError(f"shrinkage is {shrinkage!r}; expected a share from 0 to 1, 'ledoit_wolf' or None.")
-    blocks = (_centred(_flat(features[:, part]), classes) for part in _parts(features))
+    blocks = (_centred(_flat(features[:, part]), classes) for part in _parts(features, len(features)))
     if shrinkage != "ledoit_wolf":
         return shrinkage, sum(np.vdot(block, block) for block in blocks)
     products = sum(block @ block.T for block in blocks)

@@ -156,7 +156,7 @@ def test_needs_no_copy_of_the_features_nor_of_a_view_of_them():
     haufe_patterns(features[:2, :, 1:], features[:, :, 1:])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < features.nbytes / 2  # the filters in double precision, their sums, and a block
+    assert peak < features.nbytes / 4
 
 
 def test_a_common_offset_costs_no_precision():
