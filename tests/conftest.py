@@ -9,6 +9,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ["TQDM_DISABLE"] = "1"  # as in tools/build_book.py
 
+import matplotlib.pyplot as plt
 import papermill
 import pytest
 from filelock import FileLock
@@ -33,6 +34,13 @@ def pytest_generate_tests(metafunc):
 def pytest_collection_modifyitems(items):
     """Begin with the two files that take longest: each worker gets one."""
     items.sort(key=lambda item: item.path.stem not in ("test_notebooks", "test_book"))
+
+
+@pytest.fixture
+def pyplot_keeps_no_figure():
+    """Fail where a figure stays with pyplot, which would show it and hold its memory."""
+    yield
+    assert plt.get_fignums() == []
 
 
 @pytest.fixture(scope="session")

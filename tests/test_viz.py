@@ -22,13 +22,7 @@ N_TIMES, SFREQ = 64, 32.0
 METRICS = ("SSIM_raw", "Cosine_raw", "RelevanceMassAccuracy_norm", "Pearson_raw", "Cosine_norm")
 
 
-pytestmark = pytest.mark.filterwarnings("error")
-
-
-@pytest.fixture(autouse=True)
-def _pyplot_keeps_no_figure():
-    yield
-    assert plt.get_fignums() == []
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("pyplot_keeps_no_figure")]
 
 
 @pytest.fixture(scope="module")

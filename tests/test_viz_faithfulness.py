@@ -1,6 +1,5 @@
 """Figures of the faithfulness tests: lines, bars and bands hold the numbers of the tables."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,13 +7,7 @@ from matplotlib.colors import to_rgba
 
 from eegxai_support.viz.faithfulness import plot_perturbation_curves, plot_sensitivity
 
-pytestmark = pytest.mark.filterwarnings("error")
-
-
-@pytest.fixture(autouse=True)
-def _pyplot_keeps_no_figure():
-    yield
-    assert plt.get_fignums() == []
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("pyplot_keeps_no_figure")]
 
 
 def summary(**axes):

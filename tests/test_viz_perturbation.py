@@ -1,6 +1,5 @@
 """Figures of amplitude perturbation: heads, dots and lines hold the numbers that were passed."""
 
-import matplotlib.pyplot as plt
 import mne
 import numpy as np
 import pandas as pd
@@ -8,14 +7,8 @@ import pytest
 
 from eegxai_support.viz.perturbation import plot_convergence
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("pyplot_keeps_no_figure")]
 CHANNELS = ["F3", "Fz", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "Oz"]
-
-
-@pytest.fixture(autouse=True)
-def _pyplot_keeps_no_figure():
-    yield
-    assert plt.get_fignums() == []
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,7 @@ from eegxai_support.trials import Trials
 from eegxai_support.viz import plot_accuracy_over_snr, plot_ideal_maps
 from eegxai_support.viz.parts import OKABE_ITO, WIDTH
 
-pytestmark = pytest.mark.filterwarnings("error")
-
-
-@pytest.fixture(autouse=True)
-def _pyplot_keeps_no_figure():
-    yield
-    assert plt.get_fignums() == []
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("pyplot_keeps_no_figure")]
 
 
 @pytest.fixture(scope="module")

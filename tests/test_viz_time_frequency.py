@@ -1,6 +1,5 @@
 """Figures of the frequency domain: meshes and heads hold the numbers that were passed, on scales of their own."""
 
-import matplotlib.pyplot as plt
 import mne
 import numpy as np
 import pytest
@@ -13,13 +12,7 @@ FREQS = np.arange(0, 41, 2.0)
 TIMES = {"one trial": np.linspace(1.5, 3.5, 11), "ERD": np.linspace(-2, 4, 31)}
 UNITS = {"one trial": "logit", "ERD": "%"}
 
-pytestmark = pytest.mark.filterwarnings("error")
-
-
-@pytest.fixture(autouse=True)
-def _pyplot_keeps_no_figure():
-    yield
-    assert plt.get_fignums() == []
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("pyplot_keeps_no_figure")]
 
 
 @pytest.fixture(scope="module")
