@@ -29,10 +29,10 @@ from accuracy_tables import (
 from joblib import Parallel, delayed
 from map_tables import BANDS, WINDOW
 from scipy.stats import permutation_test
-from scipy.stats import t as student_t
 from torch import nn
 
 import eegxai_support as xs
+from eegxai_support.spectral.correlations import jackknife
 
 FILTER_BANK = {f"{low}-{low + 4} Hz": (low, low + 4) for low in range(8, 36, 4)}
 ALPHA = {"alpha": (7, 14)}
@@ -268,11 +268,10 @@ def _jackknife_interval(parts: dict[str, np.ndarray], recording: xs.Trials) -> t
     """
     group = np.empty(len(recording), int)
     group[np.argsort(recording.label, kind="stable")] = np.arange(len(recording)) % N_GROUPS
-    kept = [np.flatnonzero(group != k) for k in range(N_GROUPS)]
-    z = np.arctanh([_correlations(parts, recording, [trials])["r"] for trials in kept])
-    whole = np.arctanh(_correlations(parts, recording, [np.arange(len(recording))])["r"])
-    reach = student_t.ppf(0.975, N_GROUPS - 1) * np.sqrt((N_GROUPS - 1) * z.var(0))
-    return np.tanh(whole - reach), np.tanh(whole + reach)
+    kept = [np.arange(len(recording)), *(np.flatnonzero(group != k) for k in range(N_GROUPS))]
+    whole, *left_out = (torch.tensor(_correlations(parts, recording, [trials])["r"].to_numpy()) for trials in kept)
+    low, high, _ = jackknife(whole, torch.stack(left_out))
+    return low.numpy(), high.numpy()
 
 
 def _permuted(values: np.ndarray, run: np.ndarray, rng: np.random.Generator) -> np.ndarray:
