@@ -124,6 +124,8 @@ def imported(path):
     [
         ("viz", {"trials"}),
         ("patterns", {"trials", "decoders"}),
+        ("filters", {"trials", "decoders", "attribution"}),
+        ("sources", {"trials", "attribution"}),
         ("attribution", {"trials", "decoders"}),
         ("scoring", {"trials", "decoders"}),
         ("spectral", {"trials", "decoders", "attribution"}),

@@ -116,7 +116,7 @@ def last_convolution(model: nn.Module, n_channels: int, n_times: int) -> tuple[s
         There is none.
     """
     convolutions = {name: module for name, module in model.named_modules() if _is_convolution(module)}
-    x, outputs = _probe(model, convolutions, n_channels, n_times)
+    x, outputs = probe(model, convolutions, n_channels, n_times)
     for name in reversed(outputs):
         fields = _fields(outputs[name][0], x) if len(outputs[name]) == 1 else None
         if fields is not None:
@@ -159,7 +159,7 @@ def receptive_fields(model: nn.Module, layer: str, n_channels: int, n_times: int
         raise unknown_name("layer", layer, filter(None, modules))
     parts = layer.split(".")
     parents = [".".join(parts[:n]) for n in range(1, len(parts))]
-    x, outputs = _probe(model, {name: modules[name] for name in [*parents, layer]}, n_channels, n_times)
+    x, outputs = probe(model, {name: modules[name] for name in [*parents, layer]}, n_channels, n_times)
     if layer not in outputs:
         running = [name for name in parents if name in outputs]
         hint = f"its parent {running[-1]!r}, which does" if running else "a layer that does"
@@ -185,13 +185,17 @@ def _is_convolution(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.conv._ConvNd) or is_braindecode(module, "CombinedConv")
 
 
-def _probe(model: nn.Module, modules: dict, n_channels: int, n_times: int) -> tuple[Tensor, dict[str, list]]:
+def probe(model: nn.Module, modules: dict, n_channels: int, n_times: int) -> tuple[Tensor, dict[str, list]]:
     """Return random trials and what the modules made of them, in the order in which they ran."""
     noise = np.random.default_rng(0).standard_normal((len(PROBE_SCALES), n_channels, n_times))
     x = torch.as_tensor(noise * PROBE_SCALES[:, None, None]).to(device_of(model), dtype_of(model)).requires_grad_()
     outputs = {}
+
+    def keep(name, output):  # a copy, since the next layer may work in place
+        outputs.setdefault(name, []).append(output.clone() if isinstance(output, Tensor) else output)
+
     handles = [
-        module.register_forward_hook(lambda _, __, output, name=name: outputs.setdefault(name, []).append(output))
+        module.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
         for name, module in modules.items()
     ]
     try:

@@ -9,9 +9,11 @@ from eegxai_support.spectral.measured import (
     filter_bank_csp,
 )
 from eegxai_support.spectral.perturbation import AmplitudeEffect, amplitude_perturbation
+from eegxai_support.spectral.regions import REGIONS, region_relevance
 from eegxai_support.spectral.relevance import frequency_relevance, time_frequency_relevance
 
 __all__ = [
+    "REGIONS",
     "AmplitudeEffect",
     "FilterBankCSP",
     "amplitude_gradients",
@@ -21,5 +23,6 @@ __all__ = [
     "event_related_desynchronisation",
     "filter_bank_csp",
     "frequency_relevance",
+    "region_relevance",
     "time_frequency_relevance",
 ]

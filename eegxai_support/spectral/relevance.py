@@ -6,16 +6,14 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.signal import ShortTimeFFT
 
-from eegxai_support.attribution import METHODS, Attribution
-from eegxai_support.attribution.core import OnDemand
+from eegxai_support.attribution import Attribution
+from eegxai_support.attribution.factors import factors, multiplier_of
 from eegxai_support.spectral.fourier import bin_weights
 
 COEFFICIENTS = 2**20  # transformed at a time, 16 bytes each
-SAME = 1e-6  # share of a map by which rounding may change its sum
 
 
 def frequency_relevance(attribution: Attribution, x) -> np.ndarray:
@@ -68,7 +66,7 @@ def frequency_relevance(attribution: Attribution, x) -> np.ndarray:
     .. [2] Kechris, Dan & Atienza (2025). Time series saliency maps: explaining models across multiple domains.
        arXiv:2505.13100.
     """
-    n_times = _multiplier(attribution).shape[-1]
+    n_times = multiplier_of(attribution).shape[-1]
     return _relevance(attribution, x, np.fft.rfft, np.fft.rfft, bin_weights(n_times) / n_times)
 
 
@@ -129,54 +127,19 @@ def time_frequency_relevance(attribution: Attribution, x, stft: ShortTimeFFT) ->
     return _relevance(attribution, x, partial(_slices, stft, stft.win), partial(_slices, stft, stft.dual_win), weights)
 
 
-def _multiplier(attribution: Attribution) -> np.ndarray:
-    if attribution.multiplier is None:
-        names = ", ".join(name for name, method in METHODS.items() if method.linear_in_input)
-        raise ValueError(
-            f"The map of {attribution.method!r} has no multiplier, which its relevance per frequency is made of."
-            " Dividing the map by x is no way out: the quotient explodes wherever x crosses zero. Use one of"
-            f" {names} (LRP with first_layer=None)."
-        )
-    return attribution.multiplier
-
-
 def _relevance(attribution, x, analyse: Callable, adjoint: Callable, weights: np.ndarray) -> np.ndarray:
     """Return the share of each coefficient in the sum of its channel's map.
 
     `analyse` turns a signal into coefficients, and `weights` times `adjoint` is the adjoint of its inverse.
     """
-    multiplier = _multiplier(attribution)
-    if np.shape(x) != multiplier.shape:
-        raise ValueError(f"x has shape {tuple(np.shape(x))} but shape {multiplier.shape} was explained.")
-    baseline = np.broadcast_to(attribution.baseline, multiplier.shape)
-    # Reading the values of an OnDemand would take as much memory as the multiplier.
-    on_demand = isinstance(attribution, OnDemand)
-    total = attribution.total if on_demand else attribution.values.sum((1, 2), dtype=np.float64)
+    multiplier = multiplier_of(attribution)
     n_trials, n_channels, n_times = multiplier.shape
     shape = (n_channels, *analyse(np.zeros(n_times)).shape)
     relevance = np.empty((n_trials, *shape), multiplier.dtype)
     batch_size = max(1, COEFFICIENTS // int(np.prod(shape)))
-    for start in range(0, n_trials, batch_size):
-        rows = slice(start, start + batch_size)
-        each = multiplier[rows].astype(np.float64)
-        change = _array(x[rows], multiplier.dtype) - baseline[rows].astype(np.float64)
-        _check_explained(change * each, total[rows])
+    for rows, each, change in factors(attribution, x, batch_size):
         relevance[rows] = weights * (analyse(change) * adjoint(each).conj()).real
     return relevance
-
-
-def _array(x, dtype) -> np.ndarray:
-    return np.asarray(x.detach().double().cpu() if isinstance(x, torch.Tensor) else x, dtype)
-
-
-def _check_explained(values: np.ndarray, total: np.ndarray) -> None:
-    """Refuse trials whose maps do not sum to `total`, but for rounding."""
-    missed = ~(np.abs(values.sum((1, 2)) - total) <= SAME * np.abs(values).sum((1, 2)))  # NaN is missed too
-    if missed.any():
-        raise ValueError(
-            f"x is not what was explained: in {missed.sum()} of {len(total)} trials multiplier * (x - baseline) does"
-            " not sum to the map. Give the very trials that `attribute` was given, in the same order and unit."
-        )
 
 
 def _check_invertible(stft: ShortTimeFFT) -> None:

@@ -1,0 +1,255 @@
+"""Relevance per independent component: how much of a decision rests on brain, eyes and muscles."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+
+import mne
+import numpy as np
+import pandas as pd
+
+from eegxai_support.attribution import Attribution
+from eegxai_support.attribution.factors import factors, multiplier_of
+from eegxai_support.trials import Trials
+
+SAMPLES = 2**20  # of all channels together unmixed at a time, 8 bytes each
+STABLE = 1e-6  # share of the largest variance below which MNE cannot invert the mixing of principal components
+HIGHPASS, LOWPASS = 2.0, 40.0  # Hz: what the pass-band must hold for eyes and muscles to look like eyes and muscles
+# After every block of samples, infomax would test again which sources are flatter than a Gaussian, most of its time if
+# some are nearly Gaussian. After every tenth, components change no more than with the seed, in a third of the time.
+EXTENDED = {"extended": True, "ext_blocks": 10}
+MICROVOLT = 1e-6  # V
+STANDARD = 16.0  # µV, robust standard deviation of EEG at 1-79 Hz, the median over 21 subjects of EEGBCI
+REFERENCED = 1e-3  # root mean square of the channels' mean, as a share of the signal's
+
+
+def component_relevance(attribution: Attribution, x, ica: mne.preprocessing.ICA) -> np.ndarray:
+    r"""Return how much of each trial's map every independent component carries.
+
+    A map that is a multiplier :math:`m` times the change :math:`d` of the input from its baseline goes through a linear
+    transform as through any other layer [1]_. With the unmixing matrix :math:`W`, the sources :math:`s = W d` and the
+    mixing matrix :math:`A`, whose columns are the components' topographies,
+
+    .. math:: R_j = \sum_t s_{jt} \, (A^\top m)_{jt}:
+
+    what source :math:`j` puts on the scalp, times what the network makes of it. Components and rest sum to the map.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        Of a method that is linear in its input, so that ``values = multiplier * (x - baseline)``.
+    x : ndarray or Tensor, shape (trial, channel, time)
+        The trials that were explained, their channels in the order of ``ica.ch_names``. The pass-band may be another
+        than that of the trials that the ICA was fitted on: a filter in time does not change topographies.
+    ica : mne.preprocessing.ICA
+        Fitted, for example by `fit_ica`.
+
+    Returns
+    -------
+    ndarray, shape (trial, component + 1)
+        In units of the output, in the order of the ICA's components. The last column is what they leave: the principal
+        components that an ICA of reduced rank drops. Of the attribution's type, computed in float64.
+
+    Raises
+    ------
+    ValueError
+        The attribution has no multiplier, `x` is not what was explained, or `ica` is not fitted or to another number of
+        channels.
+
+    See Also
+    --------
+    fit_ica, label_components, eegxai_support.frequency_relevance
+
+    Notes
+    -----
+    Unmixing the map itself, ``abs(W @ values)``, answers no question. Relevance is no potential that sources put on the
+    scalp, and the result neither sums to the map nor names the source that a linear decoder reads.
+
+    References
+    ----------
+    .. [1] Vielhaben, Lapuschkin, Montavon & Samek (2024). Explainable AI for time series via virtual inspection layers.
+       Pattern Recognition 150, 110309.
+    """
+    multiplier = multiplier_of(attribution)
+    n_trials, n_channels, n_times = multiplier.shape
+    _check_fitted(ica)
+    unmixing, mixing = _matrices(ica)
+    if len(mixing) != n_channels:
+        raise ValueError(f"ica was fitted to {len(mixing)} channels but {n_channels} were explained. Fit it to those.")
+    relevance = np.empty((n_trials, len(unmixing)))
+    total = np.empty(n_trials)
+    for rows, each, change in factors(attribution, x, max(1, SAMPLES // (n_channels * n_times))):
+        product = change @ each.swapaxes(1, 2)  # summed over time: all that a spatial transform needs
+        relevance[rows] = (unmixing @ product * mixing.T).sum(2)
+        total[rows] = np.trace(product, axis1=1, axis2=2)
+    return np.column_stack([relevance, total - relevance.sum(1)]).astype(multiplier.dtype)
+
+
+def fit_ica(trials: Trials, *, n_components: int | None = None, seed: int = 0) -> mne.preprocessing.ICA:
+    """Separate trials into independent components by extended infomax [1]_.
+
+    Parameters
+    ----------
+    trials : Trials
+        Broadband: high-pass filtered at 1 Hz, with frequencies up to 40 Hz or more. A decoder may see the same trials
+        in a narrow band; the components are found here and applied there.
+    n_components : int, optional
+        Principal components that are kept; by default the rank of the trials, which the average reference makes one
+        less than their channels. Fewer are found faster.
+    seed : int
+        Of the order in which infomax visits the samples.
+
+    Returns
+    -------
+    mne.preprocessing.ICA
+        Fitted in volts, trials without a unit scaled to what EEG usually has; components in the order of the variance
+        that they explain. 64 channels and 30 000 samples take about ten seconds, 20 components of them a few.
+
+    Raises
+    ------
+    ValueError
+        The trials' pass-band starts above 2 Hz or ends below 40 Hz.
+
+    Warns
+    -----
+    RuntimeWarning
+        Of MNE, where a recording was never high-pass filtered.
+
+    References
+    ----------
+    .. [1] Lee, Girolami & Sejnowski (1999). Independent component analysis using an extended infomax algorithm for
+       mixed subgaussian and supergaussian sources. Neural Computation 11(2), 417-441.
+    """
+    _check_broadband(trials)
+    if n_components is None:
+        covariance = np.cov(np.hstack(trials.signal), dtype=np.float64)
+        n_components = int(np.linalg.matrix_rank(covariance, rtol=STABLE, hermitian=True))
+    ica = mne.preprocessing.ICA(n_components, method="infomax", fit_params=EXTENDED, random_state=seed, verbose=False)
+    with warnings.catch_warnings():
+        if trials.truth is not None:  # simulated trials have no drifts that a filter would have to remove
+            warnings.filterwarnings("ignore", "The data has not been high-pass filtered")
+        return ica.fit(_epochs(trials), verbose=False)
+
+
+def label_components(ica: mne.preprocessing.ICA, trials: Trials) -> pd.DataFrame:
+    """Say what each independent component looks like to ICLabel [1]_: brain, eyes, muscles, heart, mains or electrode.
+
+    Parameters
+    ----------
+    ica : mne.preprocessing.ICA
+        Fitted by extended infomax, see `fit_ica`.
+    trials : Trials
+        Those that the ICA was fitted on, in average reference. ICLabel was trained on 1-100 Hz; a pass-band that
+        `fit_ica` accepts, such as 1-79 Hz, is taken without a warning.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per component: component, label, probability of the label, and the probability of each class:
+        brain, muscle artifact, eye blink (which covers all eye movements), heart beat, line noise, channel noise,
+        other. ICLabel's judgement depends, weakly, on the amplitude in µV: trials without a unit are scaled to a
+        robust standard deviation of 16 µV.
+
+    Raises
+    ------
+    ValueError
+        `ica` is not fitted or to other channels, or the trials are filtered narrowly or not in average reference.
+
+    References
+    ----------
+    .. [1] Pion-Tonachini, Kreutz-Delgado & Makeig (2019). ICLabel: an automated electroencephalographic independent
+       component classifier, dataset, and website. NeuroImage 198, 181-197.
+    """
+    from mne_icalabel.config import ICALABEL_METHODS_NUMERICAL_TO_STRING
+    from mne_icalabel.iclabel import iclabel_label_components
+
+    _check_broadband(trials)
+    _check_fitted_to(ica, trials)
+    _check_average_reference(trials)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*(is not filtered between 1 and 100 Hz|common average reference)")
+        probability = iclabel_label_components(_epochs(trials), ica, inplace=False, backend="torch")
+    table = pd.DataFrame(probability, columns=list(ICALABEL_METHODS_NUMERICAL_TO_STRING["iclabel"].values()))
+    best = pd.DataFrame({"component": table.index, "label": table.idxmax(axis=1), "probability": table.max(axis=1)})
+    return best.join(table)
+
+
+def remove_components(trials: Trials, ica: mne.preprocessing.ICA, components: Iterable[int]) -> Trials:
+    """Return trials without what some independent components put on the scalp.
+
+    Parameters
+    ----------
+    trials : Trials
+        In any unit and pass-band, with the channels that the ICA was fitted on.
+    ica : mne.preprocessing.ICA
+        Fitted, for example by `fit_ica`. Its attribute ``exclude`` is not read.
+    components : iterable of int
+        Numbers of the components, from 0.
+
+    Returns
+    -------
+    Trials
+        Signal and truth times I - A W, where W holds the rows of the unmixing matrix that belong to `components` and A
+        their topographies: the components' means go with them, where `mne.preprocessing.ICA.apply` keeps them.
+
+    Raises
+    ------
+    ValueError
+        A component that the ICA does not have, or `ica` is not fitted or to other channels.
+    """
+    _check_fitted_to(ica, trials)
+    unmixing, mixing = _matrices(ica)
+    removed = np.asarray([*components])
+    if removed.size and (removed.dtype.kind not in "iu" or not np.isin(removed, range(len(unmixing))).all()):
+        raise ValueError(f"components are {removed.tolist()}; expected numbers from 0 to {len(unmixing) - 1}.")
+    removed = np.unique(removed).astype(int)
+    kept = (np.eye(len(mixing)) - mixing[:, removed] @ unmixing[removed]).astype(np.float32)
+    return replace(trials, signal=kept @ trials.signal, truth=None if trials.truth is None else kept @ trials.truth)
+
+
+def _matrices(ica: mne.preprocessing.ICA) -> tuple[np.ndarray, np.ndarray]:
+    """Return the unmixing, shape (component, channel), and the mixing, shape (channel, component), of the scalp."""
+    # MNE whitens each channel by a number, or all together where it was given a noise covariance, before the PCA.
+    whitener = ica.pre_whitener_ if ica.noise_cov is not None else np.diag(1 / ica.pre_whitener_[:, 0])
+    unmixing = ica.unmixing_matrix_ @ ica.pca_components_[: ica.n_components_] @ whitener
+    return unmixing, np.linalg.pinv(whitener) @ ica.get_components()
+
+
+def _epochs(trials: Trials) -> mne.EpochsArray:
+    scale = MICROVOLT * (1.0 if trials.unit == "uV" else STANDARD)
+    return mne.EpochsArray(trials.signal.astype(np.float64) * scale, trials.info, verbose=False)
+
+
+def _check_fitted(ica: mne.preprocessing.ICA) -> None:
+    if ica.current_fit == "unfitted":
+        raise ValueError("ica is not fitted. Use fit_ica, or call its fit with broadband epochs.")
+
+
+def _check_fitted_to(ica: mne.preprocessing.ICA, trials: Trials) -> None:
+    _check_fitted(ica)
+    if ica.ch_names != trials.info.ch_names:
+        raise ValueError(
+            f"ica was fitted to the channels {', '.join(ica.ch_names)}; the trials have"
+            f" {', '.join(trials.info.ch_names)}. Fit it to trials with the same channels in the same order."
+        )
+
+
+def _check_broadband(trials: Trials) -> None:
+    low, high = trials.info["highpass"], trials.info["lowpass"]
+    if low > HIGHPASS or high < LOWPASS:
+        raise ValueError(
+            f"The trials' pass-band is {low:g}-{high:g} Hz, too narrow to tell brain, eyes and muscles apart. Load the"
+            " same trials broadband, such as load_eegbci(…, l_freq=1, h_freq=79), and fit and label the components on"
+            " those; component_relevance and remove_components then take the filtered trials."
+        )
+
+
+def _check_average_reference(trials: Trials) -> None:
+    share = np.sqrt(np.square(trials.signal.mean(1)).mean() / np.square(trials.signal).mean())
+    if share > REFERENCED:
+        raise ValueError(
+            f"The mean over channels has {share:.2g} of the trials' root mean square; expected none, since ICLabel"
+            " judges topographies in average reference. Subtract signal.mean(1, keepdims=True) before fit_ica."
+        )

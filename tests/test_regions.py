@@ -1,0 +1,71 @@
+"""Relevance per region and band against loops."""
+
+import mne
+import numpy as np
+import pytest
+
+from eegxai_support.spectral.regions import REGIONS, region_relevance
+
+FREQS = np.arange(0, 41, 2.0)
+BANDS = {"low": (0, 8), "high": (8, 41)}
+MONTAGE = mne.channels.make_standard_montage("colin27_1005").ch_names
+POSITIONS = """
+Fp1 Fpz Fp2 AF7 AF3 AFz AF4 AF8 F7 F5 F3 F1 Fz F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 FT8 T9 T7 C5 C3 C1 Cz C2 C4
+C6 T8 T10 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 P7 P5 P3 P1 Pz P2 P4 P6 P8 PO7 PO3 POz PO4 PO8 O1 Oz O2 Iz
+""".split()  # of EEGBCI
+
+
+@pytest.fixture(scope="module")
+def info():
+    return mne.create_info(POSITIONS, 80.0, "eeg")
+
+
+@pytest.fixture(scope="module")
+def values():
+    return np.random.default_rng(0).standard_normal((3, 64, len(FREQS)))
+
+
+def test_regions_cover_the_montage_once_and_mirror_each_other():
+    channels = [channel for region in REGIONS.values() for channel in region]
+    assert len(set(channels)) == len(channels)
+    assert set(POSITIONS) <= set(channels) <= set(MONTAGE)
+    for name, left in REGIONS.items():
+        if name.endswith("left"):
+            right = REGIONS[name.replace("left", "right")]
+            assert [int(c.strip("AFPTCOp")) + 1 for c in left] == [int(c.strip("AFPTCOp")) for c in right]
+
+
+def test_sums_against_loops(info, values):
+    table = region_relevance(values, info, FREQS, BANDS)
+    assert len(table) == 3 * len(REGIONS) * 2
+    for row in table.itertuples():
+        positive = negative = 0.0
+        for channel in set(REGIONS[row.region]) & set(POSITIONS):
+            for freq, value in zip(FREQS, values[row.trial, POSITIONS.index(channel)], strict=True):
+                if BANDS[row.band][0] <= freq < BANDS[row.band][1]:
+                    positive += max(value, 0)
+                    negative += min(value, 0)
+        np.testing.assert_allclose([row.positive, row.negative], [positive, negative], atol=1e-12)
+
+
+def test_relevance_is_conserved(info, values):
+    table = region_relevance(values.astype("float32"), info, FREQS, BANDS)
+    total = table.groupby("trial")[["positive", "negative"]].sum().sum(axis=1)
+    np.testing.assert_allclose(total, values.sum((1, 2)), atol=1e-4)
+
+
+def test_names_in_any_case_and_channels_that_are_missing(values):
+    info = mne.create_info(["c3", "CZ", "T3"], 80.0, "eeg")
+    regions = {"motor": ["C3", "C1", "Cz"], "temporal": ["T7", "T3"]}
+    table = region_relevance(values[:1, :3], info, FREQS, {"all": (0, 41)}, regions)
+    total = table["positive"] + table["negative"]
+    np.testing.assert_allclose(total, [values[0, :2].sum(), values[0, 2].sum()])
+
+
+def test_refusals(info, values):
+    with pytest.raises(ValueError, match=r"shape \(3, 64, 20\); expected \(trial, 64, 21\)"):
+        region_relevance(values[:, :, 1:], info, FREQS, BANDS)
+    with pytest.raises(ValueError, match="Region eyes, ears: none"):
+        region_relevance(values, info, FREQS, BANDS, {"eyes": ["EOG"], "ears": [], "vertex": ["Cz"]})
+    with pytest.raises(ValueError, match="Band gamma: none"):
+        region_relevance(values, info, FREQS, {"gamma": (60, 80)})
