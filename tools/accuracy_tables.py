@@ -46,13 +46,9 @@ def all_subjects(subjects=SUBJECTS, networks=NETWORKS, seeds=SEEDS[:1], epochs=1
 def unseen_subjects(subjects=SUBJECTS, networks=NETWORKS, seeds=SEEDS[:1], epochs=25) -> pd.DataFrame:
     """Left or right fist, imagined: trained on three quarters of the subjects, tested on the others."""
     trials = xs.load_eegbci(subjects, sfreq=SFREQ)
-    subject = trials.metadata["subject"].to_numpy()
-    fold = np.empty(len(trials), int)
-    for k, (_, test) in enumerate(GroupKFold(4).split(subject, groups=subject)):
-        fold[test] = k
     rows = []
     for name, _, fit in _fits(networks, seeds, epochs):
-        table = xs.cross_validate(fit, trials, by=fold)
+        table = xs.cross_validate(fit, trials, by=folds_of_subjects(trials))
         rows += [{"subject": s, "decoder": name, **_accuracy(group)} for s, group in table.groupby("subject")]
     return _with_fdr(pd.DataFrame(rows))
 
@@ -71,6 +67,15 @@ def four_classes(subjects=(42, 1, 15), networks=NETWORKS, seeds=SEEDS, epochs=FO
 def pairs_of_runs(trials: xs.Trials) -> np.ndarray:
     """Return 1 for runs 4 and 6, 2 for 8 and 10, 3 for 12 and 14: each pair holds all four classes."""
     return trials.metadata["run"].to_numpy() // 4
+
+
+def folds_of_subjects(trials: xs.Trials) -> np.ndarray:
+    """Return the fold of each trial, 0 to 3: a quarter of the subjects each."""
+    subject = trials.metadata["subject"].to_numpy()
+    fold = np.empty(len(trials), int)
+    for k, (_, test) in enumerate(GroupKFold(4).split(subject, groups=subject)):
+        fold[test] = k
+    return fold
 
 
 def _fits(networks, seeds, epochs):
