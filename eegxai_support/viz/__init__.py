@@ -1,8 +1,11 @@
 """Every figure of the book: arrays and tables in, a matplotlib Figure out, never shown and never kept by pyplot."""
 
+from .concepts import plot_cluster_topographies, plot_component_shares, plot_filter_map, plot_region_relevance
 from .decoding import plot_accuracies, plot_history, plot_known_answer, plot_trials
 from .evidence import plot_conservation, plot_randomisation, plot_scores
 from .faithfulness import plot_perturbation_curves, plot_sensitivity
+from .filters import plot_ablation, plot_filters, plot_unit_averages
+from .intervals import plot_intervals
 from .leaderboard import plot_critical_difference, plot_leaderboard
 from .maps import (
     plot_agreement,
@@ -13,28 +16,39 @@ from .maps import (
 )
 from .perturbation import plot_convergence
 from .simulation import plot_accuracy_over_snr, plot_ideal_maps
+from .single_trial import plot_processing, plot_single_trial
 from .time_frequency import plot_map_comparison, plot_time_frequency
 
 __all__ = [
+    "plot_ablation",
     "plot_accuracies",
     "plot_accuracy_over_snr",
     "plot_agreement",
     "plot_band_topomaps",
     "plot_channel_topomaps",
+    "plot_cluster_topographies",
+    "plot_component_shares",
     "plot_conservation",
     "plot_convergence",
     "plot_critical_difference",
+    "plot_filter_map",
+    "plot_filters",
     "plot_history",
     "plot_ideal_maps",
+    "plot_intervals",
     "plot_known_answer",
     "plot_leaderboard",
     "plot_map_comparison",
     "plot_perturbation_curves",
+    "plot_processing",
     "plot_randomisation",
+    "plot_region_relevance",
     "plot_scores",
     "plot_sensitivity",
+    "plot_single_trial",
     "plot_spectra_of_patterns",
     "plot_time_frequency",
     "plot_trial_maps",
     "plot_trials",
+    "plot_unit_averages",
 ]
