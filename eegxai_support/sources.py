@@ -18,7 +18,7 @@ SAMPLES = 2**20  # of all channels together unmixed at a time, 8 bytes each
 STABLE = 1e-6  # share of the largest variance below which MNE cannot invert the mixing of principal components
 HIGHPASS, LOWPASS = 2.0, 40.0  # Hz: what the pass-band must hold for eyes and muscles to look like eyes and muscles
 # After every block of samples, infomax would test again which sources are flatter than a Gaussian, most of its time if
-# some are nearly Gaussian. After every tenth, components change no more than with the seed, in a third of the time.
+# some are nearly Gaussian; after every tenth is enough.
 EXTENDED = {"extended": True, "ext_blocks": 10}
 MICROVOLT = 1e-6  # V
 STANDARD = 16.0  # µV, robust standard deviation of EEG at 1-79 Hz, the median over 21 subjects of EEGBCI
@@ -97,7 +97,7 @@ def fit_ica(trials: Trials, *, n_components: int | None = None, seed: int = 0) -
         in a narrow band; the components are found here and applied there.
     n_components : int, optional
         Principal components that are kept; by default the rank of the trials, which the average reference makes one
-        less than their channels. Fewer are found faster.
+        less than their channels.
     seed : int
         Of the order in which infomax visits the samples.
 
@@ -105,12 +105,13 @@ def fit_ica(trials: Trials, *, n_components: int | None = None, seed: int = 0) -
     -------
     mne.preprocessing.ICA
         Fitted in volts, trials without a unit scaled to what EEG usually has; components in the order of the variance
-        that they explain. 64 channels and 30 000 samples take about ten seconds, 20 components of them a few.
+        that they explain. Fewer components are found much faster.
 
     Raises
     ------
     ValueError
-        The trials' pass-band starts above 2 Hz or ends below 40 Hz.
+        The trials' pass-band, as their `info` states it, starts above 2 Hz or ends below 40 Hz; or channels are marked
+        as bad.
 
     Warns
     -----
@@ -123,6 +124,10 @@ def fit_ica(trials: Trials, *, n_components: int | None = None, seed: int = 0) -
        mixed subgaussian and supergaussian sources. Neural Computation 11(2), 417-441.
     """
     _check_broadband(trials)
+    if trials.info["bads"]:
+        raise ValueError(
+            f"Marked as bad: {', '.join(trials.info['bads'])}. Leave those channels out or repair them first."
+        )
     if n_components is None:
         covariance = np.cov(np.hstack(trials.signal), dtype=np.float64)
         n_components = int(np.linalg.matrix_rank(covariance, rtol=STABLE, hermitian=True))
@@ -219,7 +224,7 @@ def _matrices(ica: mne.preprocessing.ICA) -> tuple[np.ndarray, np.ndarray]:
 
 def _epochs(trials: Trials) -> mne.EpochsArray:
     scale = MICROVOLT * (1.0 if trials.unit == "uV" else STANDARD)
-    return mne.EpochsArray(trials.signal.astype(np.float64) * scale, trials.info, verbose=False)
+    return mne.EpochsArray(trials.signal.astype(np.float64) * scale, trials.info, proj=False, verbose=False)
 
 
 def _check_fitted(ica: mne.preprocessing.ICA) -> None:

@@ -224,6 +224,8 @@ def test_reference_trials_of_filters_without_relevance_in_some_trials():
     assert [trials.tolist() for trials in reference_trials(relevance)] == [[3], [], [0]]
 
 
-def test_reference_trials_refuses_a_single_filter():
-    with pytest.raises(ValueError, match=r"shape \(5,\); expected \(trial, filter\)"):
+def test_reference_trials_refuses_a_single_filter_and_nan():
+    with pytest.raises(ValueError, match=r"shape \(5,\); expected finite values \(trial, filter\)"):
         reference_trials(np.ones(5))
+    with pytest.raises(ValueError, match="finite"):
+        reference_trials([[1, np.nan], [2, 1]])

@@ -17,10 +17,10 @@ from eegxai_support.scoring.faithfulness import (
     area_under_curve,
     deletion_test,
     perturbation_curves,
-    processed,
     sensitivity_test,
 )
 from eegxai_support.scoring.perturbed import MAPS, compared_maps, ranks
+from eegxai_support.scoring.processing import process_maps
 from eegxai_support.scoring.retraining import roar
 from eegxai_support.trials import Trials
 
@@ -131,7 +131,7 @@ def test_sensitivity_without_variation_is_not_a_number(x, target):
 
 
 def test_processing_is_that_of_cui(maps):
-    points, channels = processed(maps)
+    points, channels = process_maps(maps)
     for heatmap, smooth, channel in zip(maps, points, channels, strict=True):
         z = np.maximum((heatmap - heatmap.mean()) / heatmap.std() - 2, -1)
         for c in range(N_CHANNELS):
@@ -143,10 +143,23 @@ def test_processing_is_that_of_cui(maps):
         np.testing.assert_allclose(channel[:, 0], (mean - mean.mean()) / mean.std() - 1, atol=1e-12)
 
 
+def test_steps_of_the_processing(maps):
+    points, channels = process_maps(maps, ())
+    np.testing.assert_array_equal(points, maps)
+    np.testing.assert_array_equal(channels, maps.mean(axis=2, keepdims=True))
+    z, z_channels = process_maps(maps, ["z_score"])
+    np.testing.assert_allclose([z.mean(axis=(1, 2)), z.std(axis=(1, 2))], [[0] * N_TRIALS, [1] * N_TRIALS], atol=1e-12)
+    cut, cut_channels = process_maps(maps, ("z_score", "threshold"))
+    np.testing.assert_array_equal(cut, np.maximum(z - 2, -1))
+    np.testing.assert_array_equal(cut_channels, z_channels - 1)
+    with pytest.raises(ValueError, match="Unknown step 'smoothe'"):
+        process_maps(maps, ["smoothe"])
+
+
 def test_deletion_against_a_loop(network, x, target, maps, baseline):
     table = own(deletion_test(network, x, target, maps, baseline=baseline, batch_size=4))
     table = table.set_index(["part", "trial"])
-    points, channels = processed(maps)
+    points, channels = process_maps(maps)
     for i in range(N_TRIALS):
         intact = predict(network, x[i : i + 1])[0]
         for part, deleted in (("points", points[i] > -1), ("channels", channels[i] > 0)):

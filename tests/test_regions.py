@@ -62,6 +62,12 @@ def test_names_in_any_case_and_channels_that_are_missing(values):
     np.testing.assert_allclose(total, [values[0, :2].sum(), values[0, 2].sum()])
 
 
+def test_by_default_regions_without_a_channel_are_left_out():
+    central = mne.create_info(["Fz", "C3", "Cz", "C4"], 80.0, "eeg")
+    table = region_relevance(np.ones((1, 4, len(FREQS))), central, FREQS, BANDS)
+    assert set(table["region"]) == {"motor left", "motor right", "midline"}
+
+
 def test_refusals(info, values):
     with pytest.raises(ValueError, match=r"shape \(3, 64, 20\); expected \(trial, 64, 21\)"):
         region_relevance(values[:, :, 1:], info, FREQS, BANDS)

@@ -305,6 +305,13 @@ def test_a_narrow_band_is_refused(separated):
         assert remove_components(narrow, ica, [0]).signal.shape == trials.signal.shape
 
 
+def test_bad_channels_are_refused(separated):
+    bad = replace(separated[0], info=separated[0].info.copy())
+    bad.info["bads"] = [bad.info.ch_names[1]]
+    with pytest.raises(ValueError, match=f"Marked as bad: {bad.info.ch_names[1]}. Leave"):
+        fit_ica(bad)
+
+
 def test_errors_say_what_to_do(separated):
     trials, _, ica = separated
     signal = trials.signal.astype(float)

@@ -69,8 +69,8 @@ def shortcut_accuracy(seeds=SEEDS, seeds_without=SEEDS[:2]) -> pd.DataFrame:
     """Accuracy of decoders with and without frontal channels or eye components, removed in the test or in training too.
 
     `decoder` says what was removed from training and test trials alike, `removed` what from the test trials only:
-    channels are set to zero, the reference. As many posterior channels and other components are the controls. Decoders
-    that were trained without a part, the names that start with "no", have `seeds_without`.
+    channels are set to zero and are no part of the reference. As many posterior channels and other components are the
+    controls. Decoders that were trained without a part, the names that start with "no", have `seeds_without`.
     """
     rows, without = [], [name for name in ACROSS if name.startswith("no ")]
     decoders = _decoders([name for name in (*ACROSS, *WITHIN) if name not in without], seeds)
@@ -88,8 +88,9 @@ def shortcut_accuracy(seeds=SEEDS, seeds_without=SEEDS[:2]) -> pd.DataFrame:
 def shortcut_maps(seeds=SEEDS) -> pd.DataFrame:
     """What each method's map puts on frontal channels, eye components and low frequencies, by subject and seed.
 
-    Maps explain right minus left; a value of a channel is the sum over time. `share` is of absolute values over
-    channels, components or frequencies, mean over trials. `net` counts what speaks for the true class as positive and
+    Maps explain right minus left; a value of a channel is the sum over time, of a frequency that over channels, and for
+    amplitude gradients of absolute values. `share` is of absolute values over channels, components or frequencies, mean
+    over the trials that have any. `net` counts what speaks for the true class as positive and
     what speaks against it as negative, mean over trials; `net_total` is that of the whole map. "untrained" is the same
     network before training: what a map shows of the trials, whatever the network knows.
     """
@@ -97,23 +98,21 @@ def shortcut_maps(seeds=SEEDS) -> pd.DataFrame:
     for name, seed, model, test in _decoders(("broadband", "untrained", "late", *WITHIN), seeds):
         for subject, trials in test.split("subject").items():
             shares = pd.DataFrame(_shares(model, trials, subject))
-            rows.append(shares.assign(decoder=name, seed=seed, subject=subject, n_trials=len(trials)))
-    table, values = pd.concat(rows), ["share", "net", "net_total"]
-    table[values] = table[values].mul(table["n_trials"], axis=0)  # a mean over the folds within a subject
+            rows.append(shares.assign(decoder=name, seed=seed, subject=subject))
     keys = ["decoder", "seed", "subject", "method", "quantity"]
-    table = table.groupby(keys, sort=False, as_index=False)[[*values, "n_trials"]].sum(min_count=1)
-    table[values] = table[values].div(table["n_trials"], axis=0)
-    return table
+    # Over the folds within a subject, which have the same number of trials.
+    return pd.concat(rows).groupby(keys, sort=False, as_index=False)[["share", "net", "net_total"]].mean()
 
 
 def shortcut_topographies(seeds=SEEDS[:1]) -> pd.DataFrame:
     """Share of each channel in the maps of `shortcut_maps`, mean over trials and subjects, one seed."""
     rows = []
     for name, _, model, test in _decoders(("broadband", "untrained", "late", *WITHIN), seeds):
-        for method, by_channel, _, _ in _maps(model, test):
-            share = np.abs(by_channel) / np.abs(by_channel).sum(axis=1, keepdims=True)
-            columns = {"channel": test.info.ch_names, "value": share.mean(0)}
-            rows.append(pd.DataFrame(columns).assign(decoder=name, method=method))
+        for trials in test.split("subject").values():
+            for method, by_channel, _, _ in _maps(model, trials):
+                size = np.abs(by_channel)[np.any(by_channel, axis=1)]
+                columns = {"channel": trials.info.ch_names, "value": (size / size.sum(1, keepdims=True)).mean(0)}
+                rows.append(pd.DataFrame(columns).assign(decoder=name, method=method))
     return pd.concat(rows).groupby(["decoder", "method", "channel"], sort=False, as_index=False)["value"].mean()
 
 
@@ -217,7 +216,8 @@ def _removed(name: str, subject: int, trials: xs.Trials) -> dict[str, np.ndarray
         return {"nothing": trials.signal}
     changed = {"nothing": trials.signal}
     for part, channels in (("frontal channels", FRONTAL), ("posterior channels", POSTERIOR)):
-        changed[part] = trials.signal * ~np.isin(trials.info.ch_names, channels)[:, None]
+        kept = ~np.isin(trials.info.ch_names, channels)
+        changed[part] = kept[:, None] * (trials.signal - trials.signal[:, kept].mean(axis=1, keepdims=True))
     for part in (EYES, OTHERS):
         changed[part] = xs.remove_components(trials, _components(subject)[0], _chosen(subject, part)).signal
     return changed
@@ -264,8 +264,9 @@ def _shares(model: nn.Module, trials: xs.Trials, subject: int) -> Iterator[dict]
             parts["left by the components"] = by_component, [-1]
         for quantity, (values, chosen) in parts.items():
             size, row = np.abs(values), {"method": method, "quantity": quantity}
-            row["share"] = (size[:, chosen].sum(1) / size.sum(1)).mean()
-            if len(values) == len(trials) and (values < 0).any():  # a value with a sign for every trial
+            some = size.sum(1) > 0  # Grad-CAM may find nothing that speaks for the class
+            row["share"] = (size[some][:, chosen].sum(1) / size[some].sum(1)).mean() if some.any() else np.nan
+            if map_ is not None and method not in ("saliency", "grad_cam", "random"):  # a sign for every trial
                 row["net"] = sign @ values[:, chosen].sum(1) / len(trials)
                 row["net_total"] = sign @ values.sum(1) / len(trials)
             yield row

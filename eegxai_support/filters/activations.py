@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import numpy as np
 import pandas as pd
 import torch
@@ -58,12 +56,12 @@ def unit_activations(model: nn.Module, x, layer: str, *, batch_size: int = 64) -
                 f" {fields.time_axis - 1}; expected units first and, besides time, no other axis. Use a layer behind"
                 " the spatial filters."
             )
-        kept.append(output.flatten(2).clone())  # the next layer may work in place
+        kept.append(output.flatten(2).clone().cpu())  # the next layer may work in place
 
-    with frozen(model), torch.no_grad(), _hook(model, layer, keep):
+    with frozen(model), torch.no_grad(), model.get_submodule(layer).register_forward_hook(keep):
         for batch in tqdm(x.split(batch_size), desc="Activations", unit="batch", leave=False, delay=2):
             model(batch.to(device_of(model)).clone())
-    return torch.cat(kept).cpu().numpy(), fields.centre
+    return torch.cat(kept).numpy(), fields.centre
 
 
 def ablate_units(
@@ -117,7 +115,9 @@ def ablate_units(
     rows = []
     for unit, without in enumerate(right, start=INTACT):
         interval = binomtest(int(without.sum()), len(without)).proportion_ci(level, method="wilson")
-        drop = (np.nan,) * 3 if unit == INTACT else (_mean_drop(right[0], without), *_paired(right[0], without, level))
+        drop = (
+            (np.nan,) * 3 if unit == INTACT else (right[0].mean() - without.mean(), *_paired(right[0], without, level))
+        )
         rows.append((unit, without.mean(), *interval, *drop))
     return pd.DataFrame(rows, columns=["unit", "accuracy", "low", "high", "drop", "drop_low", "drop_high"])
 
@@ -133,7 +133,7 @@ def _right(model: nn.Module, trials: Trials, layer: str, mean: np.ndarray, batch
         return variants.flatten(0, 1)
 
     predicted = []
-    with frozen(model), torch.no_grad(), _hook(model, layer, hold):
+    with frozen(model), torch.no_grad(), model.get_submodule(layer).register_forward_hook(hold):
         for batch in tqdm(x.split(batch_size), desc="Ablation", unit="batch", leave=False, delay=2):
             logits = _all_variants(model, batch.to(device_of(model)).clone(), layer, 1 + n_units)
             predicted.append(logits.argmax(-1).cpu().numpy())
@@ -144,6 +144,8 @@ def _all_variants(model: nn.Module, batch: Tensor, layer: str, n_variants: int) 
     """Return logits (variant, trial, class) of a network whose layer makes several variants of each trial."""
     try:
         return model(batch).view(n_variants, len(batch), -1)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise UnsupportedOperation(
             f"What follows layer {layer!r} of {type(model).__name__} does not take its units alone"
@@ -152,22 +154,9 @@ def _all_variants(model: nn.Module, batch: Tensor, layer: str, n_variants: int) 
         ) from error
 
 
-def _mean_drop(intact: np.ndarray, without: np.ndarray) -> float:
-    return intact.mean() - without.mean()
-
-
 def _paired(intact: np.ndarray, without: np.ndarray, level: float) -> tuple[float, float]:
     """Return Bonett and Price's interval for the difference of two proportions over the same trials."""
     n = len(intact) + 2
     lost, won = ((intact & ~without).sum() + 1) / n, ((without & ~intact).sum() + 1) / n
     half = norm.ppf((1 + level) / 2) * np.sqrt((lost + won - (lost - won) ** 2) / n)
     return max(-1.0, lost - won - half), min(1.0, lost - won + half)
-
-
-@contextmanager
-def _hook(model: nn.Module, layer: str, function):
-    handle = model.get_submodule(layer).register_forward_hook(function)
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -158,8 +158,9 @@ def stability(features, subject, repetition) -> pd.DataFrame:
     DataFrame
         Two rows per subject, for its networks paired with each other and with those of other subjects: subject, pair
         ("same subject" or "other subjects"), correlation (mean over the pairs of the mean absolute correlation of
-        matched filters) and n_pairs. For means with an interval over subjects give it to `mean_and_interval` with
-        ``by="pair", value="correlation", unit="subject"``.
+        matched filters) and n_pairs. Give the rows of "same subject" to `mean_and_interval` for an interval over
+        subjects; each pair of "other subjects" counts for two of them, so that theirs would be half as wide as it
+        should be.
 
     Raises
     ------

@@ -122,7 +122,7 @@ def reference_trials(relevance, share: float = 0.2) -> list[np.ndarray]:
     Raises
     ------
     ValueError
-        A share outside 0 … 1, or relevance without two axes.
+        A share outside 0 … 1, or relevance without two axes or with NaN or infinity.
 
     References
     ----------
@@ -131,8 +131,8 @@ def reference_trials(relevance, share: float = 0.2) -> list[np.ndarray]:
     """
     _check_share(share)
     size = np.abs(relevance)
-    if size.ndim != 2:
-        raise ValueError(f"relevance has shape {size.shape}; expected (trial, filter).")
+    if size.ndim != 2 or not np.isfinite(size).all():
+        raise ValueError(f"relevance has shape {size.shape}; expected finite values (trial, filter).")
     order = np.argsort(-size, axis=0, kind="stable")
     cumulated = np.take_along_axis(size, order, axis=0).cumsum(axis=0)
     n_kept = np.minimum(1 + (cumulated <= share * cumulated[-1]).sum(axis=0), (size > 0).sum(axis=0))
@@ -146,7 +146,9 @@ def _check_share(share: float) -> None:
 
 def _of_trials(target, trials: np.ndarray):
     difference = isinstance(target, tuple) and len(target) == 2
-    return target if difference or np.ndim(target) == 0 else np.asarray(target)[trials]
+    if difference or np.ndim(target) == 0:
+        return target
+    return target[trials] if isinstance(target, torch.Tensor) else np.asarray(target)[trials]
 
 
 def _filter_relevance(model: nn.Module, x, target, layer: str, options: dict) -> tuple[str, np.ndarray]:

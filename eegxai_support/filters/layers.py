@@ -118,7 +118,7 @@ class Filters:
 
     @property
     def share(self) -> np.ndarray:
-        """Share of each unit's squared weights that the rank-one reading holds, shape (unit,).
+        """Share of each unit's squared weights that the rank-one reading holds, shape (unit,); NaN without weights.
 
         1 where a unit reads one kernel, as in EEGNet and InterpretableCNN. Far below 1 the unit is no spatial filter
         followed by a kernel, and the reading leaves most of it out.
@@ -133,7 +133,8 @@ class Filters:
         unit_filters, unit_kernels = spatial[:, :, 0] * size[:, :1], temporal[:, 0]
         largest = np.abs(unit_filters).argmax(1, keepdims=True)
         sign = np.sign(np.take_along_axis(unit_filters, largest, 1))
-        return sign * unit_kernels, sign * unit_filters, size[:, 0] ** 2 / (size**2).sum(1)
+        with np.errstate(invalid="ignore"):  # a unit that was pruned
+            return sign * unit_kernels, sign * unit_filters, size[:, 0] ** 2 / (size**2).sum(1)
 
 
 def read_filters(model: nn.Module, layers: FilterLayers | None = None, sfreq: float | None = None) -> Filters:
@@ -217,7 +218,8 @@ def filter_patterns(filters: Filters, trials: Trials) -> np.ndarray:
     output -= output.mean((0, 2), keepdims=True)
     # The covariance with the filtered channels is that of the output, filtered by the reversed kernel, with the raw.
     covariance = np.einsum("nut,nct->uc", oaconvolve(output, kernels, axes=2), trials.signal, optimize=True)
-    return covariance / (output**2).sum((0, 2))[:, None]
+    with np.errstate(invalid="ignore"):
+        return covariance / (output**2).sum((0, 2))[:, None]
 
 
 def _layers_of(model: nn.Module) -> FilterLayers:

@@ -4,6 +4,7 @@ from eegxai_support.scoring.faithfulness import area_under_curve, deletion_test,
 from eegxai_support.scoring.intervals import mean_and_interval
 from eegxai_support.scoring.maps import PROTOCOLS, pearson, score_maps
 from eegxai_support.scoring.metrics import METRICS, Metric
+from eegxai_support.scoring.processing import process_maps
 from eegxai_support.scoring.retraining import roar
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "mean_and_interval",
     "pearson",
     "perturbation_curves",
+    "process_maps",
     "roar",
     "score_maps",
     "sensitivity_test",

@@ -7,17 +7,16 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import torch
-from scipy.ndimage import correlate1d
 from torch import nn
 
 from eegxai_support.scoring.maps import pearson
 from eegxai_support.scoring.perturbed import MAPS, Perturbed, checked_shares, compared_maps, ranks
+from eegxai_support.scoring.processing import FLOOR, process_maps
 from eegxai_support.trials import unknown_name
 
 MODES = ("deletion", "insertion")
 PATCH_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 CURVE_SHARES = tuple(np.linspace(0, 1, 11).round(1).tolist())
-SMOOTHED = 10  # samples of the moving average of Cui et al.
 
 
 def sensitivity_test(
@@ -181,12 +180,12 @@ def deletion_test(
     logit, probability = problem.outputs_of(problem.x)
 
     def test(maps: np.ndarray) -> pd.DataFrame:
-        stands_out = [score > low for score, low in zip(processed(maps), (-1, 0), strict=True)]
+        stands_out = [score > low for score, low in zip(process_maps(maps), (FLOOR, 0), strict=True)]
         number = [mask.sum(axis=(1, 2)) for mask in stands_out]
         share = np.stack([mask.mean(axis=(1, 2)) for mask in stands_out])
         outputs = np.empty((2, 2, len(MAPS), len(trial)))  # (output, part, map, trial)
         for m, (name, compared) in enumerate(compared_maps(maps, seed)):
-            scores = (compared, compared.mean(2, keepdims=True)) if name == "random" else processed(compared)
+            scores = (compared, compared.mean(2, keepdims=True)) if name == "random" else process_maps(compared)
             for p, (score, n) in enumerate(zip(scores, number, strict=True)):
                 deleted = torch.from_numpy(ranks(score, seed) < n[:, None, None]).to(device)
                 outputs[:, p, m] = problem.outputs(trial, deleted.__getitem__)
@@ -200,28 +199,6 @@ def deletion_test(
         )
 
     return problem.of_each_method(test)
-
-
-def processed(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return maps as Cui et al. (2023) display them.
-
-    Parameters
-    ----------
-    maps : ndarray, shape (trial, channel, time)
-
-    Returns
-    -------
-    points : ndarray, shape (trial, channel, time)
-        z-scored over the trial, less 2, values below -1 raised to it, then the mean of the five samples before a point,
-        the point and the four after it, fewer at the ends.
-    channels : ndarray, shape (trial, channel, 1)
-        Mean over time, z-scored over channels, less 1.
-    """
-    # Above their floor, so that a window without a peak sums to exactly zero.
-    peaks = np.maximum(_z_scored(maps.astype(float), (1, 2)) - 1, 0)
-    window = np.ones(SMOOTHED)
-    total, count = (correlate1d(values, window, mode="constant") for values in (peaks, np.ones_like(peaks[:1, :1])))
-    return total / count - 1, _z_scored(maps.mean(axis=2, keepdims=True, dtype=float), 1) - 1
 
 
 def perturbation_curves(
@@ -367,9 +344,3 @@ def _patch_mask(channel, start, stop, n_channels: int, n_times: int) -> torch.Te
     every, time = torch.arange(n_channels, device=channel.device), torch.arange(n_times, device=channel.device)
     in_stretch = (time >= start[:, None]) & (time < stop[:, None])
     return (every == channel[:, None])[..., None] & in_stretch[:, None]
-
-
-def _z_scored(values: np.ndarray, axis) -> np.ndarray:
-    mean, spread = values.mean(axis=axis, keepdims=True), values.std(axis=axis, keepdims=True)
-    # What rounding leaves of a constant map has no peaks.
-    return (values - mean) / np.where(spread > 1e-12 * np.abs(mean), spread, np.inf)

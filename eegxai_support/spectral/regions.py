@@ -29,7 +29,7 @@ def region_relevance(
     info: mne.Info,
     freqs,
     bands: Mapping[str, tuple[float, float]],
-    regions: Mapping[str, list[str]] = REGIONS,
+    regions: Mapping[str, list[str]] | None = None,
 ) -> pd.DataFrame:
     """Sum relevance per frequency over the channels of regions and the frequencies of bands.
 
@@ -43,8 +43,9 @@ def region_relevance(
         In Hz.
     bands : dict of str to (float, float)
         Lowest frequency in Hz, which is included, and highest, which is not: bands side by side share none.
-    regions : dict of str to list of str
-        Channels of each region, whatever their case; those that `info` lacks are left out.
+    regions : dict of str to list of str, optional
+        Channels of each region, whatever their case; those that `info` lacks are left out. By default those of
+        `REGIONS` that have a channel in `info`.
 
     Returns
     -------
@@ -61,6 +62,8 @@ def region_relevance(
     values, freqs, names = np.asarray(values), np.asarray(freqs), [name.lower() for name in info.ch_names]
     if values.ndim != 3 or values.shape[1:] != (len(names), len(freqs)):
         raise ValueError(f"values have shape {values.shape}; expected (trial, {len(names)}, {len(freqs)}).")
+    if regions is None:
+        regions = {name: channels for name, channels in REGIONS.items() if {c.lower() for c in channels} & set(names)}
     in_region = np.array([np.isin(names, [name.lower() for name in region]) for region in regions.values()])
     in_band = np.array([(low <= freqs) & (freqs < high) for low, high in bands.values()])
     for kind, known, inside in (("Region", regions, in_region), ("Band", bands, in_band)):

@@ -30,11 +30,11 @@ LARGEST = 160  # points squared, of the filter with most relevance
 
 
 @styled
-def plot_filter_map(table: pd.DataFrame, *, by: str, title: str | None = None) -> Figure:
-    """Draw filters in the plane of `embed_filters`, coloured by cluster.
+def plot_filter_map(table: pd.DataFrame, *, by: str, shared: bool = True, title: str | None = None) -> Figure:
+    """Draw filters in the plane of `embed_filters`.
 
-    The area of a dot is the size of its relevance, its shape says where it is from, and filters of no cluster are grey.
-    The axes of such a plane have no scale.
+    Colour and shape of a dot are those of its cluster, its area is the size of its relevance, and filters of no cluster
+    are grey. The axes of such a plane have no scale.
 
     Parameters
     ----------
@@ -42,6 +42,8 @@ def plot_filter_map(table: pd.DataFrame, *, by: str, title: str | None = None) -
         A row per filter with the columns x, y, cluster, relevance and `by`.
     by : str
         Column that says where a filter is from, such as the decoder; each of its values has a panel.
+    shared : bool
+        One plane for all panels, or one for each.
     title : str, optional
 
     Returns
@@ -57,7 +59,11 @@ def plot_filter_map(table: pd.DataFrame, *, by: str, title: str | None = None) -
     groups = dict(list(table.groupby(by, sort=False)))
     columns = min(len(groups), 3)
     fig = new_figure(WIDTH, 0.4 + 2.3 * n_rows(len(groups), columns), title)
-    for ax, (name, rows) in zip(wrapped_axes(fig, len(groups), columns), groups.items(), strict=True):
+    axes = wrapped_axes(fig, len(groups), columns)
+    for ax, (name, rows) in zip(axes, groups.items(), strict=True):
+        if shared and ax is not axes[0]:
+            ax.sharex(axes[0])
+            ax.sharey(axes[0])
         for cluster, part in rows.groupby("cluster"):
             area = LARGEST * part["relevance"].abs() / rows["relevance"].abs().max()
             style = {"color": NO_CLUSTER if cluster < 0 else colour(cluster), "alpha": 0.8, "linewidth": 0}
@@ -67,7 +73,7 @@ def plot_filter_map(table: pd.DataFrame, *, by: str, title: str | None = None) -
         handles = ax.legend(title="cluster", loc="best", handletextpad=0.1, borderpad=0.2).legend_handles
         for handle in handles:
             handle.set_sizes([30])
-    fig.axes[0].set_ylabel("UMAP 2")
+    axes[0].set_ylabel("UMAP 2")
     return fig
 
 

@@ -112,8 +112,8 @@ def plot_processing(
     ----------
     signal : ndarray, shape (channel, time)
     stages : dict of str to ndarray, shape (channel, time)
-        The map after each step, by name. One that has no value below -1 has the colours of `plot_single_trial`; another
-        has colours that diverge from zero.
+        The map after each step, by name. One whose lowest value is -1, as after the threshold, has the colours of
+        `plot_single_trial`; another has colours that diverge from zero.
     info : mne.Info
     times : ndarray, shape (time,)
         In seconds.
@@ -140,7 +140,7 @@ def plot_processing(
 
     fig = new_figure(WIDTH, (1.5 + 0.2 * len(picks)) * n_rows(len(stages), 2), title)
     for ax, (name, values) in zip(wrapped_axes(fig, len(stages), 2), stages.items(), strict=True):
-        scale = PEAKS if values.min() >= PEAKS["vmin"] else colour_scale(values, 99.5) | {"cmap": SIGNED}
+        scale = PEAKS if values.min() == PEAKS["vmin"] else colour_scale(values, 99.5) | {"cmap": SIGNED}
         lines = _coloured_traces(ax, times, signal[picks], values[picks], scale, channels, signal_label)
         colour_bar(lines, ax, name, orientation="horizontal")
     return fig
