@@ -20,6 +20,7 @@ HIGHPASS, LOWPASS = 2.0, 40.0  # Hz: what the pass-band must hold for eyes and m
 # After every block of samples, infomax would test again which sources are flatter than a Gaussian, most of its time if
 # some are nearly Gaussian; after every tenth is enough.
 EXTENDED = {"extended": True, "ext_blocks": 10}
+ICLABEL_SFREQ = 100.0  # Hz, to which it resamples
 MICROVOLT = 1e-6  # V
 STANDARD = 16.0  # µV, robust standard deviation of EEG at 1-79 Hz, the median over 21 subjects of EEGBCI
 REFERENCED = 1e-3  # root mean square of the channels' mean, as a share of the signal's
@@ -160,7 +161,8 @@ def label_components(ica: mne.preprocessing.ICA, trials: Trials) -> pd.DataFrame
     Raises
     ------
     ValueError
-        `ica` is not fitted or to other channels, or the trials are filtered narrowly or not in average reference.
+        `ica` is not fitted or to other channels, or the trials are filtered narrowly, not in average reference, or
+        sampled below 100 Hz.
 
     References
     ----------
@@ -173,6 +175,11 @@ def label_components(ica: mne.preprocessing.ICA, trials: Trials) -> pd.DataFrame
     _check_broadband(trials)
     _check_fitted_to(ica, trials)
     _check_average_reference(trials)
+    if trials.sfreq < ICLABEL_SFREQ:
+        raise ValueError(
+            f"The trials are sampled at {trials.sfreq:g} Hz; ICLabel needs {ICLABEL_SFREQ:g} Hz or more. Load them"
+            " without resampling."
+        )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*(is not filtered between 1 and 100 Hz|common average reference)")
         probability = iclabel_label_components(_epochs(trials), ica, inplace=False, backend="torch")

@@ -34,8 +34,8 @@ class OneSource(nn.Module):
         return torch.stack([score, -score], 1)
 
 
-def trials_of(signal, unit="uV", ch_names=NAMES, highpass=1.0, lowpass=50.0):
-    info = electrode_info(ch_names, SFREQ)
+def trials_of(signal, unit="uV", ch_names=NAMES, highpass=1.0, lowpass=50.0, sfreq=SFREQ):
+    info = electrode_info(ch_names, sfreq)
     with info._unlock():
         info["highpass"], info["lowpass"] = highpass, lowpass
     metadata = pd.DataFrame({"subject": 1, "session": 1, "run": 1}, index=range(len(signal)))
@@ -303,6 +303,13 @@ def test_a_narrow_band_is_refused(separated):
             with pytest.raises(ValueError, match=f"{band[0]:g}-{band[1]:g} Hz, too narrow.*same trials broadband"):
                 refuse(narrow)
         assert remove_components(narrow, ica, [0]).signal.shape == trials.signal.shape
+
+
+def test_labels_need_a_rate_that_iclabel_can_use(separated):
+    trials, _, ica = separated
+    slow = trials_of(trials.signal, ch_names=NAMES[:8], lowpass=40.0, sfreq=80.0)
+    with pytest.raises(ValueError, match="sampled at 80 Hz; ICLabel needs 100 Hz"):
+        label_components(ica, slow)
 
 
 def test_bad_channels_are_refused(separated):

@@ -17,11 +17,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import accuracy_tables as accuracy
+import concept_tables as concepts
 import decoder_table
+import filter_tables as filters
 import frequency_tables as frequency
 import leaderboard_tables
 import map_tables as maps
 import mne
+import shortcut_tables as shortcut
+import technique_tables as technique
 import yaml
 from accuracy_tables import (
     EXECUTED_RUNS,
@@ -36,9 +40,11 @@ from accuracy_tables import (
 
 import eegxai_support as xs
 from eegxai_support.recordings import write_recorded
+from eegxai_support.recordings.cache import cache_folder
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 FISTS, FOUR_CLASSES = FIST_RUNS + EXECUTED_RUNS, FIST_RUNS + FEET_RUNS
+SHORTCUT_RUNS = {subject: FISTS if subject in shortcut.CHOSEN else FIST_RUNS for subject in SUBJECTS}
 FREQUENCY_RUNS = {7: FISTS, 42: FISTS + FEET_RUNS}
 TABLES = {  # name: (what computes it, subjects, runs or the runs of each subject)
     "within_subject": (accuracy.within_subject, (7, 42, 2), EXECUTED_RUNS + FIST_RUNS),
@@ -55,6 +61,23 @@ TABLES = {  # name: (what computes it, subjects, runs or the runs of each subjec
     "lateralisation": (frequency.lateralisation, (7, 42), FREQUENCY_RUNS),
     "tutorial_2018": (frequency.tutorial_2018, SUBJECTS, FIST_RUNS),
     "decoders": (decoder_table.decoders, (), ()),
+    "filter_matches": (filters.filter_matches, (7, 42), FISTS),
+    "filter_ablation": (filters.filter_ablation, (7, 42), FISTS),
+    "concept_filters": (concepts.concept_filters, SUBJECTS, SHORTCUT_RUNS),
+    "concept_clusters": (concepts.concept_clusters, SUBJECTS, SHORTCUT_RUNS),
+    "concept_topographies": (concepts.concept_topographies, SUBJECTS, SHORTCUT_RUNS),
+    "concept_stability": (concepts.concept_stability, SUBJECTS, SHORTCUT_RUNS),
+    "concept_regions": (concepts.concept_regions, SUBJECTS, SHORTCUT_RUNS),
+    "shortcut_accuracy": (shortcut.shortcut_accuracy, SUBJECTS, SHORTCUT_RUNS),
+    "shortcut_maps": (shortcut.shortcut_maps, SUBJECTS, SHORTCUT_RUNS),
+    "shortcut_topographies": (shortcut.shortcut_topographies, SUBJECTS, SHORTCUT_RUNS),
+    "eye_components": (shortcut.eye_components, SUBJECTS, FIST_RUNS),
+    "p300_relevance": (filters.p300_relevance, (), ()),
+    "p300_regions": (filters.p300_regions, (), ()),
+    "technique_accuracy": (technique.technique_accuracy, SUBJECTS, FIST_RUNS),
+    "technique_sensitivity": (technique.technique_sensitivity, SUBJECTS, FIST_RUNS),
+    "technique_deletion": (technique.technique_deletion, SUBJECTS, FIST_RUNS),
+    "technique_agreement": (technique.technique_agreement, SUBJECTS, FIST_RUNS),
 }
 LEADERBOARD = {compute.__name__: (compute, (), ()) for compute in leaderboard_tables.TABLES}
 TABLES |= LEADERBOARD
@@ -77,6 +100,23 @@ def record(name: str) -> None:
         settings = {"tutorial": frequency.TUTORIAL}
     elif compute.__module__ == frequency.__name__:
         settings |= {"window": maps.WINDOW, "data_sets": frequency.DATA_SETS, "filter_bank": frequency.FILTER_BANK}
+    if compute.__module__ == shortcut.__name__:
+        settings |= shortcut.CONFIGURATION
+    if compute.__module__ == concepts.__name__:
+        settings |= concepts.CONFIGURATION
+    if compute.__module__ == technique.__name__:
+        settings |= technique.configuration()
+        paths += (cache_folder("DROWSINESS") / "eeg-drowsiness").glob("dataset.mat")
+    if name.startswith("p300"):
+        settings = {"p300": filters.P300, "regions": filters.REGIONS}
+        paths = sorted((cache_folder("BCI2_IIB") / "bci2_iib").glob("*.mat"))
+    elif compute.__module__ == filters.__name__:
+        settings |= {
+            "networks": filters.NETWORKS,
+            "bands": filters.BANDS,
+            "left_out": filters.LEFT_OUT,
+            "window": maps.WINDOW,
+        }
     if name in LEADERBOARD:
         settings = {"benchmark": yaml.safe_load(leaderboard_tables.CONFIG.read_text(encoding="utf-8"))}
     defaults = {f.__name__: _defaults(f) for f in (compute, xs.load_eegbci, xs.decoder_fit, xs.train)}

@@ -276,7 +276,9 @@ def perturbation_curves(
     n_trials, size = len(problem.x), problem.x[0].numel()
     number = np.round(shares * size).astype(int)
     # The ends are the same for every map.
-    first, last = map(problem.outputs_of, (problem.x, problem.baseline)[:: 1 if mode == "deletion" else -1])
+    first, last = map(
+        problem.outputs_of, (problem.x, problem.baseline.expand_as(problem.x))[:: 1 if mode == "deletion" else -1]
+    )
     ends, between = np.where(number == 0, first[..., None], last[..., None]), (number > 0) & (number < size)
     trial = np.repeat(np.arange(n_trials), between.sum())
     highest = torch.from_numpy(np.tile(number[between], n_trials)[:, None, None]).to(problem.x.device)
