@@ -6,9 +6,9 @@
 each patch, sets the patch to zero, runs the network on it and, in the end, takes NumPy's correlation of what the map
 holds in the patches with what the logit loses. Ours runs a copy from `simplify`, made anew each time, on batches that
 fit a processor's cache; the same time also buys surrogates of each map and shuffled maps. Networks are in float32;
-correlations are compared with those of the other side in float64. The two sides run in turn on one thread; the best processor time of
-each counts, since what else runs on the machine only adds to it: batches wait for memory where others use it too. The
-median over the rounds of the ratio is printed beside it. A run on four trials, which pays for set-up, comes first.
+correlations are compared with those of the other side in float64. The two sides run in turn on one thread. The best
+processor time of each counts: batches wait for memory where others use it too, which only adds. The median over the
+rounds of the ratio stands beside it. A run on four trials, which pays for set-up, comes first.
 
 Ends with status 1 when a target is missed or a correlation differs by more than 1e-6.
 """

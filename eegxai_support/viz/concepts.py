@@ -147,13 +147,10 @@ def plot_component_shares(absolute: pd.DataFrame, net: pd.DataFrame, *, title: s
     if not (absolute.index.equals(net.index) and absolute.columns.equals(net.columns)):
         raise ValueError("absolute and net have different rows or columns; expected the same in both.")
     fig = new_figure(WIDTH, 1.9 + 0.3 * len(net), title)
-    panels = {
-        "share of |relevance|": (absolute, {"cmap": "magma_r", "vmin": 0}),
-        "share of net relevance": (net, SIGNED),
-    }
+    panels = {"share of |relevance|": (absolute, SHARE), "share of net relevance": (net, SIGNED)}
     for ax, (name, (table, scale)) in zip(fig.subplots(1, 2), panels.items(), strict=True):
         values = checked(name, table, decoder=None, kind=None)
-        annotated_image(ax, values, {"vmax": 1} | scale, table.index, table.columns, ".2f")
+        annotated_image(ax, _rounded(values), scale, table.index, table.columns, ".2f")
         ax.set_title(name)
     fig.axes[1].set_yticklabels([])
     return fig
@@ -190,10 +187,15 @@ def plot_region_relevance(table: pd.DataFrame, *, by: str, label: str = "logit",
         part = table[table[by] == name]
         values = part.pivot(index="region", columns="band", values="value")
         values = values.loc[part["region"].unique(), part["band"].unique()]
-        image = annotated_image(ax, values.to_numpy(), colour_scale(values), values.index, values.columns, ".2f")
+        image = annotated_image(ax, _rounded(values), colour_scale(values, 100), values.index, values.columns, ".2f")
         ax.set_title(name)
         colour_bar(image, ax, label, shrink=0.9)
     for ax in fig.axes[1 : len(names)]:
         if ax.get_subplotspec().colspan.start:
             ax.set_yticklabels([])
     return fig
+
+
+def _rounded(values) -> np.ndarray:
+    """Return values as they are printed, without a sign where that is zero."""
+    return np.round(np.asarray(values, float), 2) + 0.0
