@@ -319,12 +319,12 @@ print(f"DeepLIFT in single trials: r from {own['deep_lift'].min():.2f} to {own['
 
 # %%
 subject = trials.metadata["subject"].to_numpy()
-used = (subject > 7) & (np.arange(len(trials)) % 3 == 0) if FAST else subject > 0
+used = (subject > 8) & (np.arange(len(trials)) % 3 == 0) if FAST else subject > 0
 driver, others = trials.subset(used & (subject == 9)), trials.subset(used & (subject != 9))
 decoders = {}
 for name, options in {"InterpretableCNN": {}, "EEGNet": xs.RECIPES["EEGNet"] | {"kernel_length": 51}}.items():
     decoders[name] = xs.build_decoder(name, others, seed=SEED, **options)
-    xs.train(decoders[name], others, epochs=12 if FAST else 2, batch_size=8, lr=1e-2, seed=SEED, cache=True)
+    xs.train(decoders[name], others, epochs=14 if FAST else 2, batch_size=8, lr=1e-2, seed=SEED, cache=True)
     right = xs.predict(decoders[name], driver.signal).argmax(axis=1) == driver.label
     print(f"{name}: {right.mean():.2f} of {len(driver)} trials of subject 9")
 

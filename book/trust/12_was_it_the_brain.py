@@ -61,7 +61,6 @@ from dataclasses import replace
 import mne
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 import eegxai_support as xs
 from eegxai_support.simulate import dipole_topography
@@ -425,6 +424,8 @@ excess["mean [low, high]"].unstack("quantity", sort=False)[list(PANELS)].rename(
 # the evidence.
 
 # %% tags=["hide-input"]
+from scipy.stats import bootstrap
+
 signed = maps.dropna(subset="net")
 
 

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics.pairwise import cosine_distances
@@ -59,7 +60,11 @@ def embed_filters(features, *, n_neighbors: int = 15, seed: int = 0) -> np.ndarr
         from umap import UMAP  # takes seconds
 
         options = {"min_dist": 0, "random_state": seed, "n_jobs": 1, "precomputed_knn": known}
-        return UMAP(n_neighbors, metric="cosine", **options).fit_transform(unit)
+        n_threads = torch.get_num_threads()
+        try:
+            return UMAP(n_neighbors, metric="cosine", **options).fit_transform(unit)
+        finally:
+            torch.set_num_threads(n_threads)  # which Numba changes
 
 
 def cluster_filters(features, *, min_cluster_size: int = 5) -> np.ndarray:
