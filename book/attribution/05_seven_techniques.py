@@ -64,6 +64,7 @@ warnings.simplefilter("ignore", xs.BaselineWarning)  # zeros are not neutral (ch
 
 # %%
 trials = xs.load_drowsiness()
+trials = trials.crop(0.5, 2.5) if FAST else trials
 
 # %% [markdown]
 # ## The known answer first
@@ -74,7 +75,7 @@ trials = xs.load_drowsiness()
 # a linear layer.
 
 # %%
-electrodes = {"source": "Fz", "ch_names": trials.info.ch_names, "sfreq": 128, "duration": 3}
+electrodes = {"source": "Fz", "ch_names": trials.info.ch_names, "sfreq": 128, "duration": 2 if FAST else 3}
 simulated = xs.simulate("spectral", n_trials=480, frequencies=(20, 5), snr_db=-14, seed=SEED, **electrodes)
 left_out = simulated.metadata["run"].to_numpy() == 4
 network = xs.build_decoder("InterpretableCNN", simulated, seed=SEED)
@@ -105,7 +106,7 @@ print(f"accuracy on the run left out: {np.mean(predicted == known.label):.2f} of
 # %%
 TECHNIQUES = ["gradient", "deconvolution", "guided_backprop"]
 TECHNIQUES += ["input_x_gradient", "lrp_epsilon", "deep_lift", "integrated_gradients", "random"]
-n = 8 if FAST else 24
+n = 6 if FAST else 24
 x, target = known.signal[:n], predicted[:n]
 
 
@@ -319,17 +320,17 @@ print(f"DeepLIFT in single trials: r from {own['deep_lift'].min():.2f} to {own['
 
 # %%
 subject = trials.metadata["subject"].to_numpy()
-used = (subject > 8) & (np.arange(len(trials)) % 3 == 0) if FAST else subject > 0
+used = (subject > 7) & (np.arange(len(trials)) % 2 == 0) if FAST else subject > 0
 driver, others = trials.subset(used & (subject == 9)), trials.subset(used & (subject != 9))
 decoders = {}
 for name, options in {"InterpretableCNN": {}, "EEGNet": xs.RECIPES["EEGNet"] | {"kernel_length": 51}}.items():
     decoders[name] = xs.build_decoder(name, others, seed=SEED, **options)
-    xs.train(decoders[name], others, epochs=14 if FAST else 2, batch_size=8, lr=1e-2, seed=SEED, cache=True)
+    xs.train(decoders[name], others, epochs=8 if FAST else 2, batch_size=8, lr=1e-2, seed=SEED, cache=True)
     right = xs.predict(decoders[name], driver.signal).argmax(axis=1) == driver.label
     print(f"{name}: {right.mean():.2f} of {len(driver)} trials of subject 9")
 
 # %%
-driver = driver.subset(np.arange(0, len(driver), 8))
+driver = driver.subset(np.arange(0, len(driver), 12 if FAST else 8))
 x = driver.signal
 results = {}
 for name, model in decoders.items():
@@ -387,10 +388,10 @@ accuracy.groupby(["data", "network"])["accuracy"].agg(["count", "mean", "min", "
 order = [*TECHNIQUES, "deconvolution x input", "guided_backprop x input"]
 recorded = xs.recorded("technique_sensitivity").query("map == 'own'")
 recorded = recorded.sort_values("method", key=lambda names: names.map(order.index), kind="stable")
-means = xs.mean_and_interval(recorded, ["data", "share", "network", "method"], "correlation", unit="subject")
+short = recorded[recorded["share"] == 0.1]
+short = xs.mean_and_interval(short, ["data", "network", "method"], "correlation", unit="subject")
 
 # %% mystnb={"figure": {"caption": "Recorded: sensitivity test with patches of 10 % of the trial, mean over subjects with its 95 % interval. The last two rows multiply the maps of two techniques by the input.", "name": "fig-05-recorded"}, "image": {"alt": "Two panels, drowsiness and fists, with a row for each technique and a dot with its interval for each of two networks. Input times gradient, DeepLIFT, LRP and integrated gradients lie near one; gradient, deconvolution and guided backpropagation near zero."}}
-short = means[means["share"] == 0.1]
 xs.viz.plot_intervals(short, "method", "network", panel="data", reference=0, label="r with the loss of the logit")
 
 # %% [markdown]
@@ -408,8 +409,8 @@ wide = recorded.pivot(index=["data", "network", "share", "subject"], columns="me
 gain = wide[by_size].min(axis=1) - wide[by_slope].max(axis=1)
 gain = xs.mean_and_interval(gain.rename("gain").reset_index(), ["data", "network", "share"], "gain", unit="subject")
 assert gain.query("data == 'fists'")["low"].min() > 0
-short = wide.xs(0.1, level="share").groupby(["data", "network"]).mean()
-assert (short["guided_backprop x input"] > short["guided_backprop"] + 0.1).all()
+mean = wide.xs(0.1, level="share").groupby(["data", "network"]).mean()
+assert (mean["guided_backprop x input"] > mean["guided_backprop"] + 0.1).all()
 gain["text"] = gain.apply("{0[mean]:.2f} [{0[low]:.2f}, {0[high]:.2f}]".format, axis=1)
 gain.pivot(index="share", columns=["data", "network"], values="text")
 

@@ -523,12 +523,11 @@ stability.round(2)
 #
 # ## Exercise: clusters of noise
 #
-# Shuffle each feature over the filters, so that nothing is alike but by accident. How many clusters are there in the
-# features, and how many in the plane of UMAP?
+# Put random numbers in the place of the features, 64 for each filter, so that nothing is alike but by accident. How many
+# filters find a cluster in the features, and how many in the plane of UMAP?
 #
 # :::{dropdown} Solution
-# Shuffled features keep their sizes and lose what belongs together. In the features hardly a filter finds a cluster, in the plane
-# most do: UMAP's neighbours lie together whether or not they are close. The cell prints the shares.
+# In the features hardly a filter finds a cluster, in the plane most do: UMAP's neighbours lie together whether or not they are close. The cell prints the shares.
 # :::
 
 # %% tags=["hide-cell"]
