@@ -36,8 +36,9 @@ def match_patterns(patterns, reference, covariance, *, n: int = 1000, seed: int 
     DataFrame
         A row per pair, most alike first: unit, reference, correlation (:math:`|r|`), and from the draws, for the same
         reference pattern, chance (mean), chance_95 (95 % quantile) and p_value: one more than the draws that are at
-        least as alike, over :math:`n + 1` [2]_. A draw that leaves the reference pattern without a pair counts as 0. The p-values of pairs are not corrected for their number; ``.attrs`` holds
-        correlation, chance and p_value of the mean over pairs, one test for all.
+        least as alike, over :math:`n + 1` [2]_. A draw that leaves the reference pattern without a pair counts as 0.
+        The p-values of pairs are not corrected for their number; ``.attrs`` holds correlation, chance and p_value of
+        the mean over pairs, one test for all.
 
     Raises
     ------
