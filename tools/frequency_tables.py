@@ -27,7 +27,7 @@ from accuracy_tables import (
     pairs_of_runs,
 )
 from joblib import Parallel, delayed
-from map_tables import BANDS, WINDOW
+from map_tables import BANDS, WINDOW, rounded
 from scipy.stats import permutation_test
 from torch import nn
 
@@ -82,11 +82,9 @@ def frequency_maps(seeds=SEEDS) -> pd.DataFrame:
         keys = {"class_name": recording.class_names, "channel": recording.info.ch_names, "band": bands}
         index = pd.MultiIndex.from_product(keys.values(), names=keys)
         for kind, values in maps.items():
-            mantissa, exponent = np.frexp(values.astype(np.float32).ravel())
-            values = np.ldexp(np.round(256 * mantissa), exponent - 8)  # to 0.2 %, to keep the file small
-            table = pd.DataFrame({"value": values}, index).reset_index()
+            table = pd.DataFrame({"value": values.ravel()}, index).reset_index()
             rows.append(table.assign(data_set=name, kind=kind))
-    return pd.concat(rows, ignore_index=True)
+    return rounded(pd.concat(rows, ignore_index=True))
 
 
 def map_comparison(seeds=SEEDS, n_permutations=99) -> pd.DataFrame:

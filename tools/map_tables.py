@@ -111,6 +111,15 @@ def _right(model: nn.Module, trials: xs.Trials) -> np.ndarray:
     return xs.predict(model, trials.signal).argmax(1) == trials.label
 
 
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Round floats to 0.2 %, to keep the file small."""
+    table = table.copy()
+    for name in table.select_dtypes("float"):
+        mantissa, exponent = np.frexp(table[name].to_numpy(np.float32))
+        table[name] = np.ldexp(np.round(256 * mantissa), exponent - 8)
+    return table
+
+
 def _fist_maps(name: str) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, xs.Trials]]:
     """Maps of right minus left fist and what they should sum to, each imagined run of subject 7 left out in turn."""
     everything = xs.load_eegbci(7, runs=FIST_RUNS + EXECUTED_RUNS, sfreq=SFREQ)

@@ -25,7 +25,7 @@ from accuracy_tables import (
     SUBJECTS,
     folds_of_subjects,
 )
-from map_tables import WINDOW
+from map_tables import WINDOW, rounded
 from torch import nn
 from tqdm import tqdm
 
@@ -101,7 +101,7 @@ def shortcut_maps(seeds=SEEDS) -> pd.DataFrame:
             rows.append(shares.assign(decoder=name, seed=seed, subject=subject))
     keys = ["decoder", "seed", "subject", "method", "quantity"]
     # Over the folds within a subject, which have the same number of trials.
-    return pd.concat(rows).groupby(keys, sort=False, as_index=False)[["share", "net", "net_total"]].mean()
+    return rounded(pd.concat(rows).groupby(keys, sort=False, as_index=False)[["share", "net", "net_total"]].mean())
 
 
 def shortcut_topographies(seeds=SEEDS[:1]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 from accuracy_tables import SFREQ, SUBJECTS, folds_of_subjects
+from map_tables import rounded
 from shortcut_tables import EPOCHS, FROM_THE_CUE
 from torch import nn
 from tqdm import tqdm
@@ -81,7 +82,7 @@ def _tests() -> dict[str, pd.DataFrame]:
             "agreement": pairs.assign(correlation=r.ravel()),
         }.items():
             tables[name].append(table.assign(**keys, n_trials=len(x)))
-    return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+    return {name: rounded(pd.concat(parts, ignore_index=True)) for name, parts in tables.items()}
 
 
 @cache

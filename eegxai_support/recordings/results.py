@@ -62,7 +62,7 @@ def write_recorded(frame: pd.DataFrame, path: Path | str, provenance: dict) -> N
     frame.attrs = provenance
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        frame.to_parquet(partial)
+        frame.to_parquet(partial, compression="zstd")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
