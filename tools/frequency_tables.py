@@ -84,7 +84,7 @@ def frequency_maps(seeds=SEEDS) -> pd.DataFrame:
         for kind, values in maps.items():
             table = pd.DataFrame({"value": values.ravel()}, index).reset_index()
             rows.append(table.assign(data_set=name, kind=kind))
-    return rounded(pd.concat(rows, ignore_index=True))
+    return rounded(pd.concat(rows, ignore_index=True), ["value"])
 
 
 def map_comparison(seeds=SEEDS, n_permutations=99) -> pd.DataFrame:

@@ -111,10 +111,10 @@ def _right(model: nn.Module, trials: xs.Trials) -> np.ndarray:
     return xs.predict(model, trials.signal).argmax(1) == trials.label
 
 
-def rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """Round floats to 0.2 %, to keep the file small."""
+def rounded(table: pd.DataFrame, columns) -> pd.DataFrame:
+    """Round some columns to 0.2 %, to keep the file small."""
     table = table.copy()
-    for name in table.select_dtypes("float"):
+    for name in columns:
         mantissa, exponent = np.frexp(table[name].to_numpy(np.float32))
         table[name] = np.ldexp(np.round(256 * mantissa), exponent - 8)
     return table

@@ -101,7 +101,8 @@ def shortcut_maps(seeds=SEEDS) -> pd.DataFrame:
             rows.append(shares.assign(decoder=name, seed=seed, subject=subject))
     keys = ["decoder", "seed", "subject", "method", "quantity"]
     # Over the folds within a subject, which have the same number of trials.
-    return rounded(pd.concat(rows).groupby(keys, sort=False, as_index=False)[["share", "net", "net_total"]].mean())
+    values = ["share", "net", "net_total"]
+    return rounded(pd.concat(rows).groupby(keys, sort=False, as_index=False)[values].mean(), values)
 
 
 def shortcut_topographies(seeds=SEEDS[:1]) -> pd.DataFrame:

@@ -82,7 +82,8 @@ def _tests() -> dict[str, pd.DataFrame]:
             "agreement": pairs.assign(correlation=r.ravel()),
         }.items():
             tables[name].append(table.assign(**keys, n_trials=len(x)))
-    return {name: rounded(pd.concat(parts, ignore_index=True)) for name, parts in tables.items()}
+    values = {"sensitivity": ["correlation"], "deletion": drops, "agreement": ["correlation"]}
+    return {name: rounded(pd.concat(parts, ignore_index=True), values[name]) for name, parts in tables.items()}
 
 
 @cache
