@@ -109,7 +109,7 @@ def cluster_table(labels, relevance, features, table: pd.DataFrame) -> pd.DataFr
     labels : array-like of int, shape (filter,)
         From `cluster_filters`.
     relevance : array-like, shape (filter,)
-        Of each filter, such as ``ConceptRelevance.relevance.mean(0)``.
+        Of each filter, such as the mean over trials of ``ConceptRelevance.relevance``.
     features : array-like, shape (filter, feature)
         What was clustered.
     table : DataFrame

@@ -29,7 +29,7 @@ def plot_intervals(
     Parameters
     ----------
     table : DataFrame
-        As `eegxai_support.mean_and_interval` returns it: columns mean, low, high and those named below. Rows, series
+        As `mean_and_interval` returns it: columns mean, low, high and those named below. Rows, series
         and panels are drawn in order of appearance.
     row : str
         Column that says in which line a mean is drawn.
