@@ -13,10 +13,8 @@ from eegxai_support.attribution import (
     Attribution,
     BaselineWarning,
     Method,
-    UnsupportedOperation,
     attribute,
     make_baseline,
-    simplify,
 )
 from eegxai_support.benchmark import rank_methods, run_benchmark
 from eegxai_support.decoders import (
@@ -28,7 +26,6 @@ from eegxai_support.decoders import (
     cross_validate,
     csp_lda,
     decoder_fit,
-    frozen,
     load,
     permutation_p_value,
     predict,
@@ -52,6 +49,7 @@ from eegxai_support.filters import (
     stability,
     unit_activations,
 )
+from eegxai_support.model import UnsupportedOperation, best_device, frozen, simplify
 from eegxai_support.patterns import ClusterTest, haufe_patterns, pattern_cluster_test, pattern_interval
 from eegxai_support.recordings import (
     from_epochs,
@@ -129,6 +127,7 @@ __all__ = [
     "area_under_curve",
     "attribute",
     "band_power",
+    "best_device",
     "build_decoder",
     "cluster_filters",
     "cluster_table",

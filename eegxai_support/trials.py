@@ -12,7 +12,6 @@ import pandas as pd
 
 UNITS = ("uV", "standardised")
 METADATA_COLUMNS = ("subject", "session", "run")
-MONTAGE = "colin27_1005"  # all 10-05 positions; MNE's name for what was standard_1005
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -203,7 +202,7 @@ def _check_montage(info: mne.Info) -> None:
         names = ", ".join(np.array(info.ch_names)[~located][:8])
         raise ValueError(
             f"No montage position for {(~located).sum()} channels ({names}). Set one, for example"
-            f" info.set_montage('{MONTAGE}', match_case=False)."
+            " info.set_montage('colin27_1005', match_case=False)."
         )
 
 

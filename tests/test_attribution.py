@@ -10,8 +10,9 @@ from captum.attr import InputXGradient, IntegratedGradients, Saliency
 from networks import SIZES, build
 from torch import nn
 
-from eegxai_support.attribution import METHODS, BaselineWarning, UnsupportedOperation, attribute, make_baseline
+from eegxai_support.attribution import METHODS, BaselineWarning, attribute, make_baseline
 from eegxai_support.decoders import predict
+from eegxai_support.model import UnsupportedOperation
 
 N_CHANNELS, N_TIMES, N_TRIALS = SIZES["n_chans"], SIZES["n_times"], 5
 NETWORKS = ("EEGNet", "ShallowFBCSPNet", "Deep4Net", "InterpretableCNN")

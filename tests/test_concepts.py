@@ -8,8 +8,9 @@ import torch
 from networks import build
 from torch import nn
 
-from eegxai_support.attribution import UnsupportedOperation, attribute
+from eegxai_support.attribution import attribute
 from eegxai_support.filters.concepts import concept_relevance, reference_trials
+from eegxai_support.model import UnsupportedOperation
 from eegxai_support.spectral import frequency_relevance
 
 X = np.random.default_rng(0).standard_normal((5, 3, 120))

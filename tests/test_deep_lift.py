@@ -11,8 +11,9 @@ from networks import build
 from torch import nn
 from torch.nn import functional as F
 
-from eegxai_support.attribution import METHODS, UnsupportedOperation, attribute
+from eegxai_support.attribution import METHODS, attribute
 from eegxai_support.attribution.deep_lift import Rescale
+from eegxai_support.model import UnsupportedOperation
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -12,8 +12,9 @@ import torch
 import zoo
 from torch import nn
 
-from eegxai_support.attribution import METHODS, UnsupportedOperation, attribute
+from eegxai_support.attribution import METHODS, attribute
 from eegxai_support.decoders import predict
+from eegxai_support.model import UnsupportedOperation
 
 FAST = (
     "ATCNet",

@@ -13,7 +13,6 @@ from scipy.signal import freqz
 from scipy.stats import kstest, multinomial
 from torch import nn
 
-from eegxai_support.attribution import UnsupportedOperation
 from eegxai_support.decoders import predict
 from eegxai_support.filters import (
     FILTER_LAYERS,
@@ -26,7 +25,9 @@ from eegxai_support.filters import (
     unit_activations,
 )
 from eegxai_support.filters.activations import _paired
-from eegxai_support.trials import MONTAGE, Trials
+from eegxai_support.model import UnsupportedOperation
+from eegxai_support.montages import MONTAGE
+from eegxai_support.trials import Trials
 
 RNG = np.random.default_rng(0)
 SFREQ, N_TIMES = 100.0, 120

@@ -11,8 +11,9 @@ from einops.layers.torch import Rearrange
 from torch import nn
 
 import eegxai_support.attribution.guided  # noqa: F401  (registers what guided Grad-CAM multiplies)
-from eegxai_support.attribution import METHODS, UnsupportedOperation, attribute
-from eegxai_support.attribution.grad_cam import last_convolution, receptive_fields
+from eegxai_support.attribution import METHODS, attribute
+from eegxai_support.attribution.grad_cam import last_convolution
+from eegxai_support.model import UnsupportedOperation, receptive_fields
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

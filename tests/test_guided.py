@@ -11,7 +11,8 @@ from networks import build
 from torch import nn
 from torch.nn import functional as F
 
-from eegxai_support.attribution import METHODS, UnsupportedOperation, attribute
+from eegxai_support.attribution import METHODS, attribute
+from eegxai_support.model import UnsupportedOperation
 
 CAPTUM = {"guided_backprop": captum.attr.GuidedBackprop, "deconvolution": captum.attr.Deconvolution}
 X = np.random.default_rng(0).standard_normal((5, 3, 120)).astype("float32")

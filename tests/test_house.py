@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import venv
+from graphlib import TopologicalSorter
 
 import build_book
 import nbformat
@@ -119,32 +120,47 @@ def imported(path):
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize(
-    ("part", "allowed"),
-    [
-        ("viz", {"trials"}),
-        ("patterns", {"trials", "decoders"}),
-        ("filters", {"trials", "decoders", "attribution"}),
-        ("sources", {"trials", "attribution"}),
-        ("attribution", {"trials", "decoders"}),
-        ("scoring", {"trials", "decoders"}),
-        ("spectral", {"trials", "decoders", "attribution"}),
-        ("sanity", {"trials", "decoders", "scoring"}),
-    ],
-)
-def test_walls_between_modules(part, allowed):
-    package = ROOT / "eegxai_support"
-    files = [*package.glob(f"{part}.py"), *package.glob(f"{part}/**/*.py")]
-    assert files
-    for path in files:
-        parts = {name.split(".")[1] for name in imported(path) if name.startswith("eegxai_support.")}
-        assert parts <= {part, *allowed}, path
+# The rooms in the order in which the data walks through them: each takes from those before it.
+ROOMS = (
+    "trials montages model simulate recordings decoders attribution spectral patterns filters sources scoring sanity"
+    " benchmark report viz"
+).split()
+EXPLAIN = {"attribution", "spectral", "patterns", "filters", "sources", "scoring", "sanity"}
+DATA = {"simulate", "recordings", "benchmark", "report", "viz"}
 
 
-def test_nothing_in_the_package_needs_the_benchmark():
+def allowed(room):
+    """Return what a room may import besides itself; `viz` and what explains are narrower than their place."""
+    before = set(ROOMS[: ROOMS.index(room)])
+    return {"trials", "montages"} if room == "viz" else before - DATA if room in EXPLAIN else before - {"benchmark"}
+
+
+def test_every_module_is_in_a_room():
     package = ROOT / "eegxai_support"
-    for path in {*package.rglob("*.py")} - {package / "__init__.py", *package.glob("benchmark/*")}:
-        assert not any(name.startswith("eegxai_support.benchmark") for name in imported(path)), path
+    found = {path.stem for path in package.iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert found - {"__init__", "__main__", "__pycache__", "_results"} <= set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_takes_only_from_rooms_before_it(room):
+    package = ROOT / "eegxai_support"
+    for path in [*package.glob(f"{room}.py"), *package.glob(f"{room}/**/*.py")]:
+        taken = {name.split(".")[1] for name in imported(path) if name.startswith("eegxai_support.")}
+        assert taken <= {room, *allowed(room)}, path
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_imports_in_a_circle(room):
+    """Modules of a room import each other in one direction; what stands under TYPE_CHECKING counts too."""
+    package = ROOT / "eegxai_support"
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in package.glob(f"{room}/**/*.py")
+        if path.stem != "__init__"
+    }
+    graph = {name: {m for m in modules if any(f"{it}.".startswith(f"{m}.") for it in imported(path))} - {name}
+             for name, path in modules.items()}  # fmt: skip
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 def test_licences():

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from eegxai_support.attribution import METHODS, UnsupportedOperation, attribute
+from eegxai_support.attribution import METHODS, attribute
 from eegxai_support.decoders import predict
+from eegxai_support.model import UnsupportedOperation
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -12,9 +12,10 @@ from scipy.linalg import eigvalsh
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
+from eegxai_support.montages import MONTAGE
 from eegxai_support.recordings import load_eegbci
 from eegxai_support.spectral.measured import band_power, erds_map, event_related_desynchronisation, filter_bank_csp
-from eegxai_support.trials import MONTAGE, Trials
+from eegxai_support.trials import Trials
 
 SFREQ = 80.0
 CHANNELS = ["C3", "C1", "Cz", "C2", "C4", "Fz", "FCz", "CPz", "Pz"]  # the first of them are taken

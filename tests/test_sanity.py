@@ -11,7 +11,7 @@ import torch
 import zoo
 from torch import nn
 
-from eegxai_support.decoders import frozen
+from eegxai_support.model import frozen
 from eegxai_support.sanity import (
     data_randomisation_test,
     efficient_mprt,

@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.overrides import TorchFunctionMode
 
-from eegxai_support.attribution import simplify
-from eegxai_support.attribution.simplify import Stem, elu
 from eegxai_support.decoders import InterpretableCNN
+from eegxai_support.model import simplify
+from eegxai_support.model.simplify import Stem, elu
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -6,10 +6,10 @@ import pytest
 from scipy.special import eval_legendre, i0e
 from scipy.stats import multivariate_normal
 
+from eegxai_support.montages import electrode_info
 from eegxai_support.simulate import EEGBCI_CHANNELS, REGIMES, SOURCE_RADIUS, dipole_topography, simulate
 from eegxai_support.simulate.head import (
     electrode_direction,
-    electrode_info,
     fsaverage_folder,
     lead_field,
     sphere_model,

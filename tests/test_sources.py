@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import eegxai_support as xs
+from eegxai_support.montages import electrode_info
 from eegxai_support.simulate import dipole_topography
-from eegxai_support.simulate.head import electrode_info
 from eegxai_support.sources import component_relevance, fit_ica, label_components, remove_components
 
 NAMES = tuple("Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2 FC1 FC2 CP1".split())

@@ -8,7 +8,7 @@ import torch
 from networks import NETWORKS, build
 from torch import nn
 
-from eegxai_support.attribution.simplify import simplify
+from eegxai_support.model import simplify
 from eegxai_support.spectral import amplitude_gradients
 from eegxai_support.spectral.gradients import _gradients
 

@@ -8,16 +8,13 @@ from eegxai_support.attribution import perturbation, shapley, random  # noqa: F4
 # isort: on
 from eegxai_support.attribution.baselines import make_baseline
 from eegxai_support.attribution.core import Attribution, BaselineWarning, attribute
-from eegxai_support.attribution.problem import METHODS, Method, UnsupportedOperation
-from eegxai_support.attribution.simplify import simplify
+from eegxai_support.attribution.problem import METHODS, Method
 
 __all__ = [
     "METHODS",
     "Attribution",
     "BaselineWarning",
     "Method",
-    "UnsupportedOperation",
     "attribute",
     "make_baseline",
-    "simplify",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,8 +13,7 @@ from torch import Tensor, nn
 
 from eegxai_support.attribution.baselines import BASELINES, make_baseline
 from eegxai_support.attribution.problem import METHODS, Maps, Method, Problem, score_of
-from eegxai_support.attribution.simplify import copied
-from eegxai_support.decoders import device_of, frozen, model_input
+from eegxai_support.model import checked_batch_size, copied, device_of, frozen, model_input
 from eegxai_support.trials import unknown_name
 
 DEFAULT_BATCH_SIZE = 64
@@ -201,13 +199,6 @@ def _lookup(method: str) -> Method:
 
 def _names(flag: str) -> str:
     return ", ".join(name for name, method in METHODS.items() if getattr(method, flag))
-
-
-def checked_batch_size(batch_size: int) -> int:
-    """Return `batch_size` if it is a positive integer."""
-    if operator.index(batch_size) < 1:
-        raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
-    return operator.index(batch_size)
 
 
 def _checked_baseline(model, kind: Method, method: str, baseline, x: Tensor) -> Tensor:

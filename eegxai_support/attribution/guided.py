@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from eegxai_support.attribution.operations import RECTIFIERS, depends, function_name, require_eager, runs
-from eegxai_support.attribution.problem import Problem, UnsupportedOperation, register
+from eegxai_support.attribution.problem import Problem, register
+from eegxai_support.model import UnsupportedOperation
 
 
 class _Rectify(torch.autograd.Function):

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from eegxai_support.attribution.operations import require_eager, runs
-from eegxai_support.attribution.problem import SMALL_CHANGE, Maps, Problem, UnsupportedOperation, register
+from eegxai_support.attribution.problem import SMALL_CHANGE, Maps, Problem, register
 from eegxai_support.attribution.relevance import EPSILON, TINY, Relevance, alpha_beta_rule, epsilon_rule, gamma_rule
-from eegxai_support.attribution.simplify import is_braindecode
+from eegxai_support.model import UnsupportedOperation, is_braindecode
 from eegxai_support.trials import unknown_name
 
 LOST = 1e-3  # share of the output that may go astray before a warning

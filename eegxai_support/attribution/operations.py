@@ -11,9 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from eegxai_support.attribution.decompositions import DECOMPOSED
-from eegxai_support.attribution.problem import UnsupportedOperation
-from eegxai_support.decoders import frozen
-from eegxai_support.decoders.inference import device_of, dtype_of, model_size
+from eegxai_support.model import UnsupportedOperation, device_of, dtype_of, frozen, model_size
 
 # Functions are known by their name without underscores at the ends: `torch.add`, `Tensor.add_`, `Tensor.__radd__` …
 METADATA = set(

@@ -12,16 +12,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.attribution.simplify import simplify
-from eegxai_support.decoders import device_of
+from eegxai_support.model import device_of, simplify
 
 METHODS: dict[str, Method] = {}
 N_COMPARED = 2  # trials on which a simplified model has to equal the model
 SMALL_CHANGE = 1e-2  # a change of the output below this share of the outputs themselves is lost in their rounding
-
-
-class UnsupportedOperation(NotImplementedError):
-    """A method has no meaning or no rule for an operation of the network; the message names it."""
 
 
 @dataclass(eq=False)

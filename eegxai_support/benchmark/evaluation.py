@@ -17,9 +17,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from eegxai_support.attribution import UnsupportedOperation, attribute, make_baseline
+from eegxai_support.attribution import attribute, make_baseline
 from eegxai_support.benchmark.grid import DECODER, Fit, options_of
-from eegxai_support.decoders import build_decoder, device_of, load, predict, save, train
+from eegxai_support.decoders import build_decoder, load, predict, save, train
+from eegxai_support.model import UnsupportedOperation, device_of
 from eegxai_support.sanity import random_target, randomize
 from eegxai_support.scoring import score_maps
 from eegxai_support.simulate import simulate

@@ -1,4 +1,4 @@
-"""Build, train, evaluate, save and load decoders; `frozen` makes a model safe to explain."""
+"""Build, train, evaluate, save and load decoders."""
 
 from eegxai_support.decoders.evaluation import (
     cross_validate,
@@ -6,7 +6,7 @@ from eegxai_support.decoders.evaluation import (
     decoder_fit,
     permutation_p_value,
 )
-from eegxai_support.decoders.inference import device_of, dtype_of, frozen, model_input, predict
+from eegxai_support.decoders.inference import predict
 from eegxai_support.decoders.models import RECIPES, DeepNet, InterpretableCNN, build_decoder
 from eegxai_support.decoders.training import Training, load, save, train
 
@@ -19,11 +19,7 @@ __all__ = [
     "cross_validate",
     "csp_lda",
     "decoder_fit",
-    "device_of",
-    "dtype_of",
-    "frozen",
     "load",
-    "model_input",
     "permutation_p_value",
     "predict",
     "save",

@@ -21,7 +21,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from eegxai_support.decoders.inference import crop_view, model_input, model_size, predict
+from eegxai_support.decoders.inference import predict
+from eegxai_support.model import crop_view, model_input, model_size
 from eegxai_support.trials import Trials
 
 

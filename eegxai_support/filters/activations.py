@@ -9,9 +9,7 @@ from scipy.stats import binomtest, norm
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.attribution.grad_cam import receptive_fields
-from eegxai_support.attribution.problem import UnsupportedOperation
-from eegxai_support.decoders import device_of, frozen, model_input
+from eegxai_support.model import UnsupportedOperation, device_of, frozen, model_input, receptive_fields
 from eegxai_support.trials import Trials
 
 INTACT = -1  # in the place of a unit: the network as it is

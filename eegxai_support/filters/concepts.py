@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.attribution import METHODS, Attribution, UnsupportedOperation, attribute
+from eegxai_support.attribution import METHODS, Attribution, attribute
+from eegxai_support.model import UnsupportedOperation
 from eegxai_support.trials import unknown_name
 
 

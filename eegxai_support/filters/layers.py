@@ -10,9 +10,7 @@ import torch
 from scipy.signal import correlate, oaconvolve
 from torch import nn
 
-from eegxai_support.attribution.grad_cam import probe
-from eegxai_support.decoders import frozen
-from eegxai_support.decoders.inference import model_size
+from eegxai_support.model import frozen, model_size, probe
 from eegxai_support.trials import Trials, unknown_name
 
 

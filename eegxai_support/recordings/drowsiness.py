@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eegxai_support.montages import electrode_info
 from eegxai_support.recordings.cache import cache_folder, download_error
 from eegxai_support.recordings.matlab import read_mat
 from eegxai_support.simulate import simulate
-from eegxai_support.simulate.head import electrode_info
 from eegxai_support.trials import Trials
 
 CLASSES = ("alert", "drowsy")

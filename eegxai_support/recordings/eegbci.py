@@ -14,9 +14,10 @@ import pandas as pd
 from scipy.stats import median_abs_deviation
 from tqdm import tqdm
 
+from eegxai_support.montages import MONTAGE
 from eegxai_support.recordings.cache import cache_folder, download_error
 from eegxai_support.recordings.windows import windows
-from eegxai_support.trials import METADATA_COLUMNS, MONTAGE, Trials
+from eegxai_support.trials import METADATA_COLUMNS, Trials
 
 CLASSES = ("left fist", "right fist", "both fists", "both feet")
 # Each task was recorded three times, four runs apart: run -> (task, classes of the annotations T1 and T2).

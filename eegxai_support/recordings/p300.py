@@ -12,12 +12,12 @@ import pandas as pd
 from scipy.stats import median_abs_deviation
 from tqdm import tqdm
 
+from eegxai_support.montages import EEGBCI_CHANNELS, MONTAGE
 from eegxai_support.recordings.cache import cache_folder
 from eegxai_support.recordings.eegbci import numbers
 from eegxai_support.recordings.matlab import read_mat
 from eegxai_support.recordings.windows import windows
-from eegxai_support.simulate import EEGBCI_CHANNELS
-from eegxai_support.trials import METADATA_COLUMNS, MONTAGE, Trials
+from eegxai_support.trials import METADATA_COLUMNS, Trials
 
 CLASSES = ("non-target", "target")
 SFREQ = 240.0

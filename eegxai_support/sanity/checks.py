@@ -12,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from eegxai_support.decoders import predict
-from eegxai_support.decoders.inference import model_size
+from eegxai_support.model import model_size
 from eegxai_support.sanity.weights import learned_by_level, randomize
 from eegxai_support.scoring import pearson
 from eegxai_support.trials import Trials

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from eegxai_support.decoders import device_of, dtype_of, frozen
-from eegxai_support.decoders.inference import model_size
+from eegxai_support.model import device_of, dtype_of, frozen, model_size
 
 ORDERS = ("cascading", "independent", "at_once")
 

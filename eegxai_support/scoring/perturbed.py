@@ -16,7 +16,8 @@ from scipy.special import softmax
 from torch import nn
 from tqdm import tqdm
 
-from eegxai_support.decoders import device_of, model_input, predict
+from eegxai_support.decoders import predict
+from eegxai_support.model import device_of, model_input
 from eegxai_support.scoring.chance import phase_surrogates
 
 MAPS = ("own", "surrogate", "random")

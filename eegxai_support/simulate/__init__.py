@@ -1,6 +1,7 @@
 """Simulated trials with a known answer: where, when and at which frequency the classes differ."""
 
-from eegxai_support.simulate.head import EEGBCI_CHANNELS, SOURCE_RADIUS, dipole_topography
+from eegxai_support.montages import EEGBCI_CHANNELS
+from eegxai_support.simulate.head import SOURCE_RADIUS, dipole_topography
 from eegxai_support.simulate.regimes import REGIMES, simulate
 from eegxai_support.simulate.scenario import Scenario, SimulatedTrials
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from scipy.signal import butter, sosfiltfilt
 
 from eegxai_support.simulate.head import dipole_topography
-
-if TYPE_CHECKING:
-    from eegxai_support.simulate.regimes import Recording
+from eegxai_support.simulate.recording import Recording
 
 BLINK_PEAK = 100.0  # µV
 BLINK_WIDTH = 0.3  # s, full width at half the height

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.attribution.core import checked_batch_size
-from eegxai_support.attribution.simplify import simplify
-from eegxai_support.decoders import device_of, frozen, model_input
+from eegxai_support.model import checked_batch_size, device_of, frozen, model_input, simplify
 from eegxai_support.spectral.fourier import bin_weights
 from eegxai_support.trials import unknown_name
 

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.attribution.core import checked_batch_size
-from eegxai_support.attribution.simplify import copied, simplify
-from eegxai_support.decoders import device_of, frozen, model_input
+from eegxai_support.model import checked_batch_size, copied, device_of, frozen, model_input, simplify
 from eegxai_support.spectral.correlations import N_LAGS, PerturbationSums, first_order_effect
 from eegxai_support.spectral.gradients import phase_factor, spectral_gradients
 from eegxai_support.trials import unknown_name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from copy import deepcopy
 from dataclasses import dataclass
 from math import sqrt
 
@@ -14,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 from torch.utils._pytree import tree_leaves
 
-from eegxai_support.decoders.inference import model_size
+from eegxai_support.model.state import copied, copy_of, is_braindecode, model_size
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -52,27 +51,10 @@ def simplify(model: nn.Module, x: Tensor | None = None) -> nn.Module:
     # A forward pass may do anything. Whatever goes wrong here, the network as it was given is right.
     if None not in shape:
         try:
-            return _rewritten(_copy(model), shape)
+            return _rewritten(copy_of(model), shape)
         except Exception:
             pass
     return copied(model)
-
-
-def is_braindecode(module: nn.Module, *names: str) -> bool:
-    """Tell braindecode's layers by name, since importing braindecode takes seconds."""
-    return type(module).__name__ in names and type(module).__module__.startswith("braindecode.")
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """Return a copy in eval mode without parameter gradients; a model that cannot be copied is returned itself."""
-    try:
-        return _copy(model)
-    except Exception:
-        return model
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    return deepcopy(model).eval().requires_grad_(False)
 
 
 @torch.no_grad()
