@@ -49,7 +49,7 @@ from eegxai_support.filters import (
     stability,
     unit_activations,
 )
-from eegxai_support.model import UnsupportedOperation, best_device, frozen, simplify
+from eegxai_support.model import UnsupportedOperation, adapted, best_device, frozen, simplify
 from eegxai_support.patterns import ClusterTest, haufe_patterns, pattern_cluster_test, pattern_interval
 from eegxai_support.recordings import (
     from_epochs,
@@ -122,6 +122,7 @@ __all__ = [
     "Trials",
     "UnsupportedOperation",
     "ablate_units",
+    "adapted",
     "amplitude_gradients",
     "amplitude_perturbation",
     "area_under_curve",

@@ -7,8 +7,9 @@ from eegxai_support.attribution import perturbation, shapley, random  # noqa: F4
 
 # isort: on
 from eegxai_support.attribution.baselines import make_baseline
-from eegxai_support.attribution.core import Attribution, BaselineWarning, attribute
+from eegxai_support.attribution.core import BaselineWarning, attribute
 from eegxai_support.attribution.problem import METHODS, Method
+from eegxai_support.attribution.result import Attribution
 
 __all__ = [
     "METHODS",
