@@ -5,6 +5,7 @@ from eegxai_support.model.devices import best_device
 from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.fields import ReceptiveFields, fields_of, probe, receptive_fields
 from eegxai_support.model.look import model_input
+from eegxai_support.model.outputs import output_kind
 from eegxai_support.model.simplify import simplify
 from eegxai_support.model.state import copied, device_of, dtype_of, frozen, is_braindecode, model_size
 
@@ -22,6 +23,7 @@ __all__ = [
     "is_braindecode",
     "model_input",
     "model_size",
+    "output_kind",
     "probe",
     "receptive_fields",
     "simplify",
