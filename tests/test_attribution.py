@@ -1,6 +1,9 @@
 """Attribution against closed forms, hand-written DeepLIFT, autograd and captum where captum is right."""
 
 import contextlib
+import copy
+import dataclasses
+import pickle
 import warnings
 
 import numpy as np
@@ -10,9 +13,10 @@ from captum.attr import InputXGradient, IntegratedGradients, Saliency
 from networks import SIZES, build
 from torch import nn
 
-from eegxai_support.attribution import METHODS, BaselineWarning, attribute, make_baseline
+from eegxai_support.attribution import METHODS, Attribution, BaselineWarning, attribute, make_baseline
 from eegxai_support.decoders import predict
 from eegxai_support.model import UnsupportedOperation
+from eegxai_support.spectral import frequency_relevance
 
 N_CHANNELS, N_TIMES, N_TRIALS = SIZES["n_chans"], SIZES["n_times"], 5
 NETWORKS = ("EEGNet", "ShallowFBCSPNet", "Deep4Net", "InterpretableCNN")
@@ -232,6 +236,25 @@ def test_large_maps_are_multiplied_on_demand(shallow, monkeypatch):
     np.testing.assert_array_equal(late.values, eager.values)
     with pytest.raises(RuntimeError, match="changed after"):
         _ = too_late.values
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_attributions_of_any_size_are_copied_and_replaced_alike(shallow, monkeypatch, large):
+    expected = attribute_quietly(shallow, X, "deep_lift", baseline=OTHER)
+    monkeypatch.setattr("eegxai_support.attribution.core.LARGE", 0 if large else 2**29)
+
+    def explained():
+        return attribute_quietly(shallow, X, "deep_lift", baseline=OTHER)
+
+    pickled = pickle.loads(pickle.dumps(explained()))
+    for one in (copy.copy(explained()), copy.deepcopy(explained()), pickled, dataclasses.replace(explained())):
+        for field in dataclasses.fields(Attribution):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(expected, field.name))
+        assert frequency_relevance(one, X).shape[:2] == X.shape[:2]
+    renamed = dataclasses.replace(explained(), target="left", values=2 * expected.values)
+    assert renamed.target == "left" and renamed.method == "deep_lift"
+    np.testing.assert_array_equal(renamed.values, 2 * expected.values)
+    np.testing.assert_array_equal(renamed.multiplier, expected.multiplier)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch):

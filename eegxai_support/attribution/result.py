@@ -68,6 +68,7 @@ class Attribution:
         return receipt(self)
 
 
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class OnDemand(Attribution):
     """An `Attribution` whose values are multiplied when they are first asked for, to save the memory of large ones.
 
@@ -78,8 +79,11 @@ class OnDemand(Attribution):
     total : ndarray, shape (trial,)
         What the values of each trial sum to.
     **fields
-        Of `Attribution`, but for `values`.
+        Of `Attribution`. With `values`, as `dataclasses.replace` gives them, nothing is left to be multiplied.
     """
+
+    x: np.ndarray
+    total: np.ndarray
 
     def __init__(self, x: np.ndarray, total: np.ndarray, **fields):
         vars(self).update({"x": x, "total": total, **fields})
