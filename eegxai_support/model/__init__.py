@@ -5,11 +5,13 @@ from eegxai_support.model.devices import best_device
 from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.fields import ReceptiveFields, fields_of, probe, receptive_fields
 from eegxai_support.model.look import model_input
+from eegxai_support.model.record import TrainingRecord, record_of
 from eegxai_support.model.simplify import simplify
 from eegxai_support.model.state import copied, device_of, dtype_of, frozen, is_braindecode, model_size
 
 __all__ = [
     "ReceptiveFields",
+    "TrainingRecord",
     "UnsupportedOperation",
     "best_device",
     "checked_batch_size",
@@ -24,5 +26,6 @@ __all__ = [
     "model_size",
     "probe",
     "receptive_fields",
+    "record_of",
     "simplify",
 ]
