@@ -8,13 +8,16 @@ from eegxai_support.attribution import perturbation, shapley, random  # noqa: F4
 # isort: on
 from eegxai_support.attribution.baselines import make_baseline
 from eegxai_support.attribution.core import Attribution, BaselineWarning, attribute
-from eegxai_support.attribution.problem import METHODS, Method
+from eegxai_support.attribution.problem import METHODS, Maps, Method, Problem, register
 
 __all__ = [
     "METHODS",
     "Attribution",
     "BaselineWarning",
+    "Maps",
     "Method",
+    "Problem",
     "attribute",
     "make_baseline",
+    "register",
 ]

@@ -6,6 +6,7 @@ from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.fields import ReceptiveFields, fields_of, probe, receptive_fields
 from eegxai_support.model.look import model_input
 from eegxai_support.model.record import TrainingRecord, record_of
+from eegxai_support.model.seeds import seeded
 from eegxai_support.model.simplify import simplify
 from eegxai_support.model.state import copied, device_of, dtype_of, frozen, is_braindecode, model_size
 
@@ -27,5 +28,6 @@ __all__ = [
     "probe",
     "receptive_fields",
     "record_of",
+    "seeded",
     "simplify",
 ]
