@@ -14,8 +14,8 @@ from eegxai_support.decoders.named import imported
 from eegxai_support.model import dtype_of, seeded
 from eegxai_support.trials import Trials, unknown_name
 
-# Measured on left-out runs of EEGBCI at 80 Hz (chapter 02). The faster batch-norm momentum matters: with EEGNet's own 0.01
-# the running statistics lag behind 60 short epochs.
+# Measured on left-out runs of EEGBCI at 80 Hz (chapter 02). The faster batch-norm momentum matters: with EEGNet's own
+# 0.01 the running statistics lag behind 60 short epochs.
 RECIPES = {
     "EEGNet": {"kernel_length": 32, "drop_prob": 0.25, "batch_norm_momentum": 0.1},
     "ShallowFBCSPNet": {
@@ -150,9 +150,7 @@ OWN_NETWORKS = {network.__name__: network for network in (InterpretableCNN, Deep
 
 # What `build_decoder` can tell a network, by the names that braindecode gave these arguments.
 ARGUMENTS = ("n_chans", "n_outputs", "n_times", "sfreq", "chs_info")
-AMPLE = (
-    1999  # samples; a network that takes these and not fewer wants longer trials. Prime, so that no patch divides it
-)
+AMPLE = 1999  # samples; who takes these and not fewer wants longer trials. Prime, so that no patch divides it
 
 
 def build_decoder(name, trials: Trials, *, n_times: int | None = None, seed: int = 0, **options) -> nn.Module:
