@@ -118,12 +118,6 @@ def _with(value, where):
     return signal
 
 
-def _without_position(name):
-    info = mne.create_info(NAMES, 10.0, "eeg").set_montage("colin27_1005")
-    info["chs"][NAMES.index(name)]["loc"][:3] = np.nan
-    return info
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -140,8 +134,9 @@ def _without_position(name):
         ({"label": [0, 0.5] * 4}, "expected integers"),
         ({"metadata": pd.DataFrame({"subject": [1] * 8, "run": 1})}, r"at least \['subject', 'session', 'run'\]"),
         ({"metadata": _fields()["metadata"].iloc[:5]}, "5 rows .* expected 8"),
-        ({"info": mne.create_info(NAMES, 10.0, "eeg")}, r"No montage position for 3 channels \(C3, Cz, C4\)"),
-        ({"info": _without_position("Cz")}, r"No montage position for 1 channels \(Cz\).*set_montage"),
+        ({"label": None}, r"class_names are \('left', 'right'\) but label is None. Without labels class_names is \(\)"),
+        ({"class_names": ()}, r"class_names is empty and label holds int64; expected a finite float.*astype\(float\)"),
+        ({"class_names": (), "label": [0.5] * 7 + [np.nan]}, "label holds float64 or NaN; expected a finite float"),
         ({"truth": np.zeros((8, 3, 19))}, r"truth has shape \(8, 3, 19\); expected that of signal, \(8, 3, 20\)"),
     ],
 )

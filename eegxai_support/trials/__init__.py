@@ -1,0 +1,7 @@
+"""The one data type that every other module takes and returns."""
+
+from eegxai_support.trials.checks import METADATA_COLUMNS, UNITS, flat_channels, unknown_name, with_usual_names
+from eegxai_support.trials.data import Trials
+from eegxai_support.trials.joined import concatenate
+
+__all__ = ["METADATA_COLUMNS", "UNITS", "Trials", "concatenate", "flat_channels", "unknown_name", "with_usual_names"]
