@@ -52,6 +52,7 @@ from eegxai_support.filters import (
 from eegxai_support.model import UnsupportedOperation, best_device, frozen, simplify
 from eegxai_support.patterns import ClusterTest, haufe_patterns, pattern_cluster_test, pattern_interval
 from eegxai_support.recordings import (
+    from_array,
     from_epochs,
     load_bnci2014_001,
     load_drowsiness,
@@ -96,7 +97,7 @@ from eegxai_support.spectral import (
     region_relevance,
     time_frequency_relevance,
 )
-from eegxai_support.trials import Trials
+from eegxai_support.trials import Trials, concatenate
 
 __version__ = version("eegxai-support")
 
@@ -132,6 +133,7 @@ __all__ = [
     "cluster_filters",
     "cluster_table",
     "component_relevance",
+    "concatenate",
     "concept_relevance",
     "cross_validate",
     "csp_lda",
@@ -146,6 +148,7 @@ __all__ = [
     "filter_patterns",
     "fit_ica",
     "frequency_relevance",
+    "from_array",
     "from_epochs",
     "frozen",
     "haufe_patterns",

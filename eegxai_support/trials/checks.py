@@ -20,8 +20,8 @@ def read_only(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def check_signal(signal: np.ndarray, ch_names: list[str]) -> None:
-    """Refuse what no decoder can use, with the reason."""
+def check_shape(signal: np.ndarray, ch_names: list[str]) -> None:
+    """Refuse arrays that are not trials of these channels, with the reason."""
     if signal.ndim != 3:
         raise ValueError(f"signal has shape {signal.shape}; expected three axes (trial, channel, time).")
     if 0 in signal.shape:
@@ -36,6 +36,11 @@ def check_signal(signal: np.ndarray, ch_names: list[str]) -> None:
         raise ValueError(
             f"signal has shape {signal.shape}; expected (trial, channel, time) with {n_channels} channels.{order}"
         )
+
+
+def check_signal(signal: np.ndarray, ch_names: list[str]) -> None:
+    """Refuse what no decoder can use, with the reason."""
+    check_shape(signal, ch_names)
     bad = ~np.isfinite(signal)
     if bad.any():
         trial, channel, time = np.argwhere(bad)[0]
@@ -51,7 +56,8 @@ def check_signal(signal: np.ndarray, ch_names: list[str]) -> None:
 
 def flat_channels(signal: np.ndarray) -> np.ndarray:
     """Return the numbers of the channels that record nothing, such as a reference that a file keeps as zeros."""
-    deviation = signal.std(axis=(0, 2))
+    with np.errstate(invalid="ignore"):  # infinity is refused later, by its place
+        deviation = signal.std(axis=(0, 2))
     return np.flatnonzero(deviation <= FLAT * np.median(deviation))
 
 
