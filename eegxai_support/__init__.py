@@ -58,6 +58,7 @@ from eegxai_support.filters import (
 from eegxai_support.model import TrainingRecord, UnsupportedOperation, best_device, frozen, simplify
 from eegxai_support.patterns import ClusterTest, haufe_patterns, pattern_cluster_test, pattern_interval
 from eegxai_support.recordings import (
+    from_array,
     from_epochs,
     load_bnci2014_001,
     load_drowsiness,
@@ -102,7 +103,7 @@ from eegxai_support.spectral import (
     region_relevance,
     time_frequency_relevance,
 )
-from eegxai_support.trials import Trials
+from eegxai_support.trials import Trials, concatenate
 
 __version__ = version("eegxai-support")
 
@@ -143,6 +144,7 @@ __all__ = [
     "cluster_filters",
     "cluster_table",
     "component_relevance",
+    "concatenate",
     "concept_relevance",
     "cross_validate",
     "csp_lda",
@@ -157,6 +159,7 @@ __all__ = [
     "filter_patterns",
     "fit_ica",
     "frequency_relevance",
+    "from_array",
     "from_epochs",
     "frozen",
     "haufe_patterns",
