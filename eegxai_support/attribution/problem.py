@@ -254,9 +254,34 @@ class Method:
 
 
 def register(name: str, **properties) -> Callable:
-    """Enter the decorated function into `METHODS` as the `compute` of a method."""
+    """Enter the decorated function into `METHODS` as a method; `attribute` then takes its name.
+
+    The function is called with a `Problem` and the options that `attribute` was given, and returns a tensor
+    (trial, channel, time), the values or, where the method is linear in its input, the multiplier; or `Maps`.
+
+    Parameters
+    ----------
+    name : str
+        Key of `METHODS`. A function of the same module may take it again, as does the cell of a notebook that is run
+        twice.
+    **properties
+        Of `Method`; ``reference`` is needed.
+
+    Returns
+    -------
+    callable
+        Decorator that returns the function as it is.
+
+    Raises
+    ------
+    ValueError
+        The name is that of another module's method.
+    """
 
     def enter(compute):
+        taken = METHODS[name].compute.__module__ if name in METHODS else compute.__module__
+        if taken != compute.__module__:
+            raise ValueError(f"{name!r} is the name of a method of {taken}; register yours under another one.")
         METHODS[name] = Method(compute, **properties)
         return compute
 

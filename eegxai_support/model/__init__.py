@@ -9,6 +9,7 @@ from eegxai_support.model.inputs import Given, given, model_input
 from eegxai_support.model.look import Look, adapted, look, name_of, same, unwrapped
 from eegxai_support.model.outputs import output_kind, probabilities
 from eegxai_support.model.record import TrainingRecord, record_of
+from eegxai_support.model.seeds import seeded
 from eegxai_support.model.simplify import simplify
 from eegxai_support.model.state import (
     copied,
@@ -51,6 +52,7 @@ __all__ = [
     "receptive_fields",
     "record_of",
     "same",
+    "seeded",
     "simplify",
     "unwrapped",
     "wide",
