@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from eegxai_support.decoders.accuracy import class_labels
-from eegxai_support.decoders.inference import predict, shared
+from eegxai_support.decoders.inference import in_crops, shared
 from eegxai_support.decoders.named import source_digest
 from eegxai_support.model import (
     TrainingRecord,
@@ -36,10 +36,11 @@ from eegxai_support.model import (
     crop_view,
     device_of,
     dtype_of,
-    model_input,
+    look,
     model_size,
     record_of,
     seeded,
+    unwrapped,
 )
 from eegxai_support.trials import Trials
 
@@ -128,7 +129,7 @@ def train(
         "weight_decay": weight_decay,
         "patience": patience,
     }
-    record = _record(train)
+    model, record = unwrapped(model), _record(train)
     device = best_device(device)
     path = _cache_path(model, train, valid, device, options) if cache else None
     if path and (history := _from_cache(model, path)) is not None:
@@ -180,7 +181,7 @@ def _lent(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 def _fit(model, train, valid, device, *, epochs, seed, batch_size, lr, weight_decay, patience) -> pd.DataFrame:
     windows = crop_view(model, shared(train.signal).to(device, dtype_of(model)), stride=1)
-    model_input(model, windows[:1, :, 0], name="train")
+    _check_form(model, windows[:2, :, 0])
     label = torch.tensor(train.label, device=device)
     rng = torch.Generator().manual_seed(seed)
     n_steps = -(-len(train) // batch_size)
@@ -215,6 +216,16 @@ def _fit(model, train, valid, device, *, epochs, seed, batch_size, lr, weight_de
     return pd.DataFrame(rows)
 
 
+def _check_form(model: nn.Module, trials: torch.Tensor) -> None:
+    """Refuse a model that every other function would have to adapt: what is trained is the model itself."""
+    form = look(model, trials, name="train").form
+    if form:
+        raise ValueError(
+            f"The {type(model).__name__} does not map (trial, channel, time) to (trial, class). Train it in that form:"
+            f" model = xs.adapted(model, {form})."
+        )
+
+
 def _random_crops(windows: torch.Tensor, batch: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """Return one crop of each trial of a batch, shape (trial, channel, time), from all its crops."""
     start = torch.randint(windows.shape[2], (len(batch),), generator=rng).to(windows.device)
@@ -223,7 +234,8 @@ def _random_crops(windows: torch.Tensor, batch: torch.Tensor, rng: torch.Generat
 
 @torch.no_grad()
 def _validate(model, valid) -> dict[str, float]:
-    output = torch.from_numpy(predict(model, valid.signal, stride=20))
+    crops = crop_view(model, shared(valid.signal).to(dtype_of(model)), stride=20)
+    output = torch.from_numpy(in_crops(model, crops, batch_size=256))
     label = torch.tensor(class_labels(valid, "valid"))
     return {
         "valid_loss": cross_entropy(output, label).item(),
@@ -241,7 +253,7 @@ def save(model: nn.Module, path: str | Path, **metadata: str) -> None:
     **metadata : str
         Kept in the file's header.
     """
-    path = Path(path)
+    model, path = unwrapped(model), Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Cloned, since the format has no weights that share memory.
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}

@@ -9,7 +9,7 @@ from scipy.stats import binomtest, norm
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.model import UnsupportedOperation, device_of, frozen, model_input, receptive_fields
+from eegxai_support.model import UnsupportedOperation, device_of, exact, frozen, look, receptive_fields
 from eegxai_support.trials import Trials
 
 INTACT = -1  # in the place of a unit: the network as it is
@@ -42,7 +42,8 @@ def unit_activations(model: nn.Module, x, layer: str, *, batch_size: int = 64) -
         The layer never runs or runs more than once, its positions are not in time, or units and time are not all that
         its output has.
     """
-    x = model_input(model, x)
+    seen = look(model, x)
+    model, x = seen.model, seen.x
     fields = receptive_fields(model, layer, *x.shape[1:])
     kept = []
 
@@ -56,7 +57,7 @@ def unit_activations(model: nn.Module, x, layer: str, *, batch_size: int = 64) -
             )
         kept.append(output.flatten(2).clone().cpu())  # the next layer may work in place
 
-    with frozen(model), torch.no_grad(), model.get_submodule(layer).register_forward_hook(keep):
+    with frozen(model), exact(), torch.no_grad(), model.get_submodule(layer).register_forward_hook(keep):
         for batch in tqdm(x.split(batch_size), desc="Activations", unit="batch", leave=False, delay=2):
             model(batch.to(device_of(model)).clone())
     return torch.cat(kept).numpy(), fields.centre
@@ -122,7 +123,8 @@ def ablate_units(
 
 def _right(model: nn.Module, trials: Trials, layer: str, mean: np.ndarray, batch_size: int) -> np.ndarray:
     """Tell which trials are classified rightly, shape (1 + unit, trial): first by the intact network."""
-    n_units, x = len(mean), model_input(model, trials.signal)
+    seen = look(model, trials)
+    model, x, n_units = seen.model, seen.x, len(mean)
     mean, units = torch.as_tensor(mean).to(device_of(model)), torch.arange(n_units)
 
     def hold(_, __, output):
@@ -131,7 +133,7 @@ def _right(model: nn.Module, trials: Trials, layer: str, mean: np.ndarray, batch
         return variants.flatten(0, 1)
 
     predicted = []
-    with frozen(model), torch.no_grad(), model.get_submodule(layer).register_forward_hook(hold):
+    with frozen(model), exact(), torch.no_grad(), model.get_submodule(layer).register_forward_hook(hold):
         for batch in tqdm(x.split(batch_size), desc="Ablation", unit="batch", leave=False, delay=2):
             logits = _all_variants(model, batch.to(device_of(model)).clone(), layer, 1 + n_units)
             predicted.append(logits.argmax(-1).cpu().numpy())

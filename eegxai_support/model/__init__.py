@@ -5,8 +5,8 @@ from eegxai_support.model.batches import checked_batch_size, crop_view
 from eegxai_support.model.devices import best_device
 from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.fields import ReceptiveFields, fields_of, probe, receptive_fields
-from eegxai_support.model.inputs import Given, given, model_input
-from eegxai_support.model.look import Look, adapted, look, name_of, same, unwrapped
+from eegxai_support.model.inputs import Given, extra_inputs, given, model_input
+from eegxai_support.model.look import Look, adapted, look, name_of, same
 from eegxai_support.model.outputs import output_kind, probabilities
 from eegxai_support.model.record import TrainingRecord, record_of
 from eegxai_support.model.seeds import seeded
@@ -20,6 +20,7 @@ from eegxai_support.model.state import (
     frozen,
     is_braindecode,
     model_size,
+    unwrapped,
 )
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "dtype_of",
     "duplicate",
     "exact",
+    "extra_inputs",
     "fields_of",
     "frozen",
     "given",

@@ -75,7 +75,7 @@ def given(x, name: str = "x") -> Given:
     return Given(x)
 
 
-def model_input(model: nn.Module, x, *, name: str = "x") -> Tensor:
+def model_input(model: nn.Module, x, *, name: str = "x", any_length: bool = False) -> Tensor:
     """Check trials against a model and give them the model's type; they stay on their device.
 
     Parameters
@@ -87,6 +87,8 @@ def model_input(model: nn.Module, x, *, name: str = "x") -> Tensor:
         float64 stays float64 where the model is float64; everything else becomes the model's type.
     name : str
         What the error messages call the array.
+    any_length : bool
+        The trials are to be cut into crops and need not have the model's length.
 
     Returns
     -------
@@ -119,7 +121,7 @@ def model_input(model: nn.Module, x, *, name: str = "x") -> Tensor:
         (2, "n_times", "Crop the trials with Trials.crop, or build the decoder for this length."),
     ):
         expected = model_size(model, attribute)
-        if expected is not None and x.shape[axis] != expected:
+        if expected is not None and x.shape[axis] != expected and not (any_length and axis == 2):
             what = "channels" if axis == 1 else "samples"
             raise ValueError(f"{name} has {x.shape[axis]} {what} but the model expects {expected}. {hint}")
     if source.info is not None:

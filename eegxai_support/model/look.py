@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.inputs import extra_inputs, given, model_input, warn_of_scale
 from eegxai_support.model.outputs import output_kind
-from eegxai_support.model.state import copied, device_of, duplicate
+from eegxai_support.model.state import copied, device_of, duplicate, unwrapped
 from eegxai_support.trials import Trials
 
 APART = 1e-3  # share of the outputs by which a trial's may differ from place to place and in other company
@@ -42,6 +42,8 @@ class Look:
         Why the outputs have no derivative with respect to the trials; "" where they have one.
     trials : Trials, optional
         What was given, where it was Trials.
+    form : str
+        The arguments of `adapted` that bring the model into this form; "" where it has it.
     """
 
     model: nn.Module
@@ -51,6 +53,7 @@ class Look:
     kind: str
     cut: str
     trials: Trials | None
+    form: str
 
     @property
     def n_outputs(self) -> int:
@@ -127,54 +130,11 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
     others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
     rows = tuple(each.to(device_of(module)) for each in (two, *others))
     with torch.inference_mode(False), torch.random.fork_rng(_indices(rows[0])):
-        copy = _with_axis(copy, rows, own=copy is not module)
-        outputs, cut = _run(copy, rows)
-        copy, outputs = _with_matrix(copy, outputs, own=copy is not module)
+        outputs, cut, before = _run(copy, rows, own=copy is not module)
+        copy, outputs, after = _with_matrix(copy, outputs, own=copy is not module)
         _check_rows(copy, rows, outputs)
-    return Look(copy, x, extra, outputs.cpu(), output_kind(outputs), cut, source.trials)
-
-
-def unwrapped(model) -> nn.Module:
-    """Take a network out of what people wrap it in.
-
-    Parameters
-    ----------
-    model : torch.nn.Module, or a fitted classifier of skorch or braindecode, DataParallel or a compiled model
-        A Lightning module is a module like any other.
-
-    Returns
-    -------
-    torch.nn.Module
-
-    Raises
-    ------
-    TypeError
-        Something else, with what to pass instead.
-    """
-    if isinstance(model, nn.parallel.DataParallel | nn.parallel.DistributedDataParallel):
-        return unwrapped(model.module)
-    if hasattr(model, "_orig_mod"):
-        return unwrapped(model._orig_mod)
-    if isinstance(model, nn.Module):
-        return model
-    kind = model.__name__ if isinstance(model, type) else type(model).__name__
-    if isinstance(model, type):
-        raise TypeError(f"model is the class {kind}; expected a network, an instance of it: {kind}(...).")
-    if isinstance(getattr(model, "module_", None), nn.Module):
-        return unwrapped(model.module_)
-    if hasattr(model, "module") and hasattr(model, "initialize"):
-        raise TypeError(f"The {kind} has no network yet. Call its fit, or initialize, first.")
-    if hasattr(model, "steps") or hasattr(model, "best_estimator_"):
-        raise TypeError(
-            f"model is a {kind}, whose earlier steps change the trials. Pass the network in it,"
-            " such as pipeline[-1].module_, and the trials as pipeline[:-1].transform(x) gives them."
-        )
-    if type(model).__module__.startswith("torch.export"):
-        raise TypeError("model is an exported program, in which no layer can be seen. Pass the module it was made of.")
-    raise TypeError(
-        f"model is a {kind}; expected a torch.nn.Module that maps (trial, channel, time) to (trial, output), or an"
-        " EEGClassifier. A function becomes one as the forward of a class that derives from torch.nn.Module."
-    )
+    form = ", ".join(filter(None, (before, after)))
+    return Look(copy, x, extra, outputs.cpu(), output_kind(outputs), cut, source.trials, form)
 
 
 def adapted(model, *, input: Callable | None = None, output: Callable | None = None) -> nn.Module:
@@ -223,20 +183,22 @@ def _indices(x: Tensor) -> list[int]:
     return [x.device.index or 0] if x.is_cuda else []
 
 
-def _with_axis(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> nn.Module:
-    """Return the model as it is where it takes (trial, channel, time), else with an axis of one before the channels."""
+def _run(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> tuple[object, str, str]:
+    """Return what comes back, why it has no derivative, and how `adapted` brings the trials into the model's form.
+
+    Where it does not take (trial, channel, time), the model, a copy, gets an axis of one before the channels.
+    """
     try:
-        _forward(model, rows)
-        return model
+        return *_derivable(model, rows), ""
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        first, wider = error, (rows[0].unsqueeze(1), *rows[1:])
+        first = error
     try:
-        made = _forward(model, wider)
+        wider = _derivable(model, (rows[0].unsqueeze(1), *rows[1:]))
     except Exception:
-        made = None
-    if not isinstance(made, Tensor) or len(made) != len(rows[0]) or not own:
+        wider = None, ""
+    if not isinstance(wider[0], Tensor) or len(wider[0]) != len(rows[0]) or not own:
         shapes = ", ".join(str(tuple(each.shape)) for each in rows)
         what = " and further inputs " if len(rows) > 1 else " "
         raise ValueError(
@@ -245,7 +207,7 @@ def _with_axis(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> nn.M
             " xs.adapted(model, input=lambda x: ...), which turns (trial, channel, time) into it."
         ) from first
     model.register_forward_pre_hook(lambda module, args: (args[0].unsqueeze(1), *args[1:]))
-    return model
+    return *wider, "input=lambda x: x.unsqueeze(1)"
 
 
 def _forward(model: nn.Module, rows: tuple[Tensor, ...]):
@@ -253,8 +215,8 @@ def _forward(model: nn.Module, rows: tuple[Tensor, ...]):
         return model(rows[0].clone(), *rows[1:])
 
 
-def _run(model: nn.Module, rows: tuple[Tensor, ...]) -> tuple[object, str]:
-    """Return the outputs and why they have no derivative, "" where they have one."""
+def _derivable(model: nn.Module, rows: tuple[Tensor, ...]) -> tuple[object, str]:
+    """Return what comes back and why it has no derivative, "" where it has one."""
     leaf = rows[0].detach().clone().requires_grad_()
     try:
         with torch.enable_grad():
@@ -270,7 +232,7 @@ def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _with_matrix(model: nn.Module, outputs, *, own: bool) -> tuple[nn.Module, Tensor]:
+def _with_matrix(model: nn.Module, outputs, *, own: bool) -> tuple[nn.Module, Tensor, str]:
     """Return the model with outputs (trial, output), and these; refuse what is not one number per trial and output."""
     name = name_of(model)
     if not isinstance(outputs, Tensor):
@@ -291,7 +253,7 @@ def _with_matrix(model: nn.Module, outputs, *, own: bool) -> tuple[nn.Module, Te
             " (trial, output). Keep the axis of trials, and explain scores, not decisions."
         )
     if outputs.ndim == 2:
-        return model, outputs
+        return model, outputs, ""
     if outputs.ndim > 2 and outputs[0].numel() > outputs.shape[1]:
         raise ValueError(
             f"{name} returns shape {tuple(outputs.shape)} for two trials; expected (trial, output). Average what"
@@ -302,7 +264,7 @@ def _with_matrix(model: nn.Module, outputs, *, own: bool) -> tuple[nn.Module, Te
         raise ValueError(f"{name} returns shape {tuple(outputs.shape)} for two trials; expected (2, output).")
     # One number per trial, or axes of one behind the outputs: as a matrix they say the same.
     model.register_forward_hook(lambda module, args, made: made.reshape(len(made), -1))
-    return model, outputs.reshape(2, -1)
+    return model, outputs.reshape(2, -1), "output=lambda output: output.reshape(len(output), -1)"
 
 
 def _shape(value) -> str:

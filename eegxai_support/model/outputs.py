@@ -42,6 +42,4 @@ def probabilities(outputs: Tensor, kind: str) -> Tensor:
     kind : {"logits", "probabilities", "log_probabilities"}
         As `output_kind` tells.
     """
-    return {"logits": lambda z: z.softmax(1), "probabilities": lambda p: p, "log_probabilities": torch.exp}[kind](
-        outputs
-    )
+    return outputs if kind == "probabilities" else outputs.softmax(1)  # that of log-probabilities is the probabilities

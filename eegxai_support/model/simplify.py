@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 from torch.utils._pytree import tree_leaves
 
-from eegxai_support.model.state import copied, copy_of, is_braindecode, model_size
+from eegxai_support.model.state import copied, copy_of, is_braindecode, model_size, unwrapped
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -49,6 +49,7 @@ def simplify(model: nn.Module, x: Tensor | None = None, extra: tuple[Tensor, ...
         or that runs more than once, batch norm without running statistics, and the whole network where it decides by
         its data or its size is unknown. A model that cannot be copied is returned itself.
     """
+    model = unwrapped(model)
     shape = (model_size(model, "n_chans"), model_size(model, "n_times")) if x is None else tuple(x.shape[1:])
     # A forward pass may do anything. Whatever goes wrong here, the network as it was given is right.
     if None not in shape:

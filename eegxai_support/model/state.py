@@ -90,6 +90,49 @@ def duplicate(model: nn.Module) -> nn.Module:
     return deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
 
 
+def unwrapped(model) -> nn.Module:
+    """Take a network out of what people wrap it in.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, or a fitted classifier of skorch or braindecode, DataParallel or a compiled model
+        A Lightning module is a module like any other.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    TypeError
+        Something else, with what to pass instead.
+    """
+    if isinstance(model, nn.parallel.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(model.module)
+    if hasattr(model, "_orig_mod"):
+        return unwrapped(model._orig_mod)
+    if isinstance(model, nn.Module):
+        return model
+    kind = model.__name__ if isinstance(model, type) else type(model).__name__
+    if isinstance(model, type):
+        raise TypeError(f"model is the class {kind}; expected a network, an instance of it: {kind}(...).")
+    if isinstance(getattr(model, "module_", None), nn.Module):
+        return unwrapped(model.module_)
+    if hasattr(model, "module") and hasattr(model, "initialize"):
+        raise TypeError(f"The {kind} has no network yet. Call its fit, or initialize, first.")
+    if hasattr(model, "steps") or hasattr(model, "best_estimator_"):
+        raise TypeError(
+            f"model is a {kind}, whose earlier steps change the trials. Pass the network in it,"
+            " such as pipeline[-1].module_, and the trials as pipeline[:-1].transform(x) gives them."
+        )
+    if type(model).__module__.startswith("torch.export"):
+        raise TypeError("model is an exported program, in which no layer can be seen. Pass the module it was made of.")
+    raise TypeError(
+        f"model is a {kind}; expected a torch.nn.Module that maps (trial, channel, time) to (trial, output), or an"
+        " EEGClassifier. A function becomes one as the forward of a class that derives from torch.nn.Module."
+    )
+
+
 def is_braindecode(module: nn.Module, *names: str) -> bool:
     """Tell braindecode's layers by name, since importing braindecode takes seconds."""
     return type(module).__name__ in names and type(module).__module__.startswith("braindecode.")

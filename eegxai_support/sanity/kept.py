@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from eegxai_support.model import duplicate
+
 Run = Callable[[nn.Module], object]
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-
-
-def duplicate(model: nn.Module) -> nn.Module:
-    """Return a deep copy, also of a model that keeps tensors with a history, which torch does not copy."""
-    kept = (leaf for module in model.modules() for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor))
-    return deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
 
 
 def kept_tensors(model: nn.Module) -> list[tuple[str, str]]:
@@ -74,8 +69,8 @@ def warn_of_idle(model: nn.Module, variants: Iterable[tuple[str, str, nn.Module]
     if idle:
         kept = ", ".join(f"{name}.{key}".lstrip(".") for name, key in left)
         warnings.warn(
-            f"Replacing {', '.join(idle)} of {type(model).__name__} changes none of its outputs. It keeps {kept}: was it"
-            " computed from that in an earlier forward pass? Load the weights into a new network that has not run,"
+            f"Replacing {', '.join(idle)} of {type(model).__name__} changes none of its outputs. It keeps {kept}: was"
+            " it computed from that in an earlier forward pass? Load the weights into a new network that has not run,"
             " and randomize that one.",
             stacklevel=4,
         )

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from eegxai_support.model import device_of, dtype_of, frozen, model_size
-from eegxai_support.sanity.kept import duplicate, forget, kept_tensors, warn_of_idle
+from eegxai_support.model import device_of, dtype_of, duplicate, frozen, model_size, unwrapped
+from eegxai_support.sanity.kept import forget, kept_tensors, warn_of_idle
 
 ORDERS = ("cascading", "independent", "at_once")
 
@@ -88,6 +88,7 @@ def randomize(
     .. [1] Adebayo, J., et al. (2018). Advances in Neural Information Processing Systems, 31.
     .. [2] Sujatha Ravindran, A., & Contreras-Vidal, J. (2023). Scientific Reports, 13, 17709.
     """
+    model = unwrapped(model)
     learned, redrawn = learned_by_level(model, order, shape), _redrawn(model, seed)
     return _levels(_without_kept(model, redrawn, shape), learned, redrawn, cascading=order == "cascading")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.model import checked_batch_size, device_of, frozen, model_input, simplify
+from eegxai_support.model import checked_batch_size, device_of, exact, frozen, look, simplify
 from eegxai_support.spectral.fourier import bin_weights
 from eegxai_support.trials import unknown_name
 
@@ -64,9 +64,11 @@ def amplitude_gradients(model: nn.Module, x, *, quantity: str = "amplitude", bat
     """
     if quantity not in QUANTITIES:
         raise unknown_name("quantity", quantity, QUANTITIES)
-    x = model_input(model, x)
-    with torch.inference_mode(False), frozen(model):
-        simplified, device = simplify(model, x), device_of(model)
+    seen = look(model, x)
+    seen.require_gradient("amplitude_gradients")
+    seen.warn_of_kind("amplitude_gradients")
+    with torch.inference_mode(False), torch.enable_grad(), frozen(seen.model), exact(seen.model):
+        simplified, device, x = simplify(seen.model, seen.x), device_of(seen.model), seen.x
         batches = tqdm(x.split(checked_batch_size(batch_size)), desc="amplitude_gradients", delay=2, leave=False)
         return np.concatenate(
             [spectral_gradients(simplified, batch.to(device), quantity).cpu().numpy() for batch in batches], axis=1
