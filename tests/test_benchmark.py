@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import importlib
 import os
 import signal
 import subprocess
@@ -90,6 +91,13 @@ def first(tmp_path_factory):
     """Folder and table of the grid on one process."""
     folder = tmp_path_factory.mktemp("benchmark")
     return folder, benchmark.run_benchmark(CONFIG, folder)
+
+
+@pytest.fixture
+def own_parts():
+    """A module with a network and methods of its own, one of which it registers; forgotten afterwards."""
+    yield importlib.import_module("own_parts")
+    del sys.modules["own_parts"], xs.METHODS["own_parts.times_input"]
 
 
 @pytest.fixture
@@ -547,8 +555,11 @@ def test_command_line_says_what_is_wrong(tmp_path, capsys, monkeypatch, config, 
         ({"decoders__Cui__train": {"epochs": 0}}, "epochs is 0; expected a whole number, at least 1"),
         ({"decoders__Cui__train": {"epochs": 1.5}}, "epochs is 1.5; expected a whole number"),
         ({"decoders__Cui__train": {"epochs": 1, "batch_size": 0.5}}, "batch_size is 0.5; expected a whole number"),
-        ({"decoders__Cui__name": ["EEGNet"]}, "decoders.Cui.name is \\['EEGNet'\\]; expected text"),
-        ({"methods": {"saliency": {"method": ["saliency"]}}}, "methods.saliency.method is .*; expected text"),
+        (
+            {"decoders__Cui__name": ["EEGNet"]},
+            "decoders.Cui.name is \\['EEGNet'\\]; expected a name, a class or function",
+        ),
+        ({"methods": {"saliency": {"method": ["saliency"]}}}, "methods.saliency.method is .*; expected a name"),
         ({"regimes": ["temporl"]}, "Unknown regime 'temporl'. Did you mean 'temporal'"),
         ({"regimes": "spectral"}, "regimes is 'spectral'; expected a list"),
         ({"snr_db": {"spectral": [0]}}, "snr_db lacks suppressor"),
@@ -605,6 +616,86 @@ def test_methods_that_compare_with_many_take_training_trials(by_hand):
     rows = select(table, check="accuracy", trials="all", view="channel_time")
     expected = xs.score_maps(maps, data.truth, n_null=0).mean()  # the order of the baselines changes the rounding
     np.testing.assert_allclose(rows["value"], expected, rtol=1e-3, atol=1e-4)
+
+
+OWN = {
+    "regimes": {"spectral": HEAD},
+    "snr_db": [0],
+    "decoders": {"own": {"name": "own_parts:Readout", "train": {"epochs": 2}}},
+    "methods": {
+        "saliency": None,
+        "own": {"method": "own_parts:absolute"},
+        "input_x_gradient": None,
+        "own_registered": {"method": "own_parts:times_input"},
+    },
+    "n_datasets": 1,
+    "n_null": 0,
+}
+TWINS = {"own": "saliency", "own_registered": "input_x_gradient"}
+
+
+def test_own_networks_and_methods_are_resolved_in_the_worker(tmp_path, own_parts):
+    """By name, by object and by the name they are registered under; each equals its twin in the package."""
+    config = changed(**OWN)
+    table = benchmark.run_benchmark(config, tmp_path, n_jobs=2)
+    assert not table.attrs["failed"] and not table.attrs["unsupported"]
+    for own, twin in TWINS.items():
+        maps = [select(table, method=name).drop(columns=["method", "seconds_per_trial"]) for name in (own, twin)]
+        pd.testing.assert_frame_equal(*(it.reset_index(drop=True) for it in maps), check_exact=True)
+    before, names = files(tmp_path), set(xs.METHODS)
+    objects = changed(
+        **OWN | {"decoders": {"own": {"name": own_parts.Readout, "train": {"epochs": 2}}}},
+        methods__own={"method": own_parts.absolute},
+        methods__own_registered={"method": "own_parts.times_input"},
+    )
+    assert_same(benchmark.run_benchmark(objects, tmp_path), table)
+    assert files(tmp_path) == before and set(xs.METHODS) == names
+
+
+def test_objects_that_no_worker_can_import_run_in_this_process_alone(tmp_path, own_parts):
+    local = changed(**OWN, methods__own={"method": lambda problem: own_parts.absolute(problem) * 1})
+    with pytest.raises(ValueError, match=r"methods.own.method is test_bench.*<lambda>.*'my_own:.*n_jobs at 1"):
+        benchmark.run_benchmark(local, tmp_path, n_jobs=2)
+    with pytest.raises(ValueError, match="in this process alone"):
+        benchmark.run_benchmark(local, tmp_path, client=object())
+    table = benchmark.run_benchmark(local, tmp_path)
+    assert not table.attrs["failed"] and (select(table, method="own")["value"].notna()).any()
+
+
+def test_the_source_of_what_is_ones_own_decides_its_files(tmp_path, monkeypatch, own_parts):
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = []
+    for factor in (1, 2, 1):
+        (tmp_path / "changing.py").write_text(f"def method(problem):\n    return problem.x * {factor}\n")
+        sys.modules.pop("changing", None)
+        importlib.invalidate_caches()
+        (fit,) = benchmark.read_grid(changed(**OWN, methods__own={"method": "changing:method"}))
+        keys.append([fit.key("own"), fit.key("saliency"), fit.key(""), fit.key()])
+    assert keys[0] == keys[2] and [a == b for a, b in zip(*keys[:2], strict=True)] == [False, True, True, True]
+
+    def scaled(factor):
+        return lambda problem: problem.x * factor
+
+    a, b = (benchmark.read_grid(changed(**OWN, methods__own={"method": scaled(it)}))[0] for it in (1, 2))
+    assert a.key("own") != b.key("own")
+    (named,) = benchmark.read_grid(changed(**{**OWN, "methods": ["saliency"]}))
+    assert named.sources.keys() == {""} and "sources" not in FITS[0].content("saliency")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods__own": {"method": "own_parts:nothing"}}, "methods.own.method: 'own_parts:nothing' names nothing"),
+        ({"methods__own": {"method": "no_parts:own"}}, "methods.own.method: 'no_parts:own' cannot be imported"),
+        ({"methods__own": {"method": "own_parts:xs"}}, "is 'own_parts:xs'; expected a name, a class or function"),
+        ({"methods__own": {"method": "own_parts:absolute", "n": 1}}, "Unknown key of methods.own 'n'"),
+        ({"methods__own": {"method": "own_parts:absolute", "baseline": "zero"}}, "takes no baseline"),
+        ({"decoders__own__name": torch.nn.Flatten()}, "decoders.own.name is Flatten.*expected a name, a class"),
+    ],
+)
+def test_what_is_ones_own_is_checked_before_anything_is_computed(changes, message, own_parts):
+    with pytest.raises(ValueError, match="(?s)" + message):
+        benchmark.read_grid(changed(**OWN, **changes))
 
 
 def test_a_dask_worker_with_several_threads_is_refused(tmp_path, monkeypatch):

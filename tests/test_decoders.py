@@ -1,8 +1,11 @@
 """Decoders: building, training, caching, cross-validation, and the stillness of `frozen`."""
 
 import errno
+import importlib
 import itertools
+import sys
 import warnings
+from copy import deepcopy
 from dataclasses import replace
 
 import mne
@@ -10,11 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from eegxai_support import decoders
 from eegxai_support.decoders import inference, training
-from eegxai_support.model import frozen, model_input
+from eegxai_support.model import TrainingRecord, frozen, model_input, record_of, seeded
 from eegxai_support.trials import Trials
 
 RNG = np.random.default_rng(0)
@@ -68,6 +73,100 @@ def test_too_few_samples_for_the_network():
         decoders.build_decoder("ShallowFBCSPNet", TRIALS, n_times=30)
     with pytest.raises(ValueError, match="n_times is 81 but the trials have only 80"):
         small_cnn(n_times=81)
+
+
+class Readout(nn.Module):
+    """A network of one's own, which knows its place among the channels."""
+
+    def __init__(self, n_chans, n_outputs, chs_info, *, power=2):
+        super().__init__()
+        self.power, self.ch_names = power, [channel["ch_name"] for channel in chs_info]
+        self.final_layer = nn.Linear(n_chans, n_outputs)
+
+    def forward(self, x):
+        return self.final_layer((x**self.power).mean(2))
+
+
+OF_NO_USE = "not a network"
+
+
+@pytest.mark.parametrize("name", [Readout, f"{__name__}:Readout", lambda **sizes: Readout(4, 2, sizes["chs_info"])])
+def test_a_network_of_ones_own_is_given_the_sizes_that_it_takes(name):
+    model = decoders.build_decoder(name, TRIALS, seed=3)
+    assert isinstance(model, Readout) and model.ch_names == TRIALS.info.ch_names and not model.training
+    assert torch.equal(model.final_layer.weight, decoders.build_decoder(Readout, TRIALS, seed=3).final_layer.weight)
+    table = decoders.cross_validate(decoders.decoder_fit(name, epochs=1, n_times=80, device="cpu"), TRIALS)
+    assert len(table) == len(TRIALS)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        (Readout(4, 2, []), TypeError, "A Readout is a network already"),
+        (f"{__name__}:OF_NO_USE", TypeError, "OF_NO_USE is a str; expected a name, a class or function"),
+        (f"{__name__}:Nothing", ValueError, "names nothing .*'my_nets:Net'"),
+        ("no_such_module:Net", ValueError, "cannot be imported .*no_such_module.*PYTHONPATH"),
+        (":Net", ValueError, "names nothing"),
+        (lambda channels, classes: None, TypeError, r"missing a required argument: 'channels'.*wrap it, as in"),
+        (lambda n_chans: n_chans, TypeError, "returns a int; expected a torch.nn.Module"),
+        (lambda n_chans: nn.Identity(), ValueError, r"returns \(1, 4, 80\) for one trial; expected \(1, 2\), a logit"),
+        (lambda n_chans: nn.LSTM(80, 2), ValueError, r"returns a tuple for one trial; expected \(1, 2\)"),
+    ],
+)
+def test_what_is_no_network_is_refused(name, error, message):
+    with pytest.raises(error, match=message):
+        decoders.build_decoder(name, TRIALS)
+
+
+def offline(n_times):
+    raise RuntimeError("Failed to download the weights.\nTry again later")
+
+
+def patched(n_chans, n_outputs, n_times):
+    return nn.Sequential(nn.Unflatten(2, (-1, 25)), nn.Flatten(), nn.Linear(n_chans * n_times, n_outputs))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "is_length"),
+    [
+        ("ShallowFBCSPNet", "Output size is too small", True),
+        ("SleepStagerBlanco2020", "Output size is too small", True),
+        ("BENDR", "requires chs_info to match BENDR_CHANNEL_ORDER", False),
+        ("FBCNet", "lowpass frequency 40.0 must be less than Nyquist", False),
+        (patched, "must be divisible|unflatten", False),
+        (offline, r"Failed to download the weights\.$", False),
+    ],
+)
+def test_advice_follows_the_cause(name, reason, is_length):
+    with pytest.raises(ValueError, match=reason) as error:
+        decoders.build_decoder(name, TRIALS, n_times=40)
+    assert ("Use longer trials" in str(error.value)) == is_length
+
+
+def test_recipes_keep_their_length_in_seconds():
+    assert all(decoders.recipe(name, 80) == options for name, options in decoders.RECIPES.items())
+    lengths = {"kernel_length", "filter_time_length", "pool_time_length", "pool_time_stride"}
+    for name, options in decoders.RECIPES.items():
+        for sfreq in (100, 128, 250, 1000):
+            scaled = decoders.recipe(name, sfreq)
+            assert {k: v for k, v in scaled.items() if k not in lengths} == {
+                k: v for k, v in options.items() if k not in lengths
+            }
+            for key in lengths & options.keys():
+                assert abs(scaled[key] / sfreq - options[key] / 80) <= 0.5 / sfreq + 1e-12 and isinstance(
+                    scaled[key], int
+                )
+    assert decoders.recipe("InterpretableCNN", 128) == {"kernel_length": 64}  # as published
+    assert decoders.recipe("Deep4Net", 250) == {}
+
+
+def test_decoder_fit_takes_the_recipe_at_the_rate_of_the_trials(monkeypatch):
+    built = []
+    monkeypatch.setattr("eegxai_support.decoders.evaluation.train", lambda model, *_, **__: built.append(model))
+    trials = make_trials(8, n_times=500)
+    info = mne.create_info(trials.info.ch_names, 250.0, "eeg").set_montage("colin27_1005")
+    decoders.decoder_fit("EEGNet", epochs=1, n_times=250)(replace(trials, info=info))
+    assert built[0].kernel_length == 100
 
 
 def test_deep_net_has_the_sizes_of_the_paper_and_computes_it():
@@ -157,6 +256,36 @@ def test_predict_averages_crops_and_does_not_depend_on_the_batch():
     np.testing.assert_allclose(decoders.predict(model, TRIALS.signal, stride=8, batch_size=5), together, atol=1e-5)
 
 
+class Largest(TorchDispatchMode):
+    """Remember the largest tensor that any operation returns."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.untyped_storage().nbytes() // 4 == result.numel():
+            self.numel = max(self.numel, result.numel())
+        return result
+
+
+def test_crops_are_made_a_batch_at_a_time():
+    trials = make_trials(n_trials=8, n_times=400)
+    model = decoders.build_decoder(Readout, trials, n_times=100)
+    model.n_times = 100
+    with Largest() as largest:
+        together = decoders.predict(model, trials.signal, stride=1, batch_size=16)
+    assert largest.numel <= max(trials.signal.size, 16 * 4 * 100)  # all crops together: 301 times 8 trials
+    by_hand = [decoders.predict(model, trials.signal[:, :, k : k + 100]) for k in range(301)]
+    np.testing.assert_allclose(together, np.mean(by_hand, axis=0), rtol=1e-5)
+
+
+def test_a_trial_that_is_not_finite_is_named_among_crops():
+    signal = TRIALS.signal.copy()
+    signal[5, 0, 70] = np.nan
+    with pytest.raises(ValueError, match="first in trial 5"):
+        decoders.predict(small_cnn(), signal, stride=8)
+
+
 # --- training -----------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +337,114 @@ def test_training_refuses_one_class_and_short_trials():
         decoders.predict(small_cnn(), short.signal, stride=8)
 
 
+class Interrupted(Readout):
+    """Stops in the middle of training, and remembers where it has been."""
+
+    def forward(self, x):
+        if self.training and getattr(self, "reason", None):
+            raise self.reason
+        return super().forward(x)
+
+    def to(self, *args, **kwargs):
+        self.places = [*getattr(self, "places", []), *args]
+        return super().to(*args, **kwargs)
+
+
+@pytest.mark.parametrize("reason", [KeyboardInterrupt(), RuntimeError("out of memory")])
+def test_interrupted_training_leaves_mode_device_and_random_state(reason):
+    model = nn.Sequential(decoders.build_decoder(Interrupted, TRIALS), nn.BatchNorm1d(2))
+    model.train()
+    model[1].eval()
+    model[0].reason = reason
+    model[0].final_layer.bias.requires_grad_(False)
+    before = torch.random.get_rng_state()
+    with pytest.raises(type(reason)):
+        decoders.train(model, TRIALS, epochs=1, device="cpu")
+    assert model.training and model[0].training and not model[1].training
+    assert not model[0].final_layer.bias.requires_grad
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert record_of(model) is None
+
+
+def test_a_model_comes_back_to_the_device_it_was_on():
+    model = decoders.build_decoder(Interrupted, TRIALS)
+    decoders.train(model, TRIALS, epochs=1, device="cpu")
+    model.reason = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        decoders.train(model, TRIALS, epochs=1, device="cpu")
+    assert model.places == [torch.device("cpu")] * 4  # there and back, each time
+    assert all(p.grad is None for p in model.parameters())
+
+
+class Driver:
+    """A machine with three accelerators, as far as their random states go."""
+
+    def __init__(self):
+        self.states, self.current, self.asked = {0: "a", 1: "b", 2: "c"}, 0, []
+
+    def get_rng_state(self, device):
+        self.asked.append(device.index)
+        return self.states[device.index]
+
+    def set_rng_state(self, state, device):
+        self.states[device.index] = state
+
+    def manual_seed(self, seed):
+        self.states[self.current] = seed
+
+
+def test_a_seed_touches_the_device_that_is_used_and_no_other(monkeypatch):
+    driver = Driver()
+
+    class At:
+        def __init__(self, index):
+            self.index = index
+
+        def __enter__(self):
+            driver.before, driver.current = driver.current, self.index
+
+        def __exit__(self, *_):
+            driver.current = driver.before
+
+    monkeypatch.setattr(torch, "get_device_module", lambda device=None: driver)
+    monkeypatch.setattr(torch.accelerator, "device_index", At)
+    before = torch.random.get_rng_state()
+    with seeded(7, "cuda:1"):
+        assert driver.states == {0: "a", 1: 7, 2: "c"}
+        assert torch.random.initial_seed() == 7
+    assert driver.states == {0: "a", 1: "b", 2: "c"} and driver.asked == [1] and driver.current == 0
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_trials_that_can_only_be_read_train_without_a_warning():
+    assert not TRIALS.signal.flags.writeable
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        decoders.train(small_cnn(), TRIALS, TRIALS, epochs=1, device="cpu")
+
+
+@pytest.mark.parametrize("label", [None, np.linspace(0, 1, 24)])
+def test_trials_without_classes_are_refused(label):
+    trials = replace(TRIALS, label=label, class_names=())
+    for use in (
+        lambda: decoders.build_decoder("EEGNet", trials),
+        lambda: decoders.train(small_cnn(), trials, epochs=1),
+        lambda: decoders.train(small_cnn(), TRIALS, trials, epochs=1),
+        lambda: decoders.cross_validate(decoders.csp_lda(), trials),
+        lambda: decoders.csp_lda()(trials),
+    ):
+        with pytest.raises(ValueError, match="needs the class of each trial"):
+            use()
+
+
+def test_a_class_without_a_training_trial_is_named():
+    seen = replace(TRIALS, class_names=("left", "right", "feet", "tongue"))
+    model = decoders.build_decoder(Readout, seen)
+    with pytest.warns(UserWarning, match="No training trial belongs to 'feet', 'tongue'"):
+        decoders.train(model, seen, epochs=1, device="cpu")
+    assert record_of(model).never_seen == ("feet", "tongue")
+
+
 # --- files --------------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +464,42 @@ def test_cache_gives_the_same_training_without_training(cache, monkeypatch):
     again = train_cached()
     assert torch.equal(first.model.final_layer.weight, again.model.final_layer.weight)
     pd.testing.assert_frame_equal(first.history, again.history)
+
+
+NET = """
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self, n_chans, n_outputs, {argument}=1):
+        super().__init__()
+        self.{argument} = {argument}
+        self.final_layer = nn.Linear(n_chans, n_outputs)
+
+    def forward(self, x):
+        return self.final_layer({forward})
+"""
+
+
+def test_cache_notices_what_forward_does(cache, tmp_path, monkeypatch):
+    """The printed form of these networks is the same."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for k, forward in enumerate(("x.mean(2)", "x.std(2)", "x.mean(2)")):
+        (tmp_path / "own_net.py").write_text(NET.format(argument="scale", forward=forward))
+        importlib.invalidate_caches()
+        sys.modules.pop("own_net", None)
+        decoders.train(decoders.build_decoder("own_net:Own", TRIALS), TRIALS, epochs=1, cache=True, device="cpu")
+        assert len(list(cache.iterdir())) == min(k + 1, 2)
+    model = decoders.build_decoder("own_net:Own", TRIALS, scale=2)
+    decoders.train(model, TRIALS, epochs=1, cache=True, device="cpu")
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_a_network_whose_source_cannot_be_had_is_trained_without_the_cache(cache):
+    namespace = {"__name__": "typed"}
+    exec(NET.format(argument="scale", forward="x.mean(2)"), namespace)
+    with pytest.warns(UserWarning, match="Own is trained without the cache: The source of typed:Own cannot be read"):
+        result = decoders.train(namespace["Own"](4, 2), TRIALS, epochs=1, cache=True, device="cpu")
+    assert len(result.history) == 1 and not cache.exists()
 
 
 def test_cache_notices_data_options_and_initial_weights(cache):
@@ -277,6 +550,31 @@ def test_save_and_load_keep_every_weight(tmp_path):
     np.testing.assert_array_equal(decoders.predict(model, trials.signal), decoders.predict(other, trials.signal))
 
 
+def test_a_network_knows_what_it_was_trained_on(tmp_path, cache):
+    model, fresh = small_cnn(), small_cnn()
+    assert record_of(model) is None
+    decoders.train(model, TRIALS, epochs=1, device="cpu", cache=True)
+    record = record_of(model)
+    scale = pytest.approx(TRIALS.signal.std(), rel=1e-5)
+    assert record == TrainingRecord(("C3", "Cz", "C4", "Pz"), 80.0, "uV", scale, ("a", "b"), (12, 12))
+    assert record_of(deepcopy(model)) == record and TrainingRecord.from_json(record.to_json()) == record
+    decoders.save(model, tmp_path / "weights.safetensors")
+    assert record_of(decoders.load(fresh, tmp_path / "weights.safetensors")) == record
+    cached = small_cnn()
+    decoders.train(cached, TRIALS, epochs=1, device="cpu", cache=True)
+    assert record_of(cached) == record
+    decoders.save(small_cnn(), tmp_path / "untrained.safetensors")
+    assert record_of(decoders.load(fresh, tmp_path / "untrained.safetensors")) is None
+
+
+def test_weights_that_two_layers_share_are_saved(tmp_path):
+    model, other = (nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)) for _ in range(2))
+    model[1].weight = model[0].weight
+    decoders.save(model, tmp_path / "weights.safetensors")
+    decoders.load(other, tmp_path / "weights.safetensors")
+    assert torch.equal(other[0].weight, model[0].weight) and torch.equal(other[1].weight, model[0].weight)
+
+
 def test_load_refuses_another_architecture_and_leaves_the_model_alone(tmp_path):
     decoders.save(small_cnn(), tmp_path / "weights.safetensors")
     model = small_cnn(n_spatial=8)
@@ -320,6 +618,56 @@ def test_csp_lda_finds_a_difference_in_variance():
     signal[trials.label == 1, 2] *= 3
     table = decoders.cross_validate(decoders.csp_lda(n_components=2), replace(trials, signal=signal))
     assert (table["label"] == table["predicted"]).mean() > 0.95
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_csp_lda_takes_one_and_two_channels(n_channels):
+    """Two bipolar channels have rank 2; the one with less variance tells the classes apart."""
+    label = np.arange(60) % 2
+    signal = RNG.standard_normal((60, n_channels, 80))
+    signal[label == 1, 0] *= 2
+    signal[:, 1:] *= 10
+    info = mne.pick_info(TRIALS.info, range(n_channels))
+    metadata = pd.DataFrame({"subject": 1, "session": 0, "run": np.repeat(np.arange(4), 15)})
+    trials = Trials(signal, "uV", label, info, ("a", "b"), metadata)
+    table = decoders.cross_validate(decoders.csp_lda(), trials)
+    assert (table["label"] == table["predicted"]).mean() > 0.95
+
+
+def test_an_accuracy_stands_beside_what_needs_no_learning():
+    label = np.repeat([0, 1], [50, 10])
+    always = decoders.accuracy(label, np.zeros(60, int), 2)
+    assert (always.accuracy, always.balanced, always.chance) == (50 / 60, 0.5, 0.5)
+    assert always.majority == always.accuracy and always.n_trials == 60
+    assert "0.83 (balanced 0.50, chance 0.50, largest class 0.83, 60 trials)" in str(always)
+    label, predicted = RNG.integers(0, 3, 200), RNG.integers(0, 3, 200)
+    result = decoders.accuracy(label, predicted)
+    assert result.balanced == pytest.approx(balanced_accuracy_score(label, predicted)) and result.chance == 1 / 3
+    unseen = decoders.accuracy([0, 0, 1], [0, 3, 1], 4)  # a class that no trial has, but a decoder may name
+    assert (unseen.balanced, unseen.chance) == (0.75, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("label", "predicted", "n_classes", "message"),
+    [
+        ([0, 1], [0], None, r"\(2,\) and predicted \(1,\); expected \(trial,\) twice"),
+        ([0, 1], [[1, 0], [1, 0]], None, "argmax"),
+        ([], [], None, "one class per trial"),
+        ([0, 2], [0, 1], 2, "whole numbers from 0 below 2"),
+        ([0.5, 1], [0, 1], None, "whole numbers from 0"),
+        (["a"], ["a"], None, "whole numbers from 0"),
+    ],
+)
+def test_an_accuracy_of_something_else_is_refused(label, predicted, n_classes, message):
+    with pytest.raises(ValueError, match=message):
+        decoders.accuracy(label, predicted, n_classes)
+
+
+def test_a_p_value_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="the lengths 3, 3 and 2"):
+        decoders.permutation_p_value([0, 1, 1], [0, 1, 1], [0, 0])
+    with pytest.raises(ValueError, match=r"label \(float64\)"):
+        decoders.permutation_p_value([0.0, 1.5], [0, 1], [0, 0])
 
 
 def test_permutation_p_value_against_every_permutation():

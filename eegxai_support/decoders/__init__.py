@@ -1,6 +1,6 @@
 """Build, train, evaluate, save and load decoders."""
 
-from eegxai_support.decoders.accuracy import Accuracy, accuracy, class_labels
+from eegxai_support.decoders.accuracy import Accuracy, accuracy
 from eegxai_support.decoders.evaluation import (
     cross_validate,
     csp_lda,
@@ -19,7 +19,6 @@ __all__ = [
     "Training",
     "accuracy",
     "build_decoder",
-    "class_labels",
     "cross_validate",
     "csp_lda",
     "decoder_fit",

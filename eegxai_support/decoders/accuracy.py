@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import recall_score
 
-from eegxai_support.trials import Trials
-
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -87,14 +85,3 @@ def accuracy(label, predicted, n_classes: int | None = None) -> Accuracy:
         majority=float(np.bincount(label).max() / len(label)),
         n_trials=len(label),
     )
-
-
-def class_labels(trials: Trials, name: str) -> np.ndarray:
-    """Return the class of each trial; refuse trials without labels, or with continuous ones."""
-    if trials.label is None or trials.label.dtype.kind == "f":
-        has = "no labels" if trials.label is None else "continuous labels"
-        raise ValueError(
-            f"{name} has {has}; expected a class for each trial. Make a Trials with label= whole numbers from 0 and"
-            " class_names=, for example np.digitize(value, edges) of a continuous one."
-        )
-    return trials.label

@@ -12,7 +12,6 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.pipeline import make_pipeline
 from tqdm import tqdm
 
-from eegxai_support.decoders.accuracy import class_labels
 from eegxai_support.decoders.inference import predict
 from eegxai_support.decoders.models import build_decoder, recipe
 from eegxai_support.decoders.training import train
@@ -64,11 +63,12 @@ def csp_lda(n_components: int = 6) -> Fit:
     """
 
     def fit(trials: Trials) -> Classifier:
-        label, signal = class_labels(trials, "trials"), trials.signal.astype(float)
+        trials.require_classes("csp_lda")
+        signal = trials.signal.astype(float)
         csp = mne.decoding.CSP(n_components, reg="ledoit_wolf", log=True, rank={"eeg": _rank(signal)})
         pipeline = make_pipeline(csp, LinearDiscriminantAnalysis())
         with mne.use_log_level("ERROR"):
-            pipeline.fit(signal, label)
+            pipeline.fit(signal, trials.label)
         return lambda signal: pipeline.predict(signal.astype(float))
 
     return fit
@@ -104,7 +104,7 @@ def cross_validate(fit: Fit, trials: Trials, *, by="run", tested=None) -> pd.Dat
     ValueError
         Trials of one group only, without labels, or with continuous ones.
     """
-    class_labels(trials, "trials")
+    trials.require_classes("cross_validate")
     group = trials.metadata[by].to_numpy() if isinstance(by, str) else np.asarray(by)
     tested = np.ones(len(trials), bool) if tested is None else np.asarray(tested, bool)
     folds = pd.unique(group[tested])

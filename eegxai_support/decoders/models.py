@@ -9,7 +9,6 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from eegxai_support.decoders.accuracy import class_labels
 from eegxai_support.decoders.named import imported
 from eegxai_support.model import dtype_of, seeded
 from eegxai_support.trials import Trials, unknown_name
@@ -184,7 +183,7 @@ def build_decoder(name, trials: Trials, *, n_times: int | None = None, seed: int
     TypeError
         What is given returns no `torch.nn.Module`, or the network takes none of these arguments or options.
     """
-    class_labels(trials, "trials")
+    trials.require_classes("build_decoder")
     n_times = n_times or trials.signal.shape[2]
     if n_times > trials.signal.shape[2]:
         raise ValueError(f"n_times is {n_times} but the trials have only {trials.signal.shape[2]} samples.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 import sys
 from collections.abc import Iterable
 from functools import partial
@@ -71,13 +72,21 @@ def _sources(given: object) -> Iterable[str]:
     for part in inspect.getmro(given) if inspect.isclass(given) else [given]:
         module = getattr(part, "__module__", None) or type(part).__module__
         if module.partition(".")[0] not in VERSIONED:
-            yield _file(module) or _text(part)
+            yield (_file(module) or _text(part)) + _held(part)
 
 
 def _file(module: str) -> str | None:
     """Return the source file of a module, which holds the helpers too; None for what was typed."""
     path = getattr(sys.modules.get(module), "__file__", None)
     return Path(path).read_text(encoding="utf-8") if path and path.endswith(".py") else None
+
+
+def _held(part: object) -> str:
+    """Return what a function holds besides its source: two closures of one text may differ in it."""
+    if not inspect.isfunction(part):
+        return ""
+    held = part.__defaults__, part.__kwdefaults__, inspect.getclosurevars(part).nonlocals
+    return re.sub("0x[0-9a-f]+", "", repr(held))  # an address says nothing
 
 
 def _text(part: object) -> str:

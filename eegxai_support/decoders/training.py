@@ -27,7 +27,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from eegxai_support.decoders.accuracy import class_labels
 from eegxai_support.decoders.inference import in_crops, shared
 from eegxai_support.decoders.named import source_digest
 from eegxai_support.model import (
@@ -130,6 +129,8 @@ def train(
         "patience": patience,
     }
     model, record = unwrapped(model), _record(train)
+    if valid is not None:
+        valid.require_classes("train")
     device = best_device(device)
     path = _cache_path(model, train, valid, device, options) if cache else None
     if path and (history := _from_cache(model, path)) is not None:
@@ -144,7 +145,8 @@ def train(
 
 def _record(train: Trials) -> TrainingRecord:
     """Return what the training trials are; refuse those of one class, and warn of classes without any."""
-    n_trials = np.bincount(class_labels(train, "train"), minlength=train.n_classes).tolist()
+    train.require_classes("train")
+    n_trials = np.bincount(train.label, minlength=train.n_classes).tolist()
     names = train.class_names
     if np.count_nonzero(n_trials) < 2:
         raise ValueError(
@@ -236,7 +238,7 @@ def _random_crops(windows: torch.Tensor, batch: torch.Tensor, rng: torch.Generat
 def _validate(model, valid) -> dict[str, float]:
     crops = crop_view(model, shared(valid.signal).to(dtype_of(model)), stride=20)
     output = torch.from_numpy(in_crops(model, crops, batch_size=256))
-    label = torch.tensor(class_labels(valid, "valid"))
+    label = torch.tensor(valid.label)
     return {
         "valid_loss": cross_entropy(output, label).item(),
         "valid_accuracy": (output.argmax(1) == label).float().mean().item(),

@@ -121,18 +121,19 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
     """
     module = unwrapped(model)
     _check_precision(module)
-    source = given(x, name)
-    x = model_input(module, source, name=name).cpu()
-    warn_of_scale(module, x)
-    extra = extra_inputs(module, extra, len(x))
-    copy = copied(module)
-    two = x[:2] if len(x) > 1 else torch.cat([x, x.flip(2)])
-    others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
-    rows = tuple(each.to(device_of(module)) for each in (two, *others))
-    with torch.inference_mode(False), torch.random.fork_rng(_indices(rows[0])):
-        outputs, cut, before = _run(copy, rows, own=copy is not module)
-        copy, outputs, after = _with_matrix(copy, outputs, own=copy is not module)
-        _check_rows(copy, rows, outputs)
+    with torch.inference_mode(False):
+        source = given(x, name)
+        x = model_input(module, source, name=name).cpu()
+        warn_of_scale(module, x)
+        extra = extra_inputs(module, extra, len(x))
+        copy = copied(module)
+        two = x[:2] if len(x) > 1 else torch.cat([x, x.flip(2)])
+        others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
+        rows = tuple(each.to(device_of(module)) for each in (two, *others))
+        with torch.random.fork_rng(_indices(rows[0])):
+            outputs, cut, before = _run(copy, rows, own=copy is not module)
+            copy, outputs, after = _with_matrix(copy, outputs, own=copy is not module)
+            _check_rows(copy, rows, outputs)
     form = ", ".join(filter(None, (before, after)))
     return Look(copy, x, extra, outputs.cpu(), output_kind(outputs), cut, source.trials, form)
 
