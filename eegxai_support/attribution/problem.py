@@ -36,6 +36,8 @@ class Problem:
         ``(outputs, trial) -> (row,)``: the explained number of each row, `trial` the row's trial index.
     batch_size : int
         Rows per forward pass; halved when a GPU runs out of memory.
+    extra : tuple of Tensor
+        What the model takes besides `x`, a row per trial.
     """
 
     model: nn.Module
@@ -44,6 +46,7 @@ class Problem:
     many: bool
     score: Callable[[Tensor, Tensor], Tensor]
     batch_size: int
+    extra: tuple[Tensor, ...] = ()
 
     @cached_property
     def simplified(self) -> nn.Module:
@@ -61,7 +64,12 @@ class Problem:
 
     def value(self, x: Tensor, trial: Tensor, model: nn.Module | None = None) -> Tensor:
         """Return f of each row of `x`, shape (row,), by the simplified model or by `model`."""
-        return self.score((model or self.simplified)(x.clone()), trial)  # a model may write into its input
+        return self.score(self.outputs(x, trial, model), trial)
+
+    def outputs(self, x: Tensor, trial: Tensor, model: nn.Module | None = None) -> Tensor:
+        """Return the outputs at each row of `x`, shape (row, output), by the simplified model or by `model`."""
+        extra = (each[trial].to(x.device) for each in self.extra)
+        return (model or self.simplified)(x.clone(), *extra)  # a model may write into its input
 
     def values(self, x: Tensor, trial: Tensor) -> Tensor:
         """Return f of each of any number of rows, shape (row,), without gradients."""
@@ -168,6 +176,8 @@ class Maps:
         One of the two.
     standard_error : Tensor, shape (trial,), optional
         Of the sum of each map, where it is a mean over random draws.
+    kept : Tensor, shape (trial,), optional
+        In float64, what of the output did not go to the trial: biases and constants. For LRP without conditions.
     report : pandas.DataFrame, optional
         A row per layer.
     """
@@ -175,6 +185,7 @@ class Maps:
     multiplier: Tensor | None = None
     values: Tensor | None = None
     standard_error: Tensor | None = None
+    kept: Tensor | None = None
     report: pd.DataFrame | None = field(default=None)
 
 
