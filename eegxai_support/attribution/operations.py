@@ -4,137 +4,28 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.utils._pytree import tree_leaves
 
 from eegxai_support.attribution.decompositions import DECOMPOSED
+from eegxai_support.attribution.families import (
+    COMPARISONS,
+    CUTS,
+    ELEMENTWISE,
+    LINEAR,
+    MAX_POOLS,
+    METADATA,
+    PRODUCTS,
+    depends,
+    taken_apart,
+)
+from eegxai_support.attribution.traced import Traced
 from eegxai_support.model import UnsupportedOperation, device_of, dtype_of, frozen, model_size
-
-# Functions are known by their name without underscores at the ends: `torch.add`, `Tensor.add_`, `Tensor.__radd__` …
-METADATA = set(
-    """
-    empty_like full_like isfinite isinf isnan new_empty new_full new_ones new_zeros ones_like zeros_like
-    """.split()
-)
-STRUCTURE = set(
-    """
-    H T adjoint as_strided atleast_1d atleast_2d atleast_3d bfloat16 broadcast_tensors broadcast_to cat chunk clone
-    column_stack concat concatenate conj contiguous copy cpu cuda diagonal double dropout dropout1d dropout2d dropout3d
-    alpha_dropout dsplit dstack expand expand_as feature_alpha_dropout fill flatten flip fliplr flipud float gather
-    getitem half hsplit hstack imag index_select mH mT masked_fill moveaxis movedim narrow pad permute pixel_shuffle
-    ravel real repeat repeat_interleave reshape reshape_as resolve_conj roll rot90 select setitem split
-    split_with_sizes squeeze stack swapaxes swapdims t take_along_dim tensor_split tile to transpose tril triu type
-    type_as unbind unflatten unfold unsqueeze view view_as view_as_complex view_as_real vsplit vstack where zero
-    """.split()
-)
-LAYERS = set("bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear".split())
-SUMS = set("add sub rsub".split())
-LINEAR = (
-    STRUCTURE
-    | SUMS
-    | set(
-        """
-        adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d avg_pool1d avg_pool2d avg_pool3d batch_norm cumsum
-        diff fft_fft fft_fft2 fft_fftn fft_fftshift fft_hfft fft_hfft2 fft_hfftn fft_ifft fft_ifft2 fft_ifftn
-        fft_ifftshift fft_ihfft fft_ihfft2 fft_ihfftn fft_irfft fft_irfft2 fft_irfftn fft_rfft fft_rfft2 fft_rfftn
-        fold interpolate istft mean neg positive stft sum trace upsample
-        """.split()
-    )
-)
-PRODUCTS = LAYERS | set(
-    """
-    addbmm addcmul addmm addmv baddbmm bmm dot einsum inner matmul mm mul mv outer rmatmul rmul
-    tensordot
-    """.split()
-)
-# Nearly the identity above zero, nearly nothing below.
-RECTIFIERS = set(
-    """
-    celu elu gelu hardswish leaky_relu mish prelu relu relu6 rrelu selu silu softplus threshold
-    """.split()
-)
-ELEMENTWISE = RECTIFIERS | set(
-    """
-    abs acos acosh asin asinh atan atanh clamp clamp_max clamp_min clip cos cosh erf erfc exp exp2 expm1 float_power
-    fmax fmin hardshrink hardsigmoid hardtanh log log10 log1p log2 log_sigmoid logit maximum minimum nan_to_num ndtr
-    pow reciprocal rpow rsqrt sigmoid sign sin sinc sinh softshrink softsign sqrt square tan tanh tanhshrink
-    """.split()
-)
-COMPARISONS = set("eq ge gt le lt ne".split())
-# What keeps a function of each number by itself, if all its operands are functions of the same number.
-POINTWISE = (
-    ELEMENTWISE
-    | COMPARISONS
-    | SUMS
-    | set(
-        """
-        and bitwise_and bitwise_not bitwise_or bool clone div double float half int invert logical_and logical_not
-        logical_or long masked_fill mul neg or positive rdiv rmul setitem to type type_as where
-        """.split()
-    )
-)
-MAX_POOLS = set("adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d max_pool1d max_pool2d max_pool3d".split())
-CUTS = set("__array__ __bool__ __float__ __index__ __int__ allclose data detach equal item numpy tolist".split())
-
-
-class Notes(WeakIdKeyDictionary):
-    """What is known of tensors, forgotten when they are overwritten."""
-
-    def __setitem__(self, tensor: Tensor, note) -> None:
-        super().__setitem__(tensor, (tensor._version, note))
-
-    def get(self, tensor: Tensor, default=None):
-        """Return the note on a tensor that is still what it was."""
-        version, note = super().get(tensor, (None, None))
-        return note if version == tensor._version else default
-
-
-class Pointwise(NamedTuple):
-    """How a tensor was made of another one, the root, each number of the one number."""
-
-    root: Tensor
-    version: int  # of the root
-    function: Callable[[Tensor], Tensor]
-    first: str  # name of the first torch function that was applied to the root
-
-
-class Traced(Notes):
-    """Tensors that were made number by number of one root, so that a function spelled in several calls is one again.
-
-    ``x * (x > 0)`` is a rectifier. The comparison alone has no derivative, so that no rule could handle it; the
-    product alone would be one of two activations. Both are functions of the same numbers, and so is what comes out.
-    """
-
-    def call(self, function: Callable, name: str, in_place: bool, args: tuple, kwargs: dict) -> Pointwise | None:
-        """Return a call as a function of one root, or None where it is not."""
-        operands = [leaf for leaf in tree_leaves((args, kwargs)) if depends(leaf) or self.knows(leaf)]
-        notes = [self.get(operand) or Pointwise(operand, operand._version, lambda z: z, name) for operand in operands]
-        root, version = notes[0].root, notes[0].version
-        if name not in POINTWISE or any(note.root is not root or note.version != version for note in notes):
-            return None
-        parts = {id(operand): note.function for operand, note in zip(operands, notes, strict=True)}
-
-        def of_root(z):
-            put = [parts[id(leaf)](z) if id(leaf) in parts else leaf for leaf in leaves]
-            given, options = tree_unflatten(put, structure)
-            given = (given[0].clone(), *given[1:]) if in_place else given
-            result = function(*given, **options)
-            return given[0] if in_place else result
-
-        leaves, structure = tree_flatten((args, kwargs))
-        first = next((note.first for note in notes if note.first != name), name)
-        return Pointwise(root, version, of_root, first) if root._version == version else None
-
-    def knows(self, leaf) -> bool:
-        """Whether a value is a tensor that was made of a root."""
-        return isinstance(leaf, Tensor) and self.get(leaf) is not None
 
 
 class Functions(TorchFunctionMode):
@@ -180,16 +71,12 @@ class Functions(TorchFunctionMode):
         gated = any(self.gates.knows(leaf) for leaf in leaves)
         if not (gated or any(map(depends, leaves))):
             return function(*args, **kwargs)
-        name, in_place = function_name(function)
         require_visible(self.method, leaves)
+        name, in_place, args, kwargs = taken_apart(function, args, kwargs)
         if not torch.is_grad_enabled():
-            return self._without_rule(function, name, args, kwargs, "under no_grad")
+            return self._without_rule(function, name, args, kwargs, f"{name.strip('_')} under no_grad")
         if kwargs.get("out") is not None:
             raise self.unsupported("a function that writes to `out`")
-        for key in ("input", "other"):
-            if key in kwargs and len(args) == (key == "other"):
-                args = (*args, kwargs.pop(key))
-        in_place |= bool(kwargs.pop("inplace", False))
         if in_place:
             self.before_change(args[0])
         if gated or name in COMPARISONS:
@@ -204,34 +91,33 @@ class Functions(TorchFunctionMode):
 
     def _gated(self, function: Callable, name: str, in_place: bool, args: tuple, kwargs: dict):
         """Compare an activation, or apply to it what was made of the comparison: a function of each of its numbers."""
-        call = self.gates.call(function, name, in_place, args, kwargs)
+        calls = self.gates.call(function, name, in_place, args, kwargs)
+        call = next((call for call in calls if depends(call.root)), None)
         if call is None or (in_place and args[0] is not call.root):
-            gates = [self.gates.get(leaf).first for leaf in tree_leaves((args, kwargs)) if self.gates.knows(leaf)]
-            shown = name.strip("_") + "".join(f" of a comparison ({gate})" for gate in gates[:1])
+            gates = [self.gates.get(leaf) for leaf in self.gates.operands((args, kwargs)) if not depends(leaf)]
+            shown = name.strip("_") + "".join(f" of a comparison ({gate[-1].first})" for gate in gates[:1])
             if in_place:
                 raise self.unsupported(shown)
-            return self._without_rule(function, name, args, kwargs, shown=shown)
+            return self._without_rule(function, name, args, kwargs, shown)
         made = call.function(call.root)
         if made.shape != call.root.shape:
             raise self.unsupported(f"{name} that changes the shape")
         if depends(made):
             result = self.elementwise(call.function, call.root.clone() if in_place else call.root, name)
             return call.root.copy_(result) if in_place else result
-        self.gates[made] = call
+        self.gates[made] = [call]
         return made
 
-    def _without_rule(self, function: Callable, name: str, args: tuple, kwargs: dict, why: str = "", shown: str = ""):
+    def _without_rule(self, function: Callable, name: str, args: tuple, kwargs: dict, shown: str = ""):
         """Run a function that tells no numbers of an activation, and refuse any other."""
         result = None if name in CUTS else function(*args, **kwargs)
         if name in METADATA or not (name in CUTS or any(isinstance(leaf, Tensor) for leaf in tree_leaves(result))):
             return result
-        raise self.unsupported(f"{shown or name.strip('_')} {why}".strip())
+        raise self.unsupported(shown or name.strip("_"))
 
     def _apply(self, function: Callable, name: str, args: tuple, kwargs: dict):
         if name == "einsum" and isinstance(args[1], list | tuple):
             args = (args[0], *args[1])
-        if name in ("max", "min") and len(args) > 1 and isinstance(args[1], Tensor):
-            name += "imum"
         if function in (torch.batch_norm, torch.instance_norm):
             args, kwargs = _functional(*args, **kwargs)
             function = getattr(F, name)
@@ -302,11 +188,6 @@ class Functions(TorchFunctionMode):
         return value if keepdim else value.squeeze(dim)
 
 
-def depends(value) -> bool:
-    """Whether a value is a tensor that depends on the explained input."""
-    return isinstance(value, Tensor) and value.requires_grad
-
-
 def same_memory(a: Tensor, b: Tensor) -> bool:
     """Whether overwriting one tensor overwrites the other."""
     return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
@@ -372,31 +253,6 @@ class _Valued(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         return gradient, None
-
-
-def function_name(function: Callable) -> tuple[str, bool]:
-    """Return the name by which the families know a torch function, and whether it overwrites its first operand."""
-    name = function.__name__
-    if name == "__get__":
-        name = function.__self__.__name__
-    if name in CUTS:
-        return name, False
-    if name in ("__setitem__", "copy_"):
-        return name.strip("_"), True
-    in_place = name.endswith("_") and not name.endswith("__")
-    name = name.strip("_")
-    if name in ("iadd", "isub", "imul", "itruediv", "idiv", "ipow"):
-        name, in_place = name[1:], True
-    name = name.removeprefix("special_")
-    return ALIASES.get(name, name), in_place
-
-
-ALIASES = {
-    "truediv": "div", "true_divide": "div", "divide": "div", "rtruediv": "rdiv", "multiply": "mul", "subtract": "sub",
-    "absolute": "abs", "negative": "neg", "expit": "sigmoid", "greater": "gt", "greater_equal": "ge", "less": "lt",
-    "less_equal": "le", "not_equal": "ne", "iand": "and", "ior": "or",
-    **{f"arc{name}": f"a{name}" for name in ("cos", "cosh", "sin", "sinh", "tan", "tanh")},
-}  # fmt: skip
 
 
 def _put(args: tuple, positions: list[int], values: list) -> list:

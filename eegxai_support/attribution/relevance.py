@@ -13,17 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from eegxai_support.attribution.operations import (
-    LAYERS,
-    PRODUCTS,
-    STRUCTURE,
-    SUMS,
-    Functions,
-    Notes,
-    depends,
-    same_memory,
-    valued,
-)
+from eegxai_support.attribution.families import LAYERS, PRODUCTS, STRUCTURE, SUMS, depends
+from eegxai_support.attribution.operations import Functions, same_memory, valued
+from eegxai_support.attribution.traced import Notes
 from eegxai_support.model import UnsupportedOperation
 from eegxai_support.trials import unknown_name
 
