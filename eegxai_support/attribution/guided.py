@@ -122,7 +122,8 @@ def guided_backprop(problem: Problem) -> Tensor:
 
     For ReLU this is the published rule. ELU, GELU and the other rectifiers are treated alike, as in [2]_: their own
     derivative is replaced by 0 or 1. Functions that do not rectify (square, logarithm, tanh, sigmoid) keep theirs.
-    The rule acts on each torch function that the network calls, whatever module calls it and how often.
+    The rule acts on each torch function that the network calls, whatever module calls it and how often, and on a
+    rectifier that the network spells itself, such as ``x.clamp(min=0)``, ``x * (x > 0)`` or ``x * x.sigmoid()``.
 
     Parameters
     ----------
@@ -131,7 +132,8 @@ def guided_backprop(problem: Problem) -> Tensor:
     Raises
     ------
     UnsupportedOperation
-        The network calls no rectifier.
+        The network calls no rectifier, or something that may be one but cannot be seen: an autograd.Function of its
+        own, activation checkpointing, or a comparison that masks other activations than those compared.
 
     References
     ----------
@@ -160,7 +162,8 @@ def deconvolution(problem: Problem) -> Tensor:
     Raises
     ------
     UnsupportedOperation
-        The network calls no rectifier.
+        The network calls no rectifier, or something that may be one but cannot be seen: an autograd.Function of its
+        own, activation checkpointing, or a comparison that masks other activations than those compared.
 
     References
     ----------

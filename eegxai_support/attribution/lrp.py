@@ -230,17 +230,27 @@ def lrp_epsilon(
         and weights [2]_; the map is then no multiple of the input, and `Attribution.multiplier` is None.
     conditions : dict, optional
         Filter or filters of layers, ``{"conv_spat": 3}`` or ``{"conv_spat": [3, 5], "conv_time": 0}``: the concept-
-        conditional relevance of [3]_, with all channels and samples of the trial. Of what arrives at the named layer,
-        only the part of these filters, counted along axis 1 of its output, goes on. Over the filters of a layer
-        through which all relevance passes, the maps add up to the map without conditions.
+        conditional relevance of [3]_, with all channels and samples of the trial. What arrives at these filters,
+        counted along axis 1 of the layer's output, goes on; all else stops: other filters, and relevance that does
+        not pass through the layer, in a branch beside it or a shortcut around it. Of several layers, only relevance
+        that passes through every one counts, and layers side by side are refused. A map sums to the relevance that
+        arrived at its filters less what biases below keep, and over all filters of a layer the maps add up to what
+        passes through it: to the map without conditions, where nothing flows around the layer.
+    rules : dict
+        Rules of convolutions and linear layers by name, ``{"conv_time": "flat", "*.conv_*": ("gamma", {"gamma": 1})}``,
+        a composite as in [4]_: "epsilon", "gamma", "alpha_beta", "z_plus", or "flat" for a layer that reads the
+        trials. Parameters are `epsilon`, `gamma` and `alpha`. A key is a qualified name, which also stands for all
+        layers inside, or a pattern with ``*``, ``?`` and ``[]``; the first key that matches counts, ahead of
+        `first_layer` and of the method's rule. A batch norm that is folded goes with its layer.
 
     Raises
     ------
     ValueError
-        An option out of range; an unknown layer or filter.
+        An option out of range; an unknown layer, filter or rule.
     UnsupportedOperation
-        The network multiplies activations; a layer of `conditions` never runs; "flat", but the first operation is not
-        a layer.
+        The network multiplies activations or multiplies complex numbers by weights; a layer of `conditions` or `rules`
+        never runs; no relevance passes through all layers of `conditions`; "flat", but the first operation is not a
+        layer.
 
     Warns
     -----

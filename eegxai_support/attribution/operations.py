@@ -27,6 +27,8 @@ from eegxai_support.attribution.families import (
 from eegxai_support.attribution.traced import Traced
 from eegxai_support.model import UnsupportedOperation, device_of, dtype_of, frozen, model_size
 
+WITHOUT_GRADIENT = "without gradient, be it under no_grad or in an autograd.Function of the network's own"
+
 
 class Functions(TorchFunctionMode):
     """Run a model one torch function after the other, with rules for those whose operands depend on the input.
@@ -74,7 +76,7 @@ class Functions(TorchFunctionMode):
         require_visible(self.method, leaves)
         name, in_place, args, kwargs = taken_apart(function, args, kwargs)
         if not torch.is_grad_enabled():
-            return self._without_rule(function, name, args, kwargs, f"{name.strip('_')} under no_grad")
+            return self._without_rule(function, name, args, kwargs, f"{name.strip('_')} {WITHOUT_GRADIENT}")
         if kwargs.get("out") is not None:
             raise self.unsupported("a function that writes to `out`")
         if in_place:
@@ -126,7 +128,7 @@ class Functions(TorchFunctionMode):
         if name == "batch_norm" and (kwargs.get("training") or args[5:6] == (True,)):
             raise self.unsupported("batch norm with the statistics of the batch")
         if name in LINEAR or (name in PRODUCTS | {"div"} and n_moving == 1 and (name != "div" or moving == [0])):
-            return self._joined(self.linear(function, name, args, kwargs), name)
+            return self._dependent(self.linear(function, name, args, kwargs), name, args[0])
         if name in ELEMENTWISE and n_moving == 1 and moving and not args[moving[0]].is_complex():
             return self.elementwise(lambda z: function(*_put(args, moving, [z]), **kwargs), args[moving[0]], name)
         if name in DECOMPOSED:
@@ -153,9 +155,9 @@ class Functions(TorchFunctionMode):
             raise self.unsupported(f"this form of {name}") from None
         return bound.args, bound.kwargs
 
-    def _joined(self, result, name: str):
-        """Refuse a result that no longer depends on the operands that did, such as a conversion to integers."""
-        if isinstance(result, Tensor) and not depends(result):
+    def _dependent(self, result, name: str, x):
+        """Refuse a result that no longer depends on `x`, which did, such as a conversion to integers."""
+        if depends(x) and isinstance(result, Tensor) and not depends(result):
             raise self.unsupported(f"{name} that cuts its result ({result.dtype}) off the trials")
         return result
 
