@@ -114,9 +114,10 @@ def _lrp(method: str, rule, problem: Problem, *, epsilon, bias, first_layer, con
         reports.append(_report(run, trial))
         if not flat:
             return multiplier
-        if of_ones is None:
+        if of_ones is None and not by_name:
             raise UnsupportedOperation(f"{method}: no layer reads the trials directly. Use first_layer=None.")
-        return of_ones if multiplier is None else of_ones + x.detach() * multiplier
+        parts = ones * of_ones if of_ones is not None else 0, x * multiplier if multiplier is not None else 0
+        return sum(parts).detach()
 
     result = problem.by_batch(maps)
     report = pd.concat(reports, ignore_index=True)
