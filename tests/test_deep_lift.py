@@ -382,7 +382,6 @@ class Recurrent(nn.Module):
         (lambda x: torch.where(x > 0, x, 2 * x), "gt"),
         (lambda x: x * x.sum().item(), "item"),
         (lambda x: x if x.sum() > 0 else -x, "gt"),
-        (lambda x: x.amax((1, 2))[:, None], "several axes"),
         (lambda x: F.batch_norm(x, None, None, training=True), "statistics of the batch"),
         (lambda x: torch.linalg.vector_norm(x, 3, dim=2), "order 3"),
         (lambda x: x.sort(2).values, "sort"),

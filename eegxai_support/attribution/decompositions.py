@@ -5,6 +5,8 @@ Each decomposition is called with the `Functions` at work and then as the functi
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,13 +30,23 @@ def _abs_of_complex(functions, z):
     return torch.view_as_real(z).square().sum(-1).sqrt()
 
 
+def _converted(x: Tensor, level, dtype) -> Tensor:
+    """Convert as asked: `torch.softmax` takes a type where `torch.nn.functional.softmax` takes a stack level."""
+    dtype = level if isinstance(level, torch.dtype) else dtype
+    return x if dtype is None else x.to(dtype)
+
+
 def _log_softmax(functions, x, dim, _stacklevel=3, dtype=None):
-    x = x if dtype is None else x.to(dtype)
+    x = _converted(x, _stacklevel, dtype)
     return x - torch.logsumexp(x, dim, keepdim=True)
 
 
 def _softmax(functions, x, dim, _stacklevel=3, dtype=None):
-    return torch.exp(torch.log_softmax(x, dim, dtype=dtype))
+    return torch.exp(torch.log_softmax(_converted(x, _stacklevel, dtype), dim))
+
+
+def _softmin(functions, x, dim, _stacklevel=3, dtype=None):
+    return torch.softmax(-_converted(x, _stacklevel, dtype), dim)
 
 
 def _var(functions, x, dim=None, unbiased=True, keepdim=False, *, correction=None):
@@ -51,8 +63,18 @@ def _std(functions, *args, **kwargs):
     return torch.var(*args, **kwargs).sqrt()
 
 
-def _norm(functions, x, p=2, dim=None, keepdim=False, dtype=None, *, ord=None):
-    p = p if ord is None else ord
+def _var_mean(functions, x, dim=None, *args, **kwargs):
+    axes = None if isinstance(dim, bool) else dim
+    mean = x.mean(axes, keepdim=bool(kwargs.get("keepdim") or args[1:2] == (True,)))
+    return torch.var(x, dim, *args, **kwargs), mean
+
+
+def _std_mean(functions, *args, **kwargs):
+    var, mean = torch.var_mean(*args, **kwargs)
+    return var.sqrt(), mean
+
+
+def _norm(functions, x, p=2, dim=None, keepdim=False, dtype=None):
     x = x if dtype is None else x.to(dtype)
     dim = tuple(range(x.ndim)) if dim is None else dim
     if p in (2, "fro", None):
@@ -60,6 +82,17 @@ def _norm(functions, x, p=2, dim=None, keepdim=False, dtype=None, *, ord=None):
     if p == 1:
         return x.abs().sum(dim, keepdim=keepdim)
     raise functions.unsupported(f"a norm of order {p}")
+
+
+def _vector_norm(functions, x, ord=2, dim=None, keepdim=False, *, dtype=None):
+    return _norm(functions, x, ord, dim, keepdim, dtype)
+
+
+def _linalg_norm(functions, x, ord=None, dim=None, keepdim=False, *, dtype=None):
+    n_axes = x.ndim if dim is None else 1 if isinstance(dim, int) else len(dim)
+    if ord not in (None, "fro") and n_axes > 1:
+        raise functions.unsupported(f"a matrix norm of order {ord}")
+    return _norm(functions, x, ord, dim, keepdim, dtype)
 
 
 def _normalize(functions, x, p=2.0, dim=1, eps=1e-12, out=None):
@@ -79,7 +112,7 @@ def _scaled(x, weight, bias, shape=None):
     return x
 
 
-def _layer_norm(functions, x, normalized_shape, weight=None, bias=None, eps=1e-5):
+def _layer_norm(functions, x, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=True):
     return _scaled(_standardized(x, tuple(range(-len(normalized_shape), 0)), eps), weight, bias)
 
 
@@ -89,7 +122,7 @@ def _rms_norm(functions, x, normalized_shape, weight=None, eps=None):
     return _scaled(x * torch.rsqrt(x.square().mean(dim, keepdim=True) + eps), weight, None)
 
 
-def _group_norm(functions, x, num_groups, weight=None, bias=None, eps=1e-5):
+def _group_norm(functions, x, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True):
     grouped = _standardized(x.reshape(len(x), num_groups, -1), -1, eps)
     return _scaled(grouped.reshape(x.shape), weight, bias, (-1, *(1 for _ in x.shape[2:])))
 
@@ -168,23 +201,75 @@ def _multi_head_attention(
     return output, attention if need_weights else None
 
 
-def _min(functions, x, dim=None, keepdim=False):
+def _amin(functions, x, dim=None, keepdim=False):
     return -torch.amax(-x, dim, keepdim)
+
+
+def _min(functions, x, dim=None, keepdim=False):
+    if dim is None:
+        return -torch.amax(-x)
+    largest = torch.max(-x, dim, keepdim)
+    return torch.return_types.min([-largest.values, largest.indices])
+
+
+def _maximum(functions, a, b):
+    return torch.stack(torch.broadcast_tensors(a, b), -1).amax(-1)
+
+
+def _minimum(functions, a, b):
+    return -torch.maximum(-a, -b)
+
+
+def _lerp(functions, start, end, weight):
+    return start + weight * (end - start)
+
+
+def _cosine_similarity(functions, x1, x2, dim=1, eps=1e-8):
+    lengths = (torch.linalg.vector_norm(x, 2, dim).clamp_min(eps) for x in (x1, x2))
+    return (x1 * x2).sum(dim) / (next(lengths) * next(lengths))
+
+
+def _local_response_norm(functions, x, size, alpha=1e-4, beta=0.75, k=1.0):
+    squares = F.pad(x.square().movedim(1, -1), (size // 2, (size - 1) // 2))
+    return x / (k + alpha * squares.unfold(-1, size, 1).mean(-1).movedim(-1, 1)) ** beta
+
+
+def _lp_pool(n_axes: int):
+    pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[n_axes - 1]
+
+    def lp_pool(functions, x, norm_type, kernel_size, stride=None, ceil_mode=False):
+        n_pooled = kernel_size**n_axes if isinstance(kernel_size, int) else math.prod(kernel_size)
+        mean = pool(x**norm_type, kernel_size, stride, 0, ceil_mode)
+        return (torch.relu(mean) * n_pooled) ** (1 / norm_type)
+
+    return lp_pool
 
 
 DECOMPOSED = {
     "abs": _abs_of_complex,
     "addcmul": _addcmul,
     "addmm": _addmm,
-    "amin": _min,
+    "amin": _amin,
     "baddbmm": _addmm,
+    "cosine_similarity": _cosine_similarity,
     "div": _div,
+    "fmax": _maximum,
+    "fmin": _minimum,
     "glu": _glu,
     "group_norm": _group_norm,
     "instance_norm": _instance_norm,
     "layer_norm": _layer_norm,
-    "linalg_vector_norm": _norm,
+    "lerp": _lerp,
+    "linalg_norm": _linalg_norm,
+    "linalg_vector_norm": _vector_norm,
+    "local_response_norm": _local_response_norm,
     "log_softmax": _log_softmax,
+    "lp_pool1d": _lp_pool(1),
+    "lp_pool2d": _lp_pool(2),
+    "lp_pool3d": _lp_pool(3),
+    "maximum": _maximum,
+    "min": _min,
+    "minimum": _minimum,
     "multi_head_attention_forward": _multi_head_attention,
     "norm": _norm,
     "normalize": _normalize,
@@ -192,6 +277,9 @@ DECOMPOSED = {
     "rms_norm": _rms_norm,
     "scaled_dot_product_attention": _attention,
     "softmax": _softmax,
+    "softmin": _softmin,
     "std": _std,
+    "std_mean": _std_mean,
     "var": _var,
+    "var_mean": _var_mean,
 }

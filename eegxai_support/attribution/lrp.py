@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from eegxai_support.attribution.operations import require_eager, runs
 from eegxai_support.attribution.problem import SMALL_CHANGE, Maps, Problem, register
-from eegxai_support.attribution.relevance import EPSILON, TINY, Relevance, alpha_beta_rule, epsilon_rule, gamma_rule
+from eegxai_support.attribution.relevance import EPSILON, TINY, LayerRule, Relevance, matches
 from eegxai_support.model import UnsupportedOperation, is_braindecode
 from eegxai_support.trials import unknown_name
 
@@ -61,10 +61,9 @@ def _keep(rules: Relevance, name: str, filters, module: nn.Module, inputs: tuple
         raise ValueError(
             f"conditions[{name!r}] is {filters!r}; expected one or more of the layer's filters 0 … {n_filters - 1}."
         )
-    rules.conditioned.add(name)
     mask = output.new_zeros(n_filters)
     mask[torch.as_tensor(index, dtype=torch.long, device=mask.device)] = 1
-    return rules.keep(output, mask.view(-1, *(1,) * (output.ndim - 2)))
+    return rules.keep(output, name, mask.view(-1, *(1,) * (output.ndim - 2)))
 
 
 class _Probe(Relevance):
@@ -81,78 +80,104 @@ def _trials_first(method: str, problem: Problem) -> bool:
     x = problem.x[:1].to(problem.device)
     probe = _Probe(method)
     with _watched(problem.model, probe, {}), probe:
-        problem.model(torch.cat([x, torch.full_like(x, torch.nan)]).requires_grad_().clone())
+        trials = torch.zeros(2, dtype=torch.long)
+        problem.outputs(torch.cat([x, torch.full_like(x, torch.nan)]).requires_grad_(), trials, problem.model)
     return probe.trials_first
 
 
-def _lrp(method: str, rule: Callable, problem: Problem, epsilon, bias, first_layer, conditions) -> Maps:
-    if not epsilon > 0:
-        raise ValueError(f"epsilon is {epsilon}; expected a number above 0.")
+def _lrp(method: str, rule, problem: Problem, *, epsilon, bias, first_layer, conditions, rules) -> Maps:
+    rule = LayerRule.named(rule, epsilon)
     if bias not in ("keep", "share"):
         raise ValueError(f"bias is {bias!r}; expected 'keep' or 'share'.")
     if first_layer not in (None, "flat"):
         raise ValueError(f"first_layer is {first_layer!r}; expected None or 'flat'.")
     require_eager(method, problem.model)
     conditions, layers = conditions or {}, dict(problem.model.named_modules())
-    for name in conditions:
-        if name not in layers:
+    by_name = {pattern: LayerRule.named(each, epsilon) for pattern, each in (rules or {}).items()}
+    for name in (*conditions, *by_name):
+        if name not in layers and not (name in by_name and any(matches(layer, name) for layer in layers)):
             raise unknown_name("layer", name, layers)
     if not _trials_first(method, problem):  # so that the report can tell the trials apart
         problem = replace(problem, batch_size=1)
-    reports = []
+    flat, reports = first_layer == "flat" or any(each == "flat" for each in (rules or {}).values()), []
 
     def maps(trial):
         x = problem.x[trial].to(problem.device).requires_grad_()
         ones = torch.ones_like(x, requires_grad=True)
-        rules = Relevance(method, rule, len(trial), epsilon, bias)
-        if first_layer == "flat":
-            rules.ones[x] = ones
-        with _watched(problem.model, rules, conditions), rules:
+        run = Relevance(method, rule, len(trial), bias, by_name, first_layer == "flat")
+        if flat:
+            run.ones[x] = ones
+        with _watched(problem.model, run, conditions), run:
             value = problem.value(x, trial, problem.model)
-        if missed := sorted(set(conditions) - rules.conditioned):
-            raise UnsupportedOperation(f"{method} cannot keep filters of {', '.join(missed)}, which never ran.")
-        multiplier, flat = torch.autograd.grad(value.sum(), (x, ones), allow_unused=True)
-        reports.append(_report(rules, trial))
-        if first_layer is None:
+        _check_ran(method, run, conditions)
+        multiplier, of_ones = run.multipliers(value, (x, ones))
+        reports.append(_report(run, trial))
+        if not flat:
             return multiplier
-        if flat is None:
+        if of_ones is None and not by_name:
             raise UnsupportedOperation(f"{method}: no layer reads the trials directly. Use first_layer=None.")
-        return flat if multiplier is None else flat + x.detach() * multiplier
+        parts = ones * of_ones if of_ones is not None else 0, x * multiplier if multiplier is not None else 0
+        return sum(parts).detach()
 
     result = problem.by_batch(maps)
     report = pd.concat(reports, ignore_index=True)
+    found = {"values" if flat else "multiplier": result, "report": report}
     if not conditions:
-        _warn_of_loss(method, problem, result if first_layer else result * problem.x, report)
-    return Maps(values=result, report=report) if first_layer else Maps(multiplier=result, report=report)
+        found["kept"] = torch.as_tensor(np.bincount(report["trial"], report["to_bias"], len(problem.x)))
+        _warn_of_loss(method, problem, Maps(**found), rule.epsilon, bias)
+    return Maps(**found)
 
 
-def _report(rules: Relevance, trial: Tensor) -> pd.DataFrame:
+def _check_ran(method: str, run: Relevance, conditions: dict) -> None:
+    if missed := sorted(set(conditions) - set(run.conditions)):
+        raise UnsupportedOperation(f"{method} cannot keep filters of {', '.join(missed)}, which never ran.")
+    if missed := [pattern for pattern in run.rules if pattern not in run.used]:
+        raise UnsupportedOperation(
+            f"{method}: the rules of {', '.join(missed)} act on nothing. No convolution or linear layer ran there, or"
+            " an earlier pattern of `rules` took it; a batch norm that is folded has the rule of the layer before it."
+        )
+
+
+def _report(run: Relevance, trial: Tensor) -> pd.DataFrame:
     """Return a row per trial and layer, of the layers that relevance reached."""
-    rows = [row for row in rules.rows if "relevance" in row]
+    rows = [row for row in run.rows if "relevance" in row]
     report = pd.DataFrame({"trial": np.tile(trial.numpy(), len(rows))})
     for name in ("layer", "operation", "rule"):
         report[name] = np.repeat(np.array([row[name] for row in rows], dtype=object), len(trial))
     for name in ("relevance", "to_input", "to_bias"):
-        report[name] = np.concatenate([[], *(row[name] for row in rows)])
+        all_else = [row["relevance"] - row["to_bias"] for row in rows]  # of joins, which lose nothing
+        report[name] = np.concatenate([[], *(row.get(name, rest) for row, rest in zip(rows, all_else, strict=True))])
     report["lost"] = report["relevance"] - report["to_input"] - report["to_bias"]
     return report.sort_values("trial", kind="stable", ignore_index=True)
 
 
-def _warn_of_loss(method: str, problem: Problem, values: Tensor, report: pd.DataFrame) -> None:
+def _warn_of_loss(method: str, problem: Problem, maps: Maps, epsilon: float, bias: str) -> None:
     """Compare what arrived at trials and biases with the output, computed apart from the rules."""
-    n_trials = len(problem.x)
-    output = problem.values(problem.x, torch.arange(n_trials)).double().cpu()
-    to_bias = np.bincount(report["trial"], report["to_bias"], n_trials)
-    missing = (values.sum((1, 2), dtype=torch.float64).cpu() + torch.as_tensor(to_bias) - output).abs()
-    share = missing / output.abs().clamp(min=max(SMALL_CHANGE * float(output.abs().max()), TINY))
+    output = problem.values(problem.x, torch.arange(len(problem.x))).cpu().double()
+    missing = problem.sums(maps) + maps.kept - output
+    share = missing.abs() / output.abs().clamp(min=max(SMALL_CHANGE * float(output.abs().max()), TINY))
     if share.max() > LOST:
         worst = int(share.argmax())
         warnings.warn(
-            f"{method} on {type(problem.model).__name__}: in {int((share > LOST).sum())} of {n_trials} trials input and"
-            f" biases together miss more than {LOST:g} of the output; worst is trial {worst} with {share[worst]:.2g}."
-            " The report says in which layer; a smaller epsilon keeps more.",
+            f"{method} on {type(problem.model).__name__}: in {int((share > LOST).sum())} of {len(share)} trials input"
+            f" and biases together miss more than {LOST:g} of the output; worst is trial {worst} with"
+            f" {share[worst]:.2g}. {_cause(maps.report, worst, float(missing[worst]), epsilon, bias)}",
             stacklevel=6,
         )
+
+
+def _cause(report: pd.DataFrame, trial: int, missing: float, epsilon: float, bias: str) -> str:
+    """Say where a trial's relevance was lost, and what would keep it."""
+    rows = report[report["trial"] == trial]
+    if rows.empty or not abs(missing + rows["lost"].sum()) < abs(missing) / 2:
+        return "No layer of the report lost it: hooks change it, or float32 rounds it away; compare model.double()."
+    worst = rows.loc[rows["lost"].abs().idxmax()]
+    where = f"Most is lost in {worst['layer']!r} ({worst['operation']}, {worst['rule']} rule)"
+    if bias == "share":
+        return f"{where}: terms that nearly cancel without their bias are divided by next to nothing; use bias='keep'."
+    if epsilon > EPSILON:
+        return f"{where}: a smaller epsilon than {epsilon:g} keeps more."
+    return f"{where}, whose terms nearly cancel; compare model.double()."
 
 
 def _register(reference: str) -> Callable:
@@ -173,6 +198,7 @@ def lrp_epsilon(
     bias: str = "keep",
     first_layer: str | None = None,
     conditions: dict | None = None,
+    rules: dict | None = None,
 ) -> Maps:
     """Return relevance by the epsilon rule [1]_ in every layer.
 
@@ -205,17 +231,27 @@ def lrp_epsilon(
         and weights [2]_; the map is then no multiple of the input, and `Attribution.multiplier` is None.
     conditions : dict, optional
         Filter or filters of layers, ``{"conv_spat": 3}`` or ``{"conv_spat": [3, 5], "conv_time": 0}``: the concept-
-        conditional relevance of [3]_, with all channels and samples of the trial. Of what arrives at the named layer,
-        only the part of these filters, counted along axis 1 of its output, goes on. Over the filters of a layer
-        through which all relevance passes, the maps add up to the map without conditions.
+        conditional relevance of [3]_, with all channels and samples of the trial. What arrives at these filters,
+        counted along axis 1 of the layer's output, goes on; all else stops: other filters, and relevance that does
+        not pass through the layer, in a branch beside it or a shortcut around it. Of several layers, only relevance
+        that passes through every one counts, and layers side by side are refused. A map sums to the relevance that
+        arrived at its filters less what biases below keep, and over all filters of a layer the maps add up to what
+        passes through it: to the map without conditions, where nothing flows around the layer.
+    rules : dict
+        Rules of convolutions and linear layers by name, ``{"conv_time": "flat", "*.conv_*": ("gamma", {"gamma": 1})}``,
+        a composite as in [4]_: "epsilon", "gamma", "alpha_beta", "z_plus", or "flat" for a layer that reads the
+        trials. Parameters are `epsilon`, `gamma` and `alpha`. A key is a qualified name, which also stands for all
+        layers inside, or a pattern with ``*``, ``?`` and ``[]``; the first key that matches counts, ahead of
+        `first_layer` and of the method's rule. A batch norm that is folded goes with its layer.
 
     Raises
     ------
     ValueError
-        An option out of range; an unknown layer or filter.
+        An option out of range; an unknown layer, filter or rule.
     UnsupportedOperation
-        The network multiplies activations; a layer of `conditions` never runs; "flat", but the first operation is not
-        a layer.
+        The network multiplies activations or multiplies complex numbers by weights; a layer of `conditions` or `rules`
+        never runs; no relevance passes through all layers of `conditions`; "flat", but the first operation is not a
+        layer.
 
     Warns
     -----
@@ -231,7 +267,16 @@ def lrp_epsilon(
     .. [3] Achtibat et al. (2023). From attribution maps to human-understandable explanations through concept relevance
        propagation. Nature Machine Intelligence 5, 1006-1019.
     """
-    return _lrp("lrp_epsilon", epsilon_rule, problem, epsilon, bias, first_layer, conditions)
+    return _lrp(
+        "lrp_epsilon",
+        "epsilon",
+        problem,
+        epsilon=epsilon,
+        bias=bias,
+        first_layer=first_layer,
+        conditions=conditions,
+        rules=rules,
+    )
 
 
 @_register("Montavon et al. 2019, in Explainable AI, LNCS 11700")
@@ -243,6 +288,7 @@ def lrp_gamma(
     bias: str = "keep",
     first_layer: str | None = None,
     conditions: dict | None = None,
+    rules: dict | None = None,
 ) -> Maps:
     """Return relevance by the gamma rule [1]_ in convolutions and the epsilon rule elsewhere.
 
@@ -254,7 +300,7 @@ def lrp_gamma(
     problem : Problem
     gamma : float
         At least 0, where it is the epsilon rule; large values approach the z⁺ rule.
-    epsilon, bias, first_layer, conditions
+    epsilon, bias, first_layer, conditions, rules
         As for `lrp_epsilon`, where the report is described too.
 
     References
@@ -264,9 +310,17 @@ def lrp_gamma(
     .. [2] Andéol et al. (2023). Learning domain invariant representations by joint Wasserstein distance minimization.
        Neural Networks 167, 233-243.
     """
-    if not gamma >= 0:
-        raise ValueError(f"gamma is {gamma}; expected a number that is not negative.")
-    return _lrp("lrp_gamma", partial(gamma_rule, gamma=gamma), problem, epsilon, bias, first_layer, conditions)
+    rule = "gamma", {"gamma": gamma}
+    return _lrp(
+        "lrp_gamma",
+        rule,
+        problem,
+        epsilon=epsilon,
+        bias=bias,
+        first_layer=first_layer,
+        conditions=conditions,
+        rules=rules,
+    )
 
 
 @_register("Bach et al. 2015, PLOS ONE 10(7)")
@@ -278,6 +332,7 @@ def lrp_alpha_beta(
     bias: str = "keep",
     first_layer: str | None = None,
     conditions: dict | None = None,
+    rules: dict | None = None,
 ) -> Maps:
     """Return relevance by the alpha-beta rule [1]_ in convolutions and the epsilon rule elsewhere.
 
@@ -289,7 +344,7 @@ def lrp_alpha_beta(
     problem : Problem
     alpha : float
         At least 1.
-    epsilon, bias, first_layer, conditions
+    epsilon, bias, first_layer, conditions, rules
         As for `lrp_epsilon`, where the report is described too. Convolutions need no epsilon here.
 
     References
@@ -297,10 +352,16 @@ def lrp_alpha_beta(
     .. [1] Bach et al. (2015). On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance
        propagation. PLOS ONE 10(7), e0130140.
     """
-    if not alpha >= 1:
-        raise ValueError(f"alpha is {alpha}; expected at least 1.")
+    rule = "alpha_beta", {"alpha": alpha}
     return _lrp(
-        "lrp_alpha_beta", partial(alpha_beta_rule, alpha=alpha), problem, epsilon, bias, first_layer, conditions
+        "lrp_alpha_beta",
+        rule,
+        problem,
+        epsilon=epsilon,
+        bias=bias,
+        first_layer=first_layer,
+        conditions=conditions,
+        rules=rules,
     )
 
 
@@ -312,6 +373,7 @@ def lrp_z_plus(
     bias: str = "keep",
     first_layer: str | None = None,
     conditions: dict | None = None,
+    rules: dict | None = None,
 ) -> Maps:
     """Return relevance by the z⁺ rule [1]_ in convolutions and the epsilon rule elsewhere.
 
@@ -322,7 +384,7 @@ def lrp_z_plus(
     Parameters
     ----------
     problem : Problem
-    epsilon, bias, first_layer, conditions
+    epsilon, bias, first_layer, conditions, rules
         As for `lrp_epsilon`, where the report is described too. Convolutions need no epsilon here.
 
     References
@@ -330,4 +392,13 @@ def lrp_z_plus(
     .. [1] Montavon et al. (2017). Explaining nonlinear classification decisions with deep Taylor decomposition.
        Pattern Recognition 65, 211-222.
     """
-    return _lrp("lrp_z_plus", partial(alpha_beta_rule, alpha=1.0), problem, epsilon, bias, first_layer, conditions)
+    return _lrp(
+        "lrp_z_plus",
+        "z_plus",
+        problem,
+        epsilon=epsilon,
+        bias=bias,
+        first_layer=first_layer,
+        conditions=conditions,
+        rules=rules,
+    )

@@ -2,68 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from eegxai_support.attribution.decompositions import DECOMPOSED
+from eegxai_support.attribution.families import (
+    COMPARISONS,
+    CUTS,
+    ELEMENTWISE,
+    LINEAR,
+    MAX_POOLS,
+    METADATA,
+    PRODUCTS,
+    depends,
+    taken_apart,
+)
+from eegxai_support.attribution.traced import Traced
 from eegxai_support.model import UnsupportedOperation, device_of, dtype_of, frozen, model_size
 
-# Functions are known by their name without underscores at the ends: `torch.add`, `Tensor.add_`, `Tensor.__radd__` …
-METADATA = set(
-    """
-    empty_like full_like isfinite isinf isnan new_empty new_full new_ones new_zeros ones_like zeros_like
-    """.split()
-)
-STRUCTURE = set(
-    """
-    H T adjoint as_strided atleast_2d atleast_3d broadcast_to cat chunk clone concat concatenate conj contiguous
-    copy cpu cuda diagonal double dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout
-    expand expand_as fill flatten flip float gather getitem hstack imag index_select mH mT masked_fill moveaxis
-    movedim narrow pad permute pixel_shuffle real repeat repeat_interleave reshape reshape_as resolve_conj roll
-    select setitem split split_with_sizes squeeze stack swapaxes swapdims t take_along_dim tensor_split tile to
-    transpose tril triu type type_as unbind unflatten unfold unsqueeze view view_as view_as_complex view_as_real
-    vstack where zero
-    """.split()
-)
-LAYERS = set("bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear".split())
-SUMS = set("add sub rsub".split())
-LINEAR = (
-    STRUCTURE
-    | SUMS
-    | set(
-        """
-        adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d avg_pool1d avg_pool2d avg_pool3d batch_norm cumsum
-        diff fft_fft fft_fftshift fft_ifft fft_ifftshift fft_irfft fft_rfft fold interpolate istft mean neg positive
-        stft sum upsample
-        """.split()
-    )
-)
-PRODUCTS = LAYERS | set(
-    """
-    addbmm addcmul addmm addmv baddbmm bmm dot einsum inner matmul mm mul mv outer rmatmul rmul
-    tensordot
-    """.split()
-)
-# Nearly the identity above zero, nearly nothing below.
-RECTIFIERS = set(
-    """
-    celu elu gelu hardswish leaky_relu mish prelu relu relu6 rrelu selu silu softplus threshold
-    """.split()
-)
-ELEMENTWISE = RECTIFIERS | set(
-    """
-    abs asinh atan clamp clamp_max clamp_min clip cos cosh erf exp exp2 expm1 float_power hardshrink hardsigmoid
-    hardtanh log log10 log1p log2 logsigmoid maximum minimum nan_to_num pow reciprocal rpow rsqrt sigmoid sign
-    sin sinc sinh softshrink softsign sqrt square tan tanh tanhshrink
-    """.split()
-)
-MAX_POOLS = set("adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d max_pool1d max_pool2d max_pool3d".split())
-CUTS = set("__array__ __bool__ __float__ __index__ __int__ allclose data detach equal item numpy tolist".split())
+WITHOUT_GRADIENT = "without gradient, be it under no_grad or in an autograd.Function of the network's own"
 
 
 class Functions(TorchFunctionMode):
@@ -74,6 +38,10 @@ class Functions(TorchFunctionMode):
     """
 
     method = ""
+
+    def __init__(self):
+        super().__init__()
+        self.gates = Traced()  # comparisons, and what is made of them alone: without a derivative
 
     def elementwise(self, function: Callable[[Tensor], Tensor], z: Tensor, name: str) -> Tensor:
         """Return ``function(z)``, a function of each number by itself."""
@@ -101,54 +69,97 @@ class Functions(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        if not torch.is_grad_enabled() or not any(depends(leaf) for leaf in tree_leaves((args, kwargs))):
+        leaves = tree_leaves((args, kwargs))
+        gated = any(self.gates.knows(leaf) for leaf in leaves)
+        if not (gated or any(map(depends, leaves))):
             return function(*args, **kwargs)
+        require_visible(self.method, leaves)
+        name, in_place, args, kwargs = taken_apart(function, args, kwargs)
+        if not torch.is_grad_enabled():
+            return self._without_rule(function, name, args, kwargs, f"{name.strip('_')} {WITHOUT_GRADIENT}")
         if kwargs.get("out") is not None:
             raise self.unsupported("a function that writes to `out`")
-        if "input" in kwargs:
-            args = (kwargs.pop("input"), *args)
-        name, in_place = function_name(function)
-        if kwargs.pop("inplace", False) or in_place:
+        if in_place:
             self.before_change(args[0])
-            if name not in LINEAR:
-                function = function if not in_place else getattr(torch.Tensor, name, None) or getattr(F, name)
-                return args[0].copy_(self._apply(function, name, (args[0].clone(), *args[1:]), kwargs))
+        if gated or name in COMPARISONS:
+            return self._gated(function, name, in_place, args, kwargs)
+        if in_place and name not in LINEAR:
+            function = getattr(torch.Tensor, name, None) or getattr(F, name)
+            return args[0].copy_(self._apply(function, name, (args[0].clone(), *args[1:]), kwargs))
         return self._apply(function, name, args, kwargs)
 
     def before_change(self, x: Tensor) -> None:
         """Save what a rule still needs of a tensor that is about to be overwritten."""
 
+    def _gated(self, function: Callable, name: str, in_place: bool, args: tuple, kwargs: dict):
+        """Compare an activation, or apply to it what was made of the comparison: a function of each of its numbers."""
+        calls = self.gates.call(function, name, in_place, args, kwargs)
+        call = next((call for call in calls if depends(call.root)), None)
+        if call is None or (in_place and args[0] is not call.root):
+            gates = [self.gates.get(leaf) for leaf in self.gates.operands((args, kwargs)) if not depends(leaf)]
+            shown = name.strip("_") + "".join(f" of a comparison ({gate[-1].first})" for gate in gates[:1])
+            if in_place:
+                raise self.unsupported(shown)
+            return self._without_rule(function, name, args, kwargs, shown)
+        made = call.function(call.root)
+        if made.shape != call.root.shape:
+            raise self.unsupported(f"{name} that changes the shape")
+        if depends(made):
+            result = self.elementwise(call.function, call.root.clone() if in_place else call.root, name)
+            return call.root.copy_(result) if in_place else result
+        self.gates[made] = [call]
+        return made
+
+    def _without_rule(self, function: Callable, name: str, args: tuple, kwargs: dict, shown: str = ""):
+        """Run a function that tells no numbers of an activation, and refuse any other."""
+        result = None if name in CUTS else function(*args, **kwargs)
+        if name in METADATA or not (name in CUTS or any(isinstance(leaf, Tensor) for leaf in tree_leaves(result))):
+            return result
+        raise self.unsupported(shown or name.strip("_"))
+
     def _apply(self, function: Callable, name: str, args: tuple, kwargs: dict):
         if name == "einsum" and isinstance(args[1], list | tuple):
             args = (args[0], *args[1])
-        if name in ("max", "min") and len(args) > 1 and isinstance(args[1], Tensor):
-            name += "imum"
+        if function in (torch.batch_norm, torch.instance_norm):
+            args, kwargs = _functional(*args, **kwargs)
+            function = getattr(F, name)
         moving = [i for i, argument in enumerate(args) if depends(argument)]
         n_moving = len(moving) + sum(depends(argument) for argument in kwargs.values())
         if name == "batch_norm" and (kwargs.get("training") or args[5:6] == (True,)):
             raise self.unsupported("batch norm with the statistics of the batch")
         if name in LINEAR or (name in PRODUCTS | {"div"} and n_moving == 1 and (name != "div" or moving == [0])):
-            return self.linear(function, name, args, kwargs)
+            return self._dependent(self.linear(function, name, args, kwargs), name, args[0])
         if name in ELEMENTWISE and n_moving == 1 and moving and not args[moving[0]].is_complex():
             return self.elementwise(lambda z: function(*_put(args, moving, [z]), **kwargs), args[moving[0]], name)
         if name in DECOMPOSED:
+            args, kwargs = self._bound(DECOMPOSED[name], name, self, *args, **kwargs)
             with self:
-                return DECOMPOSED[name](self, *args, **kwargs)
+                return DECOMPOSED[name](*args, **kwargs)
         if name in PRODUCTS and n_moving == len(moving) == 2:
             pair = [args[i] for i in moving]
             if name == "mul" and pair[0] is pair[1]:
                 return self.elementwise(torch.square, pair[0], "square")
             return self.product(lambda a, b: function(*_put(args, moving, [a, b]), **kwargs), *pair, name)
-        if name in MAX_POOLS:
-            return self._max_pool(name, *args, **kwargs)
-        if name in ("amax", "max") and n_moving == 1:
-            return self._max(name, *args, **kwargs)
-        if name == "logsumexp":
-            return self._log_sum_exp(*args, **kwargs)
-        result = None if name in CUTS else function(*args, **kwargs)
-        if name in METADATA or not (name in CUTS or any(isinstance(leaf, Tensor) for leaf in tree_leaves(result))):
-            return result
-        raise self.unsupported(name.strip("_"))
+        rule = self._max_pool if name in MAX_POOLS else self._max if name in ("amax", "max") else None
+        rule = self._log_sum_exp if name == "logsumexp" else rule
+        if rule is not None:
+            args, kwargs = self._bound(rule, name, name, *args, **kwargs)
+            return rule(*args, **kwargs)
+        return self._without_rule(function, name, args, kwargs)
+
+    def _bound(self, rule: Callable, name: str, *args, **kwargs) -> tuple[tuple, dict]:
+        """Return the arguments of a call, or refuse a variant that a rule was not made for."""
+        try:
+            bound = inspect.signature(rule).bind(*args, **kwargs)
+        except TypeError:
+            raise self.unsupported(f"this form of {name}") from None
+        return bound.args, bound.kwargs
+
+    def _dependent(self, result, name: str, x):
+        """Refuse a result that no longer depends on `x`, which did, such as a conversion to integers."""
+        if depends(x) and isinstance(result, Tensor) and not depends(result):
+            raise self.unsupported(f"{name} that cuts its result ({result.dtype}) off the trials")
+        return result
 
     def _max_pool(self, name: str, x: Tensor, *args, return_indices: bool = False, **kwargs) -> Tensor:
         if return_indices:
@@ -163,25 +174,42 @@ class Functions(TorchFunctionMode):
         return self.maximum(pick, x.flatten(-n_axes), name).unflatten(-1, size)
 
     def _max(self, name: str, x: Tensor, dim=None, keepdim: bool = False):
-        if not isinstance(dim, int):
-            raise self.unsupported("the maximum over several axes")
-        value = self.maximum(lambda x: x.max(-1, keepdim=True), x.movedim(dim, -1), name).movedim(-1, dim)
-        value = value if keepdim else value.squeeze(dim)
-        return value if name == "amax" else torch.return_types.max([value, x.detach().argmax(dim, keepdim)])
+        axes = [axis % x.ndim for axis in ([dim] if isinstance(dim, int) else dim or range(x.ndim))]
+        last = x.movedim(axes, list(range(-len(axes), 0))).flatten(-len(axes))
+        value = self.maximum(lambda x: x.max(-1, keepdim=True), last, name).squeeze(-1)
+        if keepdim:
+            value = value.reshape([1 if axis in axes else size for axis, size in enumerate(x.shape)])
+        if name == "amax" or dim is None:
+            return value
+        return torch.return_types.max([value, x.detach().argmax(dim, keepdim)])
 
-    def _log_sum_exp(self, x: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    def _log_sum_exp(self, name: str, x: Tensor, dim, keepdim: bool = False) -> Tensor:
+        if not isinstance(dim, int):
+            raise self.unsupported("logsumexp over several axes")
         value = self.log_sum_exp(x, dim)
         return value if keepdim else value.squeeze(dim)
-
-
-def depends(value) -> bool:
-    """Whether a value is a tensor that depends on the explained input."""
-    return isinstance(value, Tensor) and value.requires_grad
 
 
 def same_memory(a: Tensor, b: Tensor) -> bool:
     """Whether overwriting one tensor overwrites the other."""
     return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def require_visible(method: str, values: list) -> None:
+    """Raise `UnsupportedOperation` where a value comes out of code that a function mode does not see."""
+    for value in values:
+        node = value.grad_fn if depends(value) else None
+        if isinstance(node, BackwardCFunction) and not node._forward_cls.__module__.startswith("eegxai_support."):
+            raise UnsupportedOperation(
+                f"{method} has to see each function of the network, but {node._forward_cls.__name__} is an"
+                " autograd.Function of its own, which shows none. Use integrated_gradients."
+            )
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if hooks is not None and "checkpoint" in hooks[0].__qualname__:
+        raise UnsupportedOperation(
+            f"{method} has to see each function of the network once, but a part runs under activation checkpointing,"
+            " which runs it again for the gradient. Switch checkpointing off, or use integrated_gradients."
+        )
 
 
 def require_eager(method: str, model: nn.Module) -> None:
@@ -229,29 +257,13 @@ class _Valued(torch.autograd.Function):
         return gradient, None
 
 
-def function_name(function: Callable) -> tuple[str, bool]:
-    """Return the name by which the families know a torch function, and whether it overwrites its first operand."""
-    name = function.__name__
-    if name == "__get__":
-        name = function.__self__.__name__
-    if name in CUTS:
-        return name, False
-    if name in ("__setitem__", "copy_"):
-        return name.strip("_"), True
-    in_place = name.endswith("_") and not name.endswith("__")
-    name = name.strip("_")
-    if name in ("iadd", "isub", "imul", "itruediv", "idiv", "ipow"):
-        name, in_place = name[1:], True
-    return ALIASES.get(name, name), in_place
-
-
-ALIASES = {"truediv": "div", "true_divide": "div", "divide": "div", "rtruediv": "rdiv", "multiply": "mul"} | {
-    "subtract": "sub", "absolute": "abs", "negative": "neg", "special_expit": "sigmoid", "linalg_norm": "norm"
-}  # fmt: skip
-
-
 def _put(args: tuple, positions: list[int], values: list) -> list:
     args = list(args)
     for position, value in zip(positions, values, strict=True):
         args[position] = value
     return args
+
+
+def _functional(x, weight, bias, mean, var, of_batch, momentum, eps, cudnn_enabled) -> tuple[tuple, dict]:
+    """Return the arguments of `torch.batch_norm` in the order of `torch.nn.functional.batch_norm`."""
+    return (x, mean, var, weight, bias, of_batch, momentum, eps), {}

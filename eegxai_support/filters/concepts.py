@@ -46,8 +46,9 @@ def concept_relevance(
 
     Concept relevance propagation [1]_: the relevance of the output is handed down to `layer`, and a filter gets what
     arrives at its positions. Over the filters of a layer that all relevance passes through, the relevance of a trial
-    and the biases above the layer add up to its output. The maps of a filter hand on its part alone, and over the
-    filters those of a trial add up to its map without conditions.
+    and the biases above the layer add up to its output. The maps of a filter hand on its part alone: each sums to the
+    filter's relevance less what biases from the layer down keep, whatever other branches the network has. Over the
+    filters those of a trial add up to what passes through the layer, the whole map where nothing flows around it.
 
     Parameters
     ----------
