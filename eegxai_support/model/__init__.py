@@ -1,5 +1,6 @@
 """What knows a network and no decoder, training or method."""
 
+from eegxai_support.model.arithmetic import exact, wide
 from eegxai_support.model.batches import checked_batch_size, crop_view
 from eegxai_support.model.devices import best_device
 from eegxai_support.model.errors import UnsupportedOperation
@@ -17,6 +18,7 @@ __all__ = [
     "crop_view",
     "device_of",
     "dtype_of",
+    "exact",
     "fields_of",
     "frozen",
     "is_braindecode",
@@ -25,4 +27,5 @@ __all__ = [
     "probe",
     "receptive_fields",
     "simplify",
+    "wide",
 ]
