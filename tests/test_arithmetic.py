@@ -156,7 +156,7 @@ def test_a_model_on_a_device_without_autocast_is_taken():
         pass
 
 
-def test_wide_is_double_precision_on_the_cpu():
+def test_wide_is_double_precision():
     x = torch.tensor([1e8, 1.0, -1e8], dtype=torch.float32)
     assert wide(x).dtype == torch.float64
     assert wide(x).sum() == 1

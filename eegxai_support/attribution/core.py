@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from eegxai_support.attribution.baselines import BASELINES, make_baseline
 from eegxai_support.attribution.problem import METHODS, Maps, Method, Problem, score_of
-from eegxai_support.model import checked_batch_size, copied, device_of, frozen, model_input
+from eegxai_support.model import checked_batch_size, copied, device_of, exact, frozen, model_input
 from eegxai_support.trials import unknown_name
 
 DEFAULT_BATCH_SIZE = 64
@@ -151,7 +151,7 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
         Not even a single row fits on a GPU; larger batches are halved without a word.
     """
     kind = _lookup(method)
-    with torch.inference_mode(False), torch.enable_grad(), frozen(model):
+    with torch.inference_mode(False), torch.enable_grad(), exact(model), frozen(model):
         return _attribute(model, x, target, method, kind, baseline, batch_size, options)
 
 

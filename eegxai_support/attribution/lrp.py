@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from eegxai_support.attribution.operations import require_eager, runs
 from eegxai_support.attribution.problem import SMALL_CHANGE, Maps, Problem, register
 from eegxai_support.attribution.relevance import EPSILON, TINY, Relevance, alpha_beta_rule, epsilon_rule, gamma_rule
-from eegxai_support.model import UnsupportedOperation, is_braindecode
+from eegxai_support.model import UnsupportedOperation, is_braindecode, wide
 from eegxai_support.trials import unknown_name
 
 LOST = 1e-3  # share of the output that may go astray before a warning
@@ -141,9 +141,9 @@ def _report(rules: Relevance, trial: Tensor) -> pd.DataFrame:
 def _warn_of_loss(method: str, problem: Problem, values: Tensor, report: pd.DataFrame) -> None:
     """Compare what arrived at trials and biases with the output, computed apart from the rules."""
     n_trials = len(problem.x)
-    output = problem.values(problem.x, torch.arange(n_trials)).double().cpu()
+    output = problem.values(problem.x, torch.arange(n_trials)).cpu().double()
     to_bias = np.bincount(report["trial"], report["to_bias"], n_trials)
-    missing = (values.sum((1, 2), dtype=torch.float64).cpu() + torch.as_tensor(to_bias) - output).abs()
+    missing = (wide(values).sum((1, 2)).cpu() + torch.as_tensor(to_bias) - output).abs()
     share = missing / output.abs().clamp(min=max(SMALL_CHANGE * float(output.abs().max()), TINY))
     if share.max() > LOST:
         worst = int(share.argmax())

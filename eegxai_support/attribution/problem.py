@@ -126,12 +126,12 @@ class Problem:
     def ends(self) -> tuple[Tensor, Tensor]:
         """The function at the trials and at their baselines, the mean of many, each (trial,) in float64."""
         trial = torch.arange(len(self.x))
-        at_x = self.values(self.x, trial).double().cpu()
+        at_x = self.values(self.x, trial).cpu().double()
         if not self.many:
-            return at_x, self.values(self.baseline, trial).double().cpu()
+            return at_x, self.values(self.baseline, trial).cpu().double()
         with torch.no_grad():
             outputs = self.at_baselines
-            mean = [self.score(outputs, each.expand(len(outputs))).double().mean() for each in trial]
+            mean = [self.score(outputs, each.expand(len(outputs))).cpu().double().mean() for each in trial]
         return at_x, torch.stack(mean).cpu()
 
     def sums(self, maps: Maps) -> Tensor:

@@ -21,6 +21,7 @@ from eegxai_support.attribution.operations import (
     same_memory,
     valued,
 )
+from eegxai_support.model import wide
 
 EPSILON = 1e-9
 TINY = 1e-30
@@ -263,7 +264,7 @@ class Relevance(Functions):
             seen.register_hook(handed_on)
 
     def _by_trial(self, relevance: Tensor) -> np.ndarray:
-        return relevance.reshape(self.n_trials, -1).sum(1, dtype=torch.float64).cpu().numpy()
+        return wide(relevance.reshape(self.n_trials, -1)).sum(1).cpu().numpy()
 
     def _layer_name(self) -> str:
         return self.running[-1] if self.running else ""

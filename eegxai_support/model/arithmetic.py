@@ -45,8 +45,11 @@ def exact(model: nn.Module | None = None) -> Iterator[None]:
 
 
 def wide(x: Tensor) -> Tensor:
-    """Return a tensor in double precision, on the CPU: not every accelerator has it."""
-    return x.cpu().double()
+    """Return a tensor in double precision: where it is, or on the CPU where its device has none, as Apple's MPS."""
+    try:
+        return x.double()
+    except (TypeError, RuntimeError):
+        return x.cpu().double()
 
 
 def _is_recurrent(model: nn.Module) -> bool:

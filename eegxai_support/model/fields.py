@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eegxai_support.model.arithmetic import exact
 from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.state import device_of, dtype_of, frozen
 from eegxai_support.trials import unknown_name
@@ -112,7 +113,7 @@ def probe(model: nn.Module, modules: dict, n_channels: int, n_times: int) -> tup
         for name, module in modules.items()
     ]
     try:
-        with frozen(model), torch.enable_grad():
+        with frozen(model), torch.enable_grad(), exact(model):
             model(x.clone())
     finally:
         for handle in handles:
