@@ -10,6 +10,7 @@ computed by the CPU's kernels, but refuses what an accelerator refuses: to meet 
 What passes here has not run on an accelerator; what fails here fails there.
 """
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from unittest.mock import patch
@@ -18,7 +19,6 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 DEVICE = torch.device("meta")
 DOUBLE = (torch.float64, torch.complex128)
@@ -82,55 +82,72 @@ class FakeDevice(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, function._schema.name
-        on_device = _device_of_result(name, args, kwargs)
-        if on_device and kwargs.get("dtype") in DOUBLE:
+        if not _is_on_device(name, args, kwargs):
+            return function(*_inner(args), **_on_cpu(kwargs))
+        if kwargs.get("dtype") in DOUBLE:
             self._refuse_double()
-        if name not in ("aten::copy_", "aten::_to_copy"):
-            _refuse_mixture(name, args, kwargs)
-        given = kwargs if kwargs.get("device") is None else kwargs | {"device": "cpu"}
-        given_args, given = tree_map_only(OnDevice, lambda tensor: tensor.inner, (args, given))
-        if self.tf32 and on_device:
-            given_args = _rounded(name, given_args)
-        result = function(*given_args, **given)
-        if not on_device:
-            return result
-        result = tree_map_only(torch.Tensor, self._hold, result)
-        moved = name == "aten::_to_copy" or not _tensors(args, kwargs)
-        return result if moved else return_and_correct_aliasing(function, args, kwargs, result)
+        given = _inner(args)
+        result = function(*(_rounded(name, given) if self.tf32 else given), **_on_cpu(kwargs))
+        held = self._hold(result)
+        copies = name == "aten::_to_copy" or not any(isinstance(each, OnDevice) for each in _tensors(args))
+        return held if copies else return_and_correct_aliasing(function, args, kwargs, held)
 
-    def _hold(self, tensor: torch.Tensor) -> OnDevice:
-        if tensor.dtype in DOUBLE:
+    def _hold(self, result):
+        if isinstance(result, list | tuple):
+            return type(result)(map(self._hold, result))
+        if not isinstance(result, torch.Tensor):
+            return result
+        if result.dtype in DOUBLE:
             self._refuse_double()
-        return OnDevice(tensor.resolve_conj().resolve_neg())
+        return OnDevice(result.resolve_conj().resolve_neg())
 
     def _refuse_double(self):
         if not self.float64:
             raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
 
 
-def _tensors(*tree) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+def _tensors(arguments) -> Iterator[torch.Tensor]:
+    """Return the tensors among the arguments of an operation, also those in lists."""
+    for each in arguments:
+        if isinstance(each, torch.Tensor):
+            yield each
+        elif isinstance(each, list | tuple):
+            yield from _tensors(each)
 
 
-def _device_of_result(name: str, args: tuple, kwargs: dict) -> bool:
-    """Tell whether the result of an operation is on the device."""
+def _inner(argument):
+    """Return arguments of an operation with what the tensors on the device hold in their place."""
+    if isinstance(argument, list | tuple):
+        return type(argument)(map(_inner, argument))
+    return argument.inner if isinstance(argument, OnDevice) else argument
+
+
+def _on_cpu(kwargs: dict) -> dict:
+    return {name: _inner(value) if name != "device" else value and "cpu" for name, value in kwargs.items()}
+
+
+def _is_on_device(name: str, args: tuple, kwargs: dict) -> bool:
+    """Tell whether an operation runs on the device; refuse a tensor of the CPU beside one of the device.
+
+    A single number may be on the CPU, and so may indices.
+    """
+    if name == "aten::copy_":
+        return isinstance(args[0], OnDevice)
+    if name != "aten::_to_copy":
+        met = [*_tensors(args[:1] + args[2:] if name in INDEXING else args), *_tensors(kwargs.values())]
+        devices = {isinstance(each, OnDevice) for each in met if isinstance(each, OnDevice) or each.ndim}
+        if name in INDEXING and not isinstance(args[0], OnDevice):
+            devices |= {isinstance(each, OnDevice) for each in _tensors(args[1])}
+        if len(devices) == 2:
+            raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two ({name}).")
     if kwargs.get("device") is not None:
         return torch.device(kwargs["device"]) == DEVICE
-    return any(isinstance(each, OnDevice) for each in _tensors(args[:1] if name == "aten::copy_" else args, kwargs))
-
-
-def _refuse_mixture(name: str, args: tuple, kwargs: dict) -> None:
-    """Refuse a tensor of the CPU beside one of the device, unless it is a single number."""
-    met = _tensors(args[:1], args[2:]) if name in INDEXING else _tensors(args, kwargs)
-    devices = {isinstance(each, OnDevice) for each in met if isinstance(each, OnDevice) or each.ndim}
-    if name in INDEXING and not isinstance(args[0], OnDevice):
-        devices |= {isinstance(each, OnDevice) for each in _tensors(args[1])}
-    if len(devices) == 2:
-        raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two ({name}).")
+    return any(isinstance(each, OnDevice) for each in [*_tensors(args), *_tensors(kwargs.values())])
 
 
 def _refuse_recurrent_gradient(module: nn.Module, inputs: tuple) -> None:
-    graph = torch.is_grad_enabled() and any(each.requires_grad for each in [*_tensors(inputs), *module.parameters()])
+    met = [*_tensors(inputs), *module.parameters()]
+    graph = torch.is_grad_enabled() and any(each.requires_grad for each in met)
     if isinstance(module, nn.RNNBase) and torch.backends.cudnn.enabled and graph and not module.training:
         raise RuntimeError("cudnn RNN backward can only be called in training mode")
 
