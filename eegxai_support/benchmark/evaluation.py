@@ -20,7 +20,7 @@ from torch import nn
 from eegxai_support.attribution import attribute, make_baseline
 from eegxai_support.benchmark.grid import DECODER, Fit, options_of
 from eegxai_support.decoders import build_decoder, load, predict, save, train
-from eegxai_support.model import UnsupportedOperation, device_of
+from eegxai_support.model import UnsupportedOperation, device_of, wide
 from eegxai_support.sanity import random_target, randomize
 from eegxai_support.scoring import score_maps
 from eegxai_support.simulate import simulate
@@ -236,7 +236,7 @@ def _scores(experiment: Experiment, maps: np.ndarray, data: Trials, info) -> pd.
     maps = torch.as_tensor(maps, device=device_of(experiment.model))
     scores = score_maps(maps, torch.as_tensor(data.truth), info, n_null=0)
     if data.suppressor is not None and info is None:
-        mass = maps.abs().sum(2, dtype=torch.float64)
+        mass = wide(maps.abs()).sum(2)
         scores["suppressor_mass"] = (mass[:, data.info.ch_names.index(data.suppressor)] / mass.sum(1)).cpu().numpy()
     return scores
 

@@ -7,7 +7,7 @@ import torch
 from einops import rearrange, reduce
 from torch import nn
 
-from eegxai_support.model import crop_view, device_of, frozen, model_input
+from eegxai_support.model import crop_view, device_of, exact, frozen, model_input
 
 
 def predict(model: nn.Module, x, *, stride: int | None = None, batch_size: int = 256) -> np.ndarray:
@@ -32,6 +32,6 @@ def predict(model: nn.Module, x, *, stride: int | None = None, batch_size: int =
         crops = crop_view(model, torch.as_tensor(x), stride)
         x = rearrange(crops, "trial channel crop time -> (trial crop) channel time")
     x = model_input(model, x)
-    with frozen(model), torch.no_grad():
+    with frozen(model), torch.no_grad(), exact(model):
         logits = torch.cat([model(batch.to(device_of(model)).clone()) for batch in x.split(batch_size)])
     return reduce(logits, "(trial crop) output -> trial output", "mean", trial=n_trials).cpu().numpy()

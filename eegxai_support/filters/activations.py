@@ -9,7 +9,15 @@ from scipy.stats import binomtest, norm
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.model import UnsupportedOperation, device_of, frozen, model_input, receptive_fields
+from eegxai_support.model import (
+    UnsupportedOperation,
+    device_of,
+    exact,
+    frozen,
+    is_out_of_memory,
+    model_input,
+    receptive_fields,
+)
 from eegxai_support.trials import Trials
 
 INTACT = -1  # in the place of a unit: the network as it is
@@ -56,7 +64,7 @@ def unit_activations(model: nn.Module, x, layer: str, *, batch_size: int = 64) -
             )
         kept.append(output.flatten(2).clone().cpu())  # the next layer may work in place
 
-    with frozen(model), torch.no_grad(), model.get_submodule(layer).register_forward_hook(keep):
+    with frozen(model), torch.no_grad(), exact(model), model.get_submodule(layer).register_forward_hook(keep):
         for batch in tqdm(x.split(batch_size), desc="Activations", unit="batch", leave=False, delay=2):
             model(batch.to(device_of(model)).clone())
     return torch.cat(kept).numpy(), fields.centre
@@ -131,7 +139,7 @@ def _right(model: nn.Module, trials: Trials, layer: str, mean: np.ndarray, batch
         return variants.flatten(0, 1)
 
     predicted = []
-    with frozen(model), torch.no_grad(), model.get_submodule(layer).register_forward_hook(hold):
+    with frozen(model), torch.no_grad(), exact(model), model.get_submodule(layer).register_forward_hook(hold):
         for batch in tqdm(x.split(batch_size), desc="Ablation", unit="batch", leave=False, delay=2):
             logits = _all_variants(model, batch.to(device_of(model)).clone(), layer, 1 + n_units)
             predicted.append(logits.argmax(-1).cpu().numpy())
@@ -142,9 +150,9 @@ def _all_variants(model: nn.Module, batch: Tensor, layer: str, n_variants: int) 
     """Return logits (variant, trial, class) of a network whose layer makes several variants of each trial."""
     try:
         return model(batch).view(n_variants, len(batch), -1)
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise UnsupportedOperation(
             f"What follows layer {layer!r} of {type(model).__name__} does not take its units alone"
             f" ({str(error).splitlines()[0]}). Use a layer that everything passes through, not one inside a block with"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.model import checked_batch_size, device_of, frozen, model_input, simplify
+from eegxai_support.model import checked_batch_size, device_of, exact, frozen, model_input, simplify
 from eegxai_support.spectral.fourier import bin_weights
 from eegxai_support.trials import unknown_name
 
@@ -65,7 +65,7 @@ def amplitude_gradients(model: nn.Module, x, *, quantity: str = "amplitude", bat
     if quantity not in QUANTITIES:
         raise unknown_name("quantity", quantity, QUANTITIES)
     x = model_input(model, x)
-    with torch.inference_mode(False), frozen(model):
+    with torch.inference_mode(False), frozen(model), exact(model):
         simplified, device = simplify(model, x), device_of(model)
         batches = tqdm(x.split(checked_batch_size(batch_size)), desc="amplitude_gradients", delay=2, leave=False)
         return np.concatenate(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.model import checked_batch_size, copied, device_of, frozen, model_input, simplify
+from eegxai_support.model import checked_batch_size, copied, device_of, exact, frozen, model_input, simplify
 from eegxai_support.spectral.correlations import N_LAGS, PerturbationSums, first_order_effect
 from eegxai_support.spectral.gradients import phase_factor, spectral_gradients
 from eegxai_support.trials import unknown_name
@@ -159,7 +159,7 @@ def amplitude_perturbation(
         raise ValueError(f"target_reliability is {target_reliability}; expected a correlation between 0 and 1.")
     x = model_input(model, x)
     batches = _batches(x, label, checked_batch_size(batch_size))
-    with torch.inference_mode(False), torch.no_grad(), frozen(model):
+    with torch.inference_mode(False), torch.no_grad(), frozen(model), exact(model):
         respond, device = _responder(model, x, layer), device_of(model)
         if method == "first_order":
             return AmplitudeEffect(**_first_order(batches, respond, device, kind), accuracy_kept=np.nan, n_iterations=0)
