@@ -46,6 +46,9 @@ class OnDevice(torch.Tensor):
     def __repr__(self):
         return f"OnDevice({self.inner})"
 
+    def tolist(self):
+        return self.inner.tolist()
+
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
         raise RuntimeError(f"{function} outside of FakeDevice()")
