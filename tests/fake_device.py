@@ -106,7 +106,9 @@ class FakeDevice(TorchDispatchMode):
 
     def _refuse_double(self):
         if not self.float64:
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+            raise TypeError(
+                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
+            )
 
 
 def _tensors(arguments) -> Iterator[torch.Tensor]:

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 from torch.utils._pytree import tree_leaves
 
 from eegxai_support.model.arithmetic import exact, wide
+from eegxai_support.model.seeds import seeded
 from eegxai_support.model.state import copied, copy_of, is_braindecode, model_size
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -25,7 +26,7 @@ READS_NO_VALUES = {
 }  # fmt: skip
 
 
-def simplify(model: nn.Module, x: Tensor | None = None) -> nn.Module:
+def simplify(model: nn.Module, x: Tensor | None = None, extra: tuple[Tensor, ...] = ()) -> nn.Module:
     """Return a copy of a model that computes the same function with fewer operations.
 
     Dropout goes, batch norm goes into the convolution or linear layer before it, parametrised weights are computed
@@ -40,6 +41,8 @@ def simplify(model: nn.Module, x: Tensor | None = None) -> nn.Module:
         Maps (trial, channel, time) to its outputs; it is not changed.
     x : Tensor, shape (trial, channel, time), optional
         Tells the channels and samples of a model that does not declare them as ``n_chans`` and ``n_times``.
+    extra : tuple of Tensor
+        What the model takes after the trials, two rows each.
 
     Returns
     -------
@@ -52,29 +55,25 @@ def simplify(model: nn.Module, x: Tensor | None = None) -> nn.Module:
     # A forward pass may do anything. Whatever goes wrong here, the network as it was given is right.
     if None not in shape:
         try:
-            return _rewritten(copy_of(model), shape)
+            return _rewritten(copy_of(model), shape, extra)
         except Exception:
             pass
     return copied(model)
 
 
 @torch.no_grad()
-def _rewritten(model: nn.Module, shape: tuple[int, int]) -> nn.Module:
+def _rewritten(model: nn.Module, shape: tuple[int, int], extra: tuple[Tensor, ...]) -> nn.Module:
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     noise = noise.to(next(model.parameters(), noise))
-    drawn_on = [] if noise.device.type in ("cpu", "meta") else [noise.device]
-    with (
-        torch.random.fork_rng(drawn_on, device_type=noise.device.type if drawn_on else None),
-        exact(model),
-        warnings.catch_warnings(),
-    ):
+    extra = tuple(each.to(noise.device) for each in extra)
+    with seeded(0, noise.device), exact(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the network warns of belongs to its own calls
-        given = model(noise.clone())
+        given = model(noise.clone(), *extra)
         _replace(model, {module: nn.Identity() for module in model.modules() if _is(module, *DROPOUTS)})
         _replace(model, {module: ELU() for module in model.modules() if _is_plain_elu(module)})
-        _replace(model, _replacements(_Trace(model, noise.clone())))
+        _replace(model, _replacements(_Trace(model, noise.clone(), *extra)))
         # For what a trace cannot see, such as a weight that is also used elsewhere.
-        for made, right in zip(tree_leaves(model(noise)), tree_leaves(given), strict=True):
+        for made, right in zip(tree_leaves(model(noise, *extra)), tree_leaves(given), strict=True):
             tolerance = sqrt(torch.finfo(right.dtype).eps)
             close = torch.allclose(made, right, rtol=tolerance, atol=tolerance * float(right.abs().max()))
             if made.shape != right.shape or not close:
@@ -129,7 +128,7 @@ class _Trace(TorchFunctionMode):
         Of the model.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor):
+    def __init__(self, model: nn.Module, *inputs: Tensor):
         super().__init__()
         self.uses, self.n_calls, self.calls, self.alive = Counter(), Counter(), {}, []
         modules = list(model.modules())
@@ -138,7 +137,7 @@ class _Trace(TorchFunctionMode):
         handles = [module.register_forward_hook(self._shown if module in shown else self._called) for module in modules]
         try:
             with self:
-                self.output = model(x)
+                self.output = model(*inputs)
         finally:
             for handle in handles:
                 handle.remove()
