@@ -65,7 +65,7 @@ def trials_for(model, n=3, seed=0):
 
 def labelled(model, n=6):
     info = mne.create_info(["C3", "Cz", "C4"], 100.0, "eeg").set_montage("colin27_1005")
-    metadata = pd.DataFrame({"run": np.arange(n)})
+    metadata = pd.DataFrame({"subject": 1, "session": 1, "run": np.arange(n)})
     return xs.Trials(trials_for(model, n), "uV", np.arange(n) % 3, info, ("a", "b", "c"), metadata)
 
 

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.inputs import extra_inputs, given, model_input, warn_of_scale
 from eegxai_support.model.outputs import output_kind
+from eegxai_support.model.seeds import forked
 from eegxai_support.model.state import copied, device_of, duplicate
 from eegxai_support.trials import Trials
 
@@ -126,7 +127,7 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
     two = x[:2] if len(x) > 1 else torch.cat([x, x.flip(2)])
     others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
     rows = tuple(each.to(device_of(module)) for each in (two, *others))
-    with torch.inference_mode(False), torch.random.fork_rng(_indices(rows[0])):
+    with torch.inference_mode(False), forked(rows[0].device):
         copy = _with_axis(copy, rows, own=copy is not module)
         outputs, cut = _run(copy, rows)
         copy, outputs = _with_matrix(copy, outputs, own=copy is not module)
@@ -217,10 +218,6 @@ def _check_precision(model: nn.Module) -> None:
         raise TypeError(
             f"{name_of(model)} has weights in float32 and in float64. Give model.float() or model.double()."
         )
-
-
-def _indices(x: Tensor) -> list[int]:
-    return [x.device.index or 0] if x.is_cuda else []
 
 
 def _with_axis(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> nn.Module:

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 from torch.utils._pytree import tree_leaves
 
 from eegxai_support.model.arithmetic import exact, wide
-from eegxai_support.model.seeds import seeded
+from eegxai_support.model.seeds import forked
 from eegxai_support.model.state import copied, copy_of, is_braindecode, model_size
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -66,7 +66,7 @@ def _rewritten(model: nn.Module, shape: tuple[int, int], extra: tuple[Tensor, ..
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     noise = noise.to(next(model.parameters(), noise))
     extra = tuple(each.to(noise.device) for each in extra)
-    with seeded(0, noise.device), exact(model), warnings.catch_warnings():
+    with forked(noise.device), exact(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the network warns of belongs to its own calls
         given = model(noise.clone(), *extra)
         _replace(model, {module: nn.Identity() for module in model.modules() if _is(module, *DROPOUTS)})
