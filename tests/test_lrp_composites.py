@@ -188,7 +188,7 @@ def test_map_and_what_was_kept_sum_to_the_output(name, compute):
         total = (found.multiplier * torch.as_tensor(X) if found.values is None else found.values).sum((1, 2))
         assert found.kept.dtype == torch.float64
         torch.testing.assert_close(total + found.kept, model(torch.as_tensor(X))[:, 0].detach(), rtol=1e-5, atol=1e-6)
-    assert maps(model, compute, conditions={name == "EEGNet" and "conv_spatial" or "bnorm": 0}).kept is None
+    assert maps(model, compute, conditions={(name == "EEGNet" and "conv_spatial") or "bnorm": 0}).kept is None
 
 
 def test_what_epsilon_takes_was_not_kept():

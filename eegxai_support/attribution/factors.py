@@ -57,7 +57,7 @@ def factors(attribution: Attribution, x, batch_size: int) -> Iterator[tuple[slic
 
 
 def _array(x, dtype) -> np.ndarray:
-    return np.asarray(x.detach().double().cpu() if isinstance(x, torch.Tensor) else x, dtype)
+    return np.asarray(x.detach().cpu().double() if isinstance(x, torch.Tensor) else x, dtype)
 
 
 def _check_explained(values: np.ndarray, total: np.ndarray) -> None:

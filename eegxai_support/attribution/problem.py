@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.model import device_of, same, simplify
+from eegxai_support.model import device_of, free_memory, is_out_of_memory, same, simplify
 
 METHODS: dict[str, Method] = {}
 N_COMPARED = 2  # trials on which a simplified model has to equal the model
@@ -97,11 +97,13 @@ class Problem:
             rows = slice(start, min(start + self.batch_size, n_rows))
             try:
                 part = function(rows)
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
+            except RuntimeError as error:
+                if self.batch_size == 1 or not is_out_of_memory(error):
                     raise
+                part = None  # the error holds what the pass had in memory until this block ends
+            if part is None:
                 self.batch_size //= 2
-                torch.cuda.empty_cache()
+                free_memory()
                 continue
             if rows == slice(0, n_rows) and device in (None, part.device):
                 return part

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from eegxai_support.attribution.problem import Maps, Problem, register
+from eegxai_support.model import wide
 
 DENSE = 5  # draws per baseline from which on those of the same baseline are the better neighbours
 
@@ -96,9 +97,9 @@ def expected_gradients(problem: Problem, *, n_samples: int = 100, seed: int = 0)
             gradient = problem.gradient(points, trial.repeat_interleave(baseline.shape[1]))
             step *= gradient.unflatten(0, baseline.shape)
             mean = mean + step.sum(1) / n_samples
-            totals.append(step.sum((2, 3), dtype=torch.float64).cpu())
+            totals.append(wide(step).sum((2, 3)).cpu())
         at_baseline = torch.stack([problem.scores_at_baselines(int(each)) for each in trial])
-        error[trial] = _standard_error(torch.cat(totals, 1), at_baseline.double().cpu(), chosen)
+        error[trial] = _standard_error(torch.cat(totals, 1), at_baseline.cpu().double(), chosen)
         return mean
 
     return Maps(values=problem.by_batch(mean_draw), standard_error=error)

@@ -57,7 +57,7 @@ def kernel_shap(problem: Problem, *, n_samples: int = 1024, seed: int = 0) -> Te
 
     def maps(trial):
         always = torch.ones(1, n_times, dtype=torch.bool)
-        value = values_without(problem, trial, absent, always)[:, :, 0].double().cpu()
+        value = values_without(problem, trial, absent, always)[:, :, 0].cpu().double()
         full, empty, value = value[:, :1], value[:, 1:2], value[:, 2:]
         shapley = (full - empty) / n_channels + (value - empty - share * (full - empty)) @ solve.T
         return (shapley / n_times).to(problem.x.dtype)[:, :, None].repeat(1, 1, n_times)

@@ -20,7 +20,7 @@ from torch import nn
 from eegxai_support.attribution import attribute, make_baseline
 from eegxai_support.benchmark.grid import DECODER, Fit, entered, options_of
 from eegxai_support.decoders import build_decoder, load, predict, save, train
-from eegxai_support.model import UnsupportedOperation, device_of
+from eegxai_support.model import UnsupportedOperation, best_device, device_of, wide
 from eegxai_support.sanity import random_target, randomize
 from eegxai_support.scoring import score_maps
 from eegxai_support.simulate import simulate
@@ -108,7 +108,7 @@ def experiment_of(fit: Fit, weights: Path | None) -> Experiment:
         training = train(model, train_set, valid, seed=fit.seed, **fit.network["train"])
         if weights is not None:
             save(model, weights, history=training.history.to_json(orient="records"))
-    return Experiment(fit, model.to("cuda" if torch.cuda.is_available() else "cpu"), train_set, scale)
+    return Experiment(fit, model.to(best_device()), train_set, scale)
 
 
 def _trials(fit: Fit, n_trials: int, *purpose: str | int) -> Trials:
@@ -237,7 +237,7 @@ def _scores(experiment: Experiment, maps: np.ndarray, data: Trials, info) -> pd.
     maps = torch.as_tensor(maps, device=device_of(experiment.model))
     scores = score_maps(maps, torch.as_tensor(data.truth), info, n_null=0)
     if data.suppressor is not None and info is None:
-        mass = maps.abs().sum(2, dtype=torch.float64)
+        mass = wide(maps.abs()).sum(2)
         scores["suppressor_mass"] = (mass[:, data.info.ch_names.index(data.suppressor)] / mass.sum(1)).cpu().numpy()
     return scores
 

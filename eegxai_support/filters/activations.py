@@ -9,7 +9,15 @@ from scipy.stats import binomtest, norm
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.model import UnsupportedOperation, device_of, exact, frozen, look, receptive_fields
+from eegxai_support.model import (
+    UnsupportedOperation,
+    device_of,
+    exact,
+    frozen,
+    is_out_of_memory,
+    look,
+    receptive_fields,
+)
 from eegxai_support.trials import Trials
 
 INTACT = -1  # in the place of a unit: the network as it is
@@ -144,9 +152,9 @@ def _all_variants(model: nn.Module, batch: Tensor, layer: str, n_variants: int) 
     """Return logits (variant, trial, class) of a network whose layer makes several variants of each trial."""
     try:
         return model(batch).view(n_variants, len(batch), -1)
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise UnsupportedOperation(
             f"What follows layer {layer!r} of {type(model).__name__} does not take its units alone"
             f" ({str(error).splitlines()[0]}). Use a layer that everything passes through, not one inside a block with"

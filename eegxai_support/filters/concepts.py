@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from eegxai_support.attribution import METHODS, Attribution, attribute
-from eegxai_support.model import UnsupportedOperation
+from eegxai_support.model import UnsupportedOperation, wide
 from eegxai_support.trials import unknown_name
 
 
@@ -158,7 +158,7 @@ def _filter_relevance(model: nn.Module, x, target, layer: str, options: dict) ->
     arrived: dict[str, list[Tensor]] = {}
 
     def note(name, activation, multiplier):
-        by_filter = (multiplier * activation).reshape(*activation.shape[:2], -1).sum(2, dtype=torch.float64)
+        by_filter = wide((multiplier * activation).reshape(*activation.shape[:2], -1)).sum(2)
         arrived.setdefault(name, []).append(by_filter.cpu())
 
     with _watched(model, layer, note):

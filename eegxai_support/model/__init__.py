@@ -2,7 +2,7 @@
 
 from eegxai_support.model.arithmetic import exact, wide
 from eegxai_support.model.batches import checked_batch_size, crop_view
-from eegxai_support.model.devices import best_device
+from eegxai_support.model.devices import best_device, free_memory, is_out_of_memory
 from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.fields import ReceptiveFields, fields_of, probe, receptive_fields
 from eegxai_support.model.inputs import Given, extra_inputs, given, model_input
@@ -41,9 +41,11 @@ __all__ = [
     "exact",
     "extra_inputs",
     "fields_of",
+    "free_memory",
     "frozen",
     "given",
     "is_braindecode",
+    "is_out_of_memory",
     "look",
     "model_input",
     "model_size",

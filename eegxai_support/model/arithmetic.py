@@ -22,8 +22,7 @@ def exact(model: nn.Module | None = None) -> Iterator[None]:
     convolutions on NVIDIA GPUs by default; ``torch.set_float32_matmul_precision``, which acts on CPUs as well; and
     ``torch.autocast`` around the call. All are off inside.
 
-    cuDNN is off where `model` has recurrent layers and gradients are enabled as the context is entered, since it
-    refuses their backward pass in eval mode.
+    cuDNN is off where `model` has recurrent layers, since it refuses their backward pass in eval mode.
 
     Parameters
     ----------
@@ -36,7 +35,7 @@ def exact(model: nn.Module | None = None) -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(_IEEE())
-        if model is not None and torch.is_grad_enabled() and _is_recurrent(model):
+        if model is not None and _is_recurrent(model):
             stack.enter_context(_WITHOUT_CUDNN())
         for device in {"cpu"} if model is None else {"cpu", device_of(model).type}:
             if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
@@ -45,8 +44,11 @@ def exact(model: nn.Module | None = None) -> Iterator[None]:
 
 
 def wide(x: Tensor) -> Tensor:
-    """Return a tensor in double precision, on the CPU: not every accelerator has it."""
-    return x.cpu().double()
+    """Return a tensor in double precision: where it is, or on the CPU where its device has none, as Apple's MPS."""
+    try:
+        return x.double()
+    except (TypeError, RuntimeError):
+        return x.cpu().double()
 
 
 def _is_recurrent(model: nn.Module) -> bool:

@@ -37,3 +37,16 @@ def best_device(device: str | torch.device | None = None) -> torch.device:
             " device=, such as 'cpu', or leave it out, and EEGXAI_DEVICE unset, for the best that there is."
         ) from error
     return chosen
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that a device has too little memory; Apple's MPS has no class of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "out of memory" in str(error)
+    )
+
+
+def free_memory() -> None:
+    """Return what torch keeps of an accelerator's memory for later, where there is an accelerator."""
+    if torch.accelerator.is_available():
+        torch.get_device_module(torch.accelerator.current_accelerator()).empty_cache()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eegxai_support.model.arithmetic import exact
 from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.state import device_of, dtype_of, frozen
 from eegxai_support.trials import unknown_name
@@ -118,7 +119,7 @@ def probe(
         for name, module in modules.items()
     ]
     try:
-        with frozen(model), torch.enable_grad():
+        with frozen(model), torch.enable_grad(), exact(model):
             model(x.clone(), *(each[[0] * len(x)].to(x.device) for each in extra))
     finally:
         for handle in handles:

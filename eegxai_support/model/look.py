@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from eegxai_support.model.devices import is_out_of_memory
 from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.inputs import extra_inputs, given, model_input, warn_of_scale
 from eegxai_support.model.outputs import output_kind
+from eegxai_support.model.seeds import forked
 from eegxai_support.model.state import copied, device_of, duplicate, unwrapped
 from eegxai_support.trials import Trials
 
@@ -130,7 +132,7 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
         two = x[:2] if len(x) > 1 else torch.cat([x, x.flip(2)])
         others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
         rows = tuple(each.to(device_of(module)) for each in (two, *others))
-        with torch.random.fork_rng(_indices(rows[0])):
+        with forked(rows[0].device):
             outputs, cut, before = _run(copy, rows, own=copy is not module)
             copy, outputs, after = _with_matrix(copy, outputs, own=copy is not module)
             _check_rows(copy, rows, outputs)
@@ -180,10 +182,6 @@ def _check_precision(model: nn.Module) -> None:
         )
 
 
-def _indices(x: Tensor) -> list[int]:
-    return [x.device.index or 0] if x.is_cuda else []
-
-
 def _run(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> tuple[object, str, str]:
     """Return what comes back, why it has no derivative, and how `adapted` brings the trials into the model's form.
 
@@ -191,9 +189,9 @@ def _run(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> tuple[obje
     """
     try:
         return *_derivable(model, rows), ""
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         first = error
     try:
         wider = _derivable(model, (rows[0].unsqueeze(1), *rows[1:]))

@@ -16,10 +16,21 @@ def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
     all to keep their states; both touch the device that is used, and no other.
     """
     device = torch.device(device)
-    drawn_on = [] if device.type in ("cpu", "meta") else [device]
-    with torch.random.fork_rng(drawn_on, device_type=device.type if drawn_on else None):
+    with forked(device):
         torch.default_generator.manual_seed(seed)
-        for _ in drawn_on:
-            with torch.accelerator.device_index(device.index):
-                torch.get_device_module(device).manual_seed(seed)
+        for drawn_on in _with_generator(device):
+            with torch.accelerator.device_index(drawn_on.index):
+                torch.get_device_module(drawn_on).manual_seed(seed)
         yield
+
+
+@contextmanager
+def forked(device: torch.device) -> Iterator[None]:
+    """Leave the random states of the CPU and of one device as they were."""
+    drawn_on = _with_generator(device)
+    with torch.random.fork_rng(drawn_on, device_type=device.type if drawn_on else None):
+        yield
+
+
+def _with_generator(device: torch.device) -> list[torch.device]:
+    return [] if device.type in ("cpu", "meta") else [device]

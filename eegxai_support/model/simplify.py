@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 from torch.utils._pytree import tree_leaves
 
+from eegxai_support.model.arithmetic import exact, wide
+from eegxai_support.model.seeds import forked
 from eegxai_support.model.state import copied, copy_of, is_braindecode, model_size, unwrapped
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -65,7 +67,7 @@ def _rewritten(model: nn.Module, shape: tuple[int, int], extra: tuple[Tensor, ..
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     noise = noise.to(next(model.parameters(), noise))
     extra = tuple(each.to(noise.device) for each in extra)
-    with torch.random.fork_rng([noise.device] if noise.is_cuda else []), warnings.catch_warnings():
+    with forked(noise.device), exact(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the network warns of belongs to its own calls
         given = model(noise.clone(), *extra)
         _replace(model, {module: nn.Identity() for module in model.modules() if _is(module, *DROPOUTS)})
@@ -74,7 +76,9 @@ def _rewritten(model: nn.Module, shape: tuple[int, int], extra: tuple[Tensor, ..
         # For what a trace cannot see, such as a weight that is also used elsewhere.
         for made, right in zip(tree_leaves(model(noise, *extra)), tree_leaves(given), strict=True):
             tolerance = sqrt(torch.finfo(right.dtype).eps)
-            torch.testing.assert_close(made, right, rtol=tolerance, atol=tolerance * float(right.abs().max()))
+            close = torch.allclose(made, right, rtol=tolerance, atol=tolerance * float(right.abs().max()))
+            if made.shape != right.shape or not close:
+                raise NotImplementedError("The network computes something else with its parts replaced.")
     return model
 
 
@@ -169,7 +173,7 @@ class _Trace(TorchFunctionMode):
 
 @dataclass(eq=False)
 class _Layer:
-    """The weights of a convolution or linear layer and of the batch norm after it, in double precision."""
+    """The weights of a convolution or linear layer and of the batch norm after it, in double precision on the CPU."""
 
     module: nn.Module
     weight: Tensor
@@ -177,8 +181,8 @@ class _Layer:
 
     @classmethod
     def of(cls, module: nn.Module, norm: nn.Module | None) -> _Layer:
-        weight = module.weight.double()
-        bias = weight.new_zeros(len(weight)) if module.bias is None else module.bias.double()
+        weight = wide(module.weight)
+        bias = weight.new_zeros(len(weight)) if module.bias is None else wide(module.bias)
         if norm is not None:
             scale, shift = _affine(norm)
             weight, bias = weight * scale.view(-1, *(1,) * (weight.ndim - 1)), bias * scale + shift
@@ -209,10 +213,10 @@ def _with(layer: nn.Module, weight: Tensor, bias: Tensor, like: Tensor) -> nn.Mo
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Return the factor and the summand of a batch norm."""
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    scale = scale if norm.weight is None else scale * norm.weight.double()
-    shift = -norm.running_mean.double() * scale
-    return scale, shift if norm.bias is None else shift + norm.bias.double()
+    scale = (wide(norm.running_var) + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else scale * wide(norm.weight)
+    shift = -wide(norm.running_mean) * scale
+    return scale, shift if norm.bias is None else shift + wide(norm.bias)
 
 
 def _replacements(trace: _Trace) -> dict[nn.Module, nn.Module]:
@@ -290,7 +294,7 @@ def _temporal_first(first: _Layer, second: _Layer, time: int) -> Stem | None:
     temporal, spatial = first.weight, second.weight.flatten(2)
     n_filters, n_terms, n_channels = spatial.shape
     # Which temporal features each spatial filter adds up, shape (filter, term).
-    of = torch.arange(len(temporal), device=temporal.device).view(-1, n_terms)
+    of = torch.arange(len(temporal)).view(-1, n_terms)
     of = of.repeat_interleave(n_filters // len(of), 0)
     bias = second.bias + (spatial.sum(2) * first.bias[of]).sum(1)
     length = temporal[0].numel()

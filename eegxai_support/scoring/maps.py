@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from eegxai_support.model import wide
 from eegxai_support.scoring.braindecode import braindecode_scores
 from eegxai_support.scoring.chance import chance_levels, in_blocks, moran_surrogates, phase_surrogates
 from eegxai_support.scoring.formulas import correlation, scores_of, top_support, truth_support, unit
@@ -39,7 +40,7 @@ def score_maps(
     Parameters
     ----------
     maps, reference : ndarray or Tensor, shape (trial, channel, time)
-        Tensors are scored on their device. Everything is computed in float64.
+        Tensors are scored on their device, or on the CPU where that has no float64, in which everything is computed.
     info : mne.Info, optional
         Electrode positions. With them each map is averaged over time and interpolated to a 64 × 64 scalp image; only
         pixels inside the convex hull of the electrodes count. Without them channel × time is scored, and the SSIM
@@ -183,7 +184,8 @@ def _checked_pair(maps, reference) -> tuple[torch.Tensor, torch.Tensor]:
             f"maps have shape {tuple(maps.shape)} and reference {tuple(reference.shape)}; expected the same"
             " (trial, channel, time) with at least one trial."
         )
-    return maps, reference.to(maps.device)
+    device = wide(maps[:1]).device
+    return maps.to(device), reference.to(device)
 
 
 def _tensor(x) -> torch.Tensor:

@@ -1,0 +1,252 @@
+"""Every function with the model on an accelerator, rehearsed: one without float64, and one with TF32.
+
+The emulation computes with the CPU's kernels (see `fake_device`). Where the package takes the same path as on the CPU,
+its results must have the same bits; on what says that it is a GPU it may take another.
+"""
+
+import warnings
+from copy import deepcopy
+
+import mne
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fake_device import DEVICE, FakeDevice, to_tf32
+from networks import build
+from torch import nn
+
+import eegxai_support as xs
+from eegxai_support.model import exact, wide
+from eegxai_support.model.simplify import Stem
+
+KINDS = {"no float64": {"float64": False}, "TF32": {"tf32": True}}
+CLOSE = 1e-4  # of the largest value of the CPU's
+
+
+class Recurrent(nn.Module):
+    """A temporal convolution, an LSTM and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.n_chans, self.n_times = 3, 60
+        self.conv = nn.Conv1d(3, 4, 7, stride=3)
+        self.lstm = nn.LSTM(4, 5, batch_first=True)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(self.lstm(self.conv(x).relu().mT)[0][:, -1])
+
+
+def network(name):
+    if name != "Recurrent":
+        return build(name)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Recurrent().eval()
+
+
+NETWORKS = {name: network(name) for name in ("EEGNet", "ShallowFBCSPNet", "Deep4Net", "Recurrent")}
+
+
+@pytest.fixture(params=KINDS)
+def device(request):
+    with FakeDevice(**KINDS[request.param]):
+        yield request.param
+
+
+def moved(model):
+    return deepcopy(model).to(DEVICE)
+
+
+def trials_for(model, n=3, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, model.n_chans, model.n_times)).astype(np.float32)
+
+
+def labelled(model, n=6):
+    info = mne.create_info(["C3", "Cz", "C4"], 100.0, "eeg").set_montage("colin27_1005")
+    metadata = pd.DataFrame({"subject": 1, "session": 1, "run": np.arange(n)})
+    return xs.Trials(trials_for(model, n), "uV", np.arange(n) % 3, info, ("a", "b", "c"), metadata)
+
+
+def assert_same(found, expected, *, bits):
+    """Compare arrays or tables, bit by bit or within `CLOSE`."""
+    if isinstance(expected, pd.DataFrame):
+        assert list(found) == list(expected)
+        found, expected = (table.select_dtypes("number").to_numpy(float) for table in (found, expected))
+    assert isinstance(found, np.ndarray)
+    assert found.dtype == expected.dtype
+    if bits:
+        np.testing.assert_array_equal(found, expected)
+    else:
+        np.testing.assert_allclose(found, expected, rtol=0, atol=CLOSE * np.nanmax(np.abs(expected)))
+
+
+# --- the emulation ----------------------------------------------------------------------------------------------------
+
+
+def test_the_emulated_device_refuses_what_accelerators_refuse():
+    x = torch.ones(3)
+    with FakeDevice(float64=False):
+        on = x.to(DEVICE)
+        assert on.device == DEVICE
+        assert torch.equal((on + 1).cpu(), x + 1)
+        with pytest.raises(RuntimeError, match="same device"):
+            on + x
+        with pytest.raises(RuntimeError, match="same device"):
+            x[on.long()] = on
+        with pytest.raises(TypeError, match="float64"):
+            on.double()
+        with pytest.raises(TypeError, match="float64"):
+            torch.zeros(2, dtype=torch.float64, device=DEVICE)
+        with pytest.raises(TypeError, match="float64"):
+            torch.as_tensor(np.ones(2), device=DEVICE)
+        with pytest.raises(TypeError, match="float64"):
+            on.sum(0, dtype=torch.float64)
+        with pytest.raises((RuntimeError, TypeError, NotImplementedError)):
+            on.numpy()
+    with FakeDevice():
+        assert x.to(DEVICE).double().dtype == torch.float64
+
+
+def test_the_emulated_gpu_rounds_to_tf32_unless_told_not_to():
+    assert to_tf32(torch.tensor(1 + 2**-10)) == 1 + 2**-10
+    assert to_tf32(torch.tensor(1 + 2**-12)) == 1
+    model, x = NETWORKS["EEGNet"], torch.as_tensor(trials_for(NETWORKS["EEGNet"]))
+    with torch.no_grad(), FakeDevice(tf32=True):
+        on, right = moved(model), model(x)
+        rounded = (on(x.to(DEVICE)).cpu() - right).abs().max() / right.abs().max()
+        with exact(on):
+            exactly = (on(x.to(DEVICE)).cpu() - right).abs().max() / right.abs().max()
+    assert rounded > CLOSE
+    assert exactly < 1e-6
+
+
+def test_the_emulated_gpu_refuses_gradients_of_recurrent_layers():
+    with FakeDevice(tf32=True):
+        on, x = moved(NETWORKS["Recurrent"]), torch.zeros(1, 3, 60).to(DEVICE).requires_grad_()
+        with pytest.raises(RuntimeError, match="cudnn RNN"):
+            on(x)
+
+
+# --- what every function returns --------------------------------------------------------------------------------------
+
+
+def same_bits(name, device):
+    """Tell whether all is computed as on the CPU, which has a kernel of its own for LSTMs."""
+    return device == "no float64" and name != "Recurrent"
+
+
+OPTIONS = {
+    "integrated_gradients": {"n_steps": 8, "max_steps": 8, "tol": 1.0},
+    "expected_gradients": {"n_samples": 3},
+    "smooth_grad": {"n_samples": 2},
+    "kernel_shap": {"n_samples": 8},
+    "occlusion": {"window": (2, 30), "stride": (1, 30)},
+}
+
+
+def maps_of(model, x, method):
+    """Return a method's map and its receipt without a warning, or None where the network is not for it."""
+    options = dict(OPTIONS.get(method, {}))
+    if xs.METHODS[method].needs_baseline:
+        options["baseline"] = trials_for(model, len(x), seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*backward hook")
+        try:
+            found = xs.attribute(model, x, [0, 1, 2], method, batch_size=2, **options)
+        except xs.UnsupportedOperation:
+            return None
+    return found.values, np.zeros(0) if found.delta is None else found.delta
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("method", xs.METHODS)
+def test_maps_on_a_device_are_those_of_the_cpu(method, name, device):
+    model = NETWORKS[name]
+    expected, found = (maps_of(each, trials_for(model), method) for each in (model, moved(model)))
+    if expected is None:
+        assert found is None
+        return
+    assert_same(found[0], expected[0], bits=same_bits(name, device))
+    np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=CLOSE)
+
+
+FUNCTIONS = {
+    "predict": lambda model, x: xs.predict(model, x),
+    "amplitude_gradients": lambda model, x: xs.amplitude_gradients(model, x, batch_size=2),
+    "amplitude_perturbation": lambda model, x: xs.amplitude_perturbation(model, x, n_iterations=4).correlation,
+    "deletion_test": lambda model, x: xs.deletion_test(model, x, [0, 1, 2], trials_for(model, seed=1)),
+    "sensitivity_test": lambda model, x: xs.sensitivity_test(
+        model, x, [0, 1, 2], trials_for(model, seed=1), n_patches=4
+    ),
+    "perturbation_curves": lambda model, x: xs.perturbation_curves(
+        model, x, [0, 1, 2], trials_for(model, seed=1), shares=(0.1, 0.3)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_functions_of_a_model_on_a_device_are_those_of_the_cpu(function, name, device):
+    model = NETWORKS[name]
+    x = trials_for(model)
+    expected, found = (FUNCTIONS[function](each, x) for each in (model, moved(model)))
+    assert_same(found, expected, bits=same_bits(name, device))
+
+
+@pytest.mark.parametrize("name", ["EEGNet", "ShallowFBCSPNet", "Deep4Net"])
+def test_filters_units_and_concepts_on_a_device_are_those_of_the_cpu(name, device):
+    model = NETWORKS[name]
+    x, trials = trials_for(model), labelled(model)
+    expected, found = [], []
+    for each, results in ((model, expected), (moved(model), found)):
+        filters = xs.read_filters(each, sfreq=100.0)
+        results += [filters.kernels, filters.spatial]
+        results += xs.unit_activations(each, x, filters.layer)
+        results.append(xs.ablate_units(each, trials, filters.layer))
+        concepts = xs.concept_relevance(each, x, [0, 1, 2], filters.layer)
+        results.append(concepts.relevance)
+    for pair in zip(found, expected, strict=True):
+        assert_same(*pair, bits=same_bits(name, device))
+
+
+def test_networks_on_a_device_are_randomised_and_trained_there(device):
+    model = NETWORKS["EEGNet"]
+    for (name, expected), (_, found) in zip(xs.randomize(model, 0), xs.randomize(moved(model), 0), strict=True):
+        state = {key: value.cpu() for key, value in found.state_dict().items()}
+        assert next(found.parameters()).device == DEVICE
+        assert all(torch.equal(state[key], value) for key, value in expected.state_dict().items()), name
+    on_cpu, on_device = deepcopy(model), deepcopy(model)
+    options = {"epochs": 2, "batch_size": 3, "lr": 1e-3}
+    expected = xs.train(on_cpu, labelled(model), **options, device="cpu").history
+    found = xs.train(on_device, labelled(model), **options, device=DEVICE).history
+    assert next(on_device.parameters()).device.type == "cpu"
+    if device == "no float64":  # training may round: it has no receipt
+        pd.testing.assert_frame_equal(found, expected)
+    else:
+        pd.testing.assert_frame_equal(found, expected, rtol=0.05)
+
+
+def test_maps_on_a_device_are_scored(device):
+    maps, reference = (torch.as_tensor(trials_for(NETWORKS["EEGNet"], seed=seed)) for seed in (0, 1))
+    expected = xs.score_maps(maps, reference, n_null=0)
+    assert_same(xs.score_maps(maps.to(DEVICE), reference, n_null=0), expected, bits=True)
+
+
+def test_simplify_works_on_any_device(device):
+    model = NETWORKS["EEGNet"]
+    here, there = xs.simplify(model), xs.simplify(moved(model))
+    assert any(isinstance(module, Stem) for module in there.modules())
+    assert {name for name, _ in there.named_modules()} == {name for name, _ in here.named_modules()}
+    for a, b in zip(here.state_dict().values(), there.state_dict().values(), strict=True):
+        assert torch.equal(a, b.cpu())
+
+
+def test_double_precision_is_found_where_it_is():
+    x = torch.ones(3)
+    with FakeDevice():
+        assert wide(x.to(DEVICE)).device == DEVICE
+    with FakeDevice(float64=False):
+        assert wide(x.to(DEVICE)).device.type == "cpu"
