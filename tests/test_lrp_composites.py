@@ -267,7 +267,7 @@ def test_zennit_crps_parallel_example(conditions, expected):
 
 
 def test_layers_side_by_side_share_no_path():
-    with pytest.raises(UnsupportedOperation, match="no relevance passes from layer2 to layer1.*one at a time"):
+    with pytest.raises(UnsupportedOperation, match=r"no relevance passes from layer2 to layer1.*one at a time"):
         values(Parallel(), x=np.ones((1, 2, 1)), conditions={"layer1": 0, "layer2": 0})
 
 

@@ -37,10 +37,10 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     with _lock:
         for thing in (*modules, *parameters):
             _held.setdefault(id(thing), [0, thing, _flags(thing)])[0] += 1
+    try:
         model.eval()
         for parameter in parameters:
             parameter.requires_grad_(False)
-    try:
         yield model
     finally:
         with _lock:
