@@ -9,9 +9,10 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
+from torch.utils._pytree import tree_leaves
 
-from eegxai_support.model import device_of, dtype_of, frozen, model_size
-from eegxai_support.sanity.kept import duplicate, forget, kept_tensors, warn_of_idle
+from eegxai_support.model import device_of, dtype_of, exact, frozen, model_size
+from eegxai_support.sanity.kept import duplicate, forget, kept_tensors, warn_of_idle, without_gradient
 
 ORDERS = ("cascading", "independent", "at_once")
 
@@ -129,19 +130,26 @@ def _without_kept(model: nn.Module, redrawn: dict[str, Tensor], shape: tuple[int
     noise = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0))
     noise = noise.to(dtype_of(copy)).to(device_of(copy))
 
-    @torch.no_grad()
-    def run(network: nn.Module) -> Tensor:
+    def run(network: nn.Module):
         return network(noise.clone())
 
-    if left := forget(copy, run):
-        state, ran = copy.state_dict(), _last_call(copy, shape)
-        variants = (
-            (_owner(name), name, _with_values(copy, {name: value}))
-            for name, value in redrawn.items()
-            if _owner(name) in ran and not torch.equal(value, state[name].cpu())
-        )
-        warn_of_idle(duplicate(copy), variants, left, run)
+    with torch.no_grad(), exact(copy):
+        left = forget(copy, run)
+        if left:
+            original, ran, state = duplicate(copy), _last_call(copy, shape), copy.state_dict()
+            idle = [
+                name
+                for name in without_gradient(original, left, run)
+                if _owner(name) in ran and not torch.equal(redrawn[name], state[name].cpu())
+                if _are_equal(run(_with_values(copy, {name: redrawn[name]})), run(original))
+            ]
+            if idle:
+                warn_of_idle(copy, idle, left)
     return copy
+
+
+def _are_equal(one, other) -> bool:
+    return all(map(torch.equal, tree_leaves(one), tree_leaves(other)))
 
 
 @torch.no_grad()
