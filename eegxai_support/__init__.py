@@ -12,16 +12,21 @@ from eegxai_support.attribution import (
     METHODS,
     Attribution,
     BaselineWarning,
+    Maps,
     Method,
+    Problem,
     attribute,
     make_baseline,
+    register,
 )
 from eegxai_support.benchmark import rank_methods, run_benchmark
 from eegxai_support.decoders import (
     RECIPES,
+    Accuracy,
     DeepNet,
     InterpretableCNN,
     Training,
+    accuracy,
     build_decoder,
     cross_validate,
     csp_lda,
@@ -29,6 +34,7 @@ from eegxai_support.decoders import (
     load,
     permutation_p_value,
     predict,
+    recipe,
     save,
     train,
 )
@@ -49,9 +55,10 @@ from eegxai_support.filters import (
     stability,
     unit_activations,
 )
-from eegxai_support.model import UnsupportedOperation, best_device, frozen, simplify
+from eegxai_support.model import TrainingRecord, UnsupportedOperation, adapted, best_device, frozen, simplify
 from eegxai_support.patterns import ClusterTest, haufe_patterns, pattern_cluster_test, pattern_interval
 from eegxai_support.recordings import (
+    from_array,
     from_epochs,
     load_bnci2014_001,
     load_drowsiness,
@@ -96,7 +103,7 @@ from eegxai_support.spectral import (
     region_relevance,
     time_frequency_relevance,
 )
-from eegxai_support.trials import Trials
+from eegxai_support.trials import Trials, concatenate
 
 __version__ = version("eegxai-support")
 
@@ -106,6 +113,7 @@ __all__ = [
     "METRICS",
     "RECIPES",
     "REGIONS",
+    "Accuracy",
     "AmplitudeEffect",
     "Attribution",
     "BaselineWarning",
@@ -116,12 +124,17 @@ __all__ = [
     "FilterLayers",
     "Filters",
     "InterpretableCNN",
+    "Maps",
     "Method",
+    "Problem",
     "SimulatedTrials",
     "Training",
+    "TrainingRecord",
     "Trials",
     "UnsupportedOperation",
     "ablate_units",
+    "accuracy",
+    "adapted",
     "amplitude_gradients",
     "amplitude_perturbation",
     "area_under_curve",
@@ -132,6 +145,7 @@ __all__ = [
     "cluster_filters",
     "cluster_table",
     "component_relevance",
+    "concatenate",
     "concept_relevance",
     "cross_validate",
     "csp_lda",
@@ -146,6 +160,7 @@ __all__ = [
     "filter_patterns",
     "fit_ica",
     "frequency_relevance",
+    "from_array",
     "from_epochs",
     "frozen",
     "haufe_patterns",
@@ -170,9 +185,11 @@ __all__ = [
     "randomize",
     "rank_methods",
     "read_filters",
+    "recipe",
     "recorded",
     "reference_trials",
     "region_relevance",
+    "register",
     "remove_components",
     "roar",
     "run_benchmark",

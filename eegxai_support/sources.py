@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import replace
 
 import mne
 import numpy as np
@@ -217,8 +216,7 @@ def remove_components(trials: Trials, ica: mne.preprocessing.ICA, components: It
     if removed.size and (removed.dtype.kind not in "iu" or not np.isin(removed, range(len(unmixing))).all()):
         raise ValueError(f"components are {removed.tolist()}; expected numbers from 0 to {len(unmixing) - 1}.")
     removed = np.unique(removed).astype(int)
-    kept = (np.eye(len(mixing)) - mixing[:, removed] @ unmixing[removed]).astype(np.float32)
-    return replace(trials, signal=kept @ trials.signal, truth=None if trials.truth is None else kept @ trials.truth)
+    return trials.apply_matrix(np.eye(len(mixing)) - mixing[:, removed] @ unmixing[removed])
 
 
 def _matrices(ica: mne.preprocessing.ICA) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from eegxai_support.attribution import attribute, make_baseline
-from eegxai_support.benchmark.grid import DECODER, Fit, options_of
+from eegxai_support.benchmark.grid import DECODER, Fit, entered, options_of
 from eegxai_support.decoders import build_decoder, load, predict, save, train
 from eegxai_support.model import UnsupportedOperation, device_of
 from eegxai_support.sanity import random_target, randomize
@@ -204,7 +204,8 @@ def _explain(
         baseline = make_baseline(data.signal, baseline, label=data.label, seed=fit.seed_of("baseline", dataset))[index]
     if "seed" in options_of(method):
         options["seed"] = fit.seed_of("method", fit.decoder, dataset)
-    return attribute(model, data.signal[index], target[index], method, baseline=baseline, **options).values
+    with entered(method) as name:
+        return attribute(model, data.signal[index], target[index], name, baseline=baseline, **options).values
 
 
 def _accuracy_rows(experiment: Experiment, dataset: int, maps: np.ndarray, of_predicted: np.ndarray) -> list[dict]:

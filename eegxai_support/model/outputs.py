@@ -31,3 +31,17 @@ def output_kind(outputs: Tensor) -> str:
     if (outputs >= 0).all() and ((outputs.sum(1) - 1).abs() <= tolerance).all():
         return "probabilities"
     return "log_probabilities" if (outputs.logsumexp(1).abs() <= tolerance).all() else "logits"
+
+
+def probabilities(outputs: Tensor, kind: str) -> Tensor:
+    """Return the probability of each class.
+
+    Parameters
+    ----------
+    outputs : Tensor, shape (trial, output)
+    kind : {"logits", "probabilities", "log_probabilities"}
+        As `output_kind` tells.
+    """
+    return {"logits": lambda z: z.softmax(1), "probabilities": lambda p: p, "log_probabilities": torch.exp}[kind](
+        outputs
+    )

@@ -4,11 +4,12 @@ from eegxai_support.recordings.bnci2014_001 import load_bnci2014_001
 from eegxai_support.recordings.drowsiness import load_drowsiness
 from eegxai_support.recordings.eegbci import load_eegbci
 from eegxai_support.recordings.motor_imagery import load_motor_imagery
-from eegxai_support.recordings.own import from_epochs
+from eegxai_support.recordings.own import from_array, from_epochs
 from eegxai_support.recordings.p300 import load_p300
 from eegxai_support.recordings.results import recorded, write_recorded
 
 __all__ = [
+    "from_array",
     "from_epochs",
     "load_bnci2014_001",
     "load_drowsiness",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import mne
 import numpy as np
 from scipy.special import logsumexp
 
@@ -60,7 +61,7 @@ class SimulatedTrials(Trials):
     Parameters
     ----------
     scenario : Scenario, optional
-        The law that the trials were drawn from.
+        The law that the trials were drawn from; None once their channels were picked, re-referenced or mixed.
     suppressor : str, optional
         Name of the channel that carries only noise.
     artefacts : bool
@@ -76,19 +77,23 @@ class SimulatedTrials(Trials):
         """What a perfect map of the signal looks like: ``abs(truth)``, shape (trial, channel, time)."""
         return np.abs(self.truth)
 
+    def apply_matrix(self, matrix: np.ndarray, info: mne.Info | None = None) -> SimulatedTrials:
+        """Return trials whose channels are linear combinations of these; their noise follows another law."""
+        return replace(super().apply_matrix(matrix, info), scenario=None)
+
     def ideal_log_likelihood(self) -> np.ndarray:
         """Log-likelihood ratio of each class for these trials, shape (trial, class).
 
         Raises
         ------
         ValueError
-            The trials hold artefacts, or were cropped or their unit changed since they were simulated.
+            The trials hold artefacts, or were cropped or their channels or unit changed since they were simulated.
         """
-        noise = self.scenario.noise
-        if self.artefacts or self.unit != "uV" or self.signal.shape[1:] != (len(noise.axes), noise.n_times):
+        drawn = self.scenario is not None and not self.artefacts and self.unit == "uV"
+        if not drawn or self.signal.shape[1:] != self.scenario.components.shape[2:]:
             raise ValueError(
                 "The ideal decoder knows the law of simulated trials as they were drawn: without artefacts, whole, in"
-                " µV. Ask it before trials are cropped or scaled, and set blink_rate and muscle_rate to 0."
+                " µV. Ask it before trials are cropped, scaled or re-referenced; set blink_rate and muscle_rate to 0."
             )
         return self.scenario.log_likelihood(self.signal)
 
