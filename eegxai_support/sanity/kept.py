@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from eegxai_support.model import duplicate
+
 Run = Callable[[nn.Module], object]
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-
-
-def duplicate(model: nn.Module) -> nn.Module:
-    """Return a deep copy, also of a model that keeps tensors with a history, which torch does not copy."""
-    kept = (leaf for module in model.modules() for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor))
-    return deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
 
 
 def kept_tensors(model: nn.Module) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ def score_maps(
     Parameters
     ----------
     maps, reference : ndarray or Tensor, shape (trial, channel, time)
-        Tensors are scored on their device. Everything is computed in float64.
+        Tensors are scored on their device, or on the CPU where that has no float64. Everything is computed in float64.
     info : mne.Info, optional
         Electrode positions. With them each map is averaged over time and interpolated to a 64 × 64 scalp image; only
         pixels inside the convex hull of the electrodes count. Without them channel × time is scored, and the SSIM
@@ -187,8 +187,9 @@ def _checked_pair(maps, reference) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _tensor(x) -> torch.Tensor:
-    # The copy makes arrays that are read-only or have negative strides acceptable to torch.
-    return x.detach() if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x))
+    if not isinstance(x, torch.Tensor):
+        return torch.from_numpy(np.array(x))  # a copy, since torch refuses negative strides and warns of read-only ones
+    return x.detach().cpu() if x.device.type == "mps" else x.detach()
 
 
 def _checked_label(label, n_trials: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from eegxai_support.attribution.problem import score_of
 from eegxai_support.decoders import predict
-from eegxai_support.model import checked_batch_size, device_of, model_input, output_kind
+from eegxai_support.model import Look, checked_batch_size, device_of, look, model_input
 from eegxai_support.scoring.chance import phase_surrogates
 from eegxai_support.trials import unknown_name
 
@@ -43,16 +43,16 @@ class Perturbed:
         cls, model: nn.Module, x, target, maps, baseline, batch_size: int, link: str | None = "identity"
     ) -> Perturbed:
         """Check everything before the first long computation; signals go to the model's device."""
-        batch_size, x = checked_batch_size(batch_size), model_input(model, x)
+        batch_size, seen = checked_batch_size(batch_size), look(model, x)
+        model, x = seen.model, seen.x
         baseline = x.new_zeros(1, 1, 1) if baseline is None else _checked_baseline(model, x, baseline)
         by_method = maps if isinstance(maps, Mapping) else {None: maps}
         if not by_method or any(isinstance(values, Mapping) for values in by_method.values()):
             raise ValueError("maps is an empty dict or a dict of dicts; expected one array for each method.")
         names = {key: "maps" if key is None else f"maps[{key!r}]" for key in by_method}
         arrays = {key: checked_maps(by_method[key], x.shape, name) for key, name in names.items()}
-        outputs = torch.from_numpy(predict(model, x[:2]))
-        score, named = score_of(target, len(x), outputs.shape[1]), _named(target, len(x))
-        link = _checked_link(link, outputs) if named.dtype.kind in "iu" else None
+        score, named = score_of(target, len(x), seen.n_outputs), _named(target, len(x))
+        link = _checked_link(link, seen) if named.dtype.kind in "iu" else None
         device = device_of(model)
         return cls(model, x.to(device), baseline.to(device), score, named, link, arrays, batch_size)
 
@@ -169,17 +169,17 @@ def _checked_baseline(model: nn.Module, x: Tensor, baseline) -> Tensor:
     return baseline
 
 
-def _checked_link(link: str | None, outputs: Tensor) -> str:
+def _checked_link(link: str | None, seen: Look) -> str:
     """Return the link from outputs to probabilities, by what the outputs are if it is not given."""
     if link is not None and link not in LINKS:
         raise unknown_name("link", link, LINKS)
-    if outputs.shape[1] == 1 and link in (None, "softmax"):
+    if seen.n_outputs == 1 and link in (None, "softmax"):
         raise ValueError(
             "The model has one output, whose softmax is always 1. Pass link='sigmoid' where it is the logit of a"
             " probability, link='identity' where it is a probability or another number."
         )
     # The softmax of log-probabilities is the probabilities.
-    return link or ("identity" if output_kind(outputs) == "probabilities" else "softmax")
+    return link or ("identity" if seen.kind == "probabilities" else "softmax")
 
 
 def _named(target, n_trials: int) -> np.ndarray:

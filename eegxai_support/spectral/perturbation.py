@@ -275,7 +275,7 @@ def _responder(model: nn.Module, x: Tensor, layer: str | None) -> Callable[[Tens
 
 def _iterate(batch: _Batch, respond, device: torch.device, kind: str, scale: float, seeds: dict[int, np.ndarray]):
     """Yield each iteration, its perturbation, the change it made, and how many trials are right before and after."""
-    x, generator = batch.x.to(device), torch.Generator(device)
+    x, generator = batch.x.to(device), torch.Generator()  # drawn on the CPU, the noise is the same on every device
     perturb = _perturbation(kind, torch.fft.rfft(x), scale)
     outputs, before = respond(x.clone())  # a network may change its input in place
     if outputs.ndim != 2:
@@ -335,10 +335,10 @@ def _warn_of_loud_noise(x: Tensor, scale: float) -> None:
 
 def _noise(seeds: list[int], like: Tensor, generator: torch.Generator, distribution: str, *parameters) -> Tensor:
     """Return one draw for each seed, so that it does not depend on the batch."""
-    noise = torch.empty(len(seeds), *like.shape, dtype=like.real.dtype, device=like.device)
+    noise = torch.empty(len(seeds), *like.shape, dtype=like.real.dtype)
     for row, seed in zip(noise, seeds, strict=True):
         getattr(row, distribution)(*parameters, generator=generator.manual_seed(seed))
-    return noise
+    return noise.to(like.device)
 
 
 def _similarity(before: Tensor, after: Tensor) -> Tensor:
