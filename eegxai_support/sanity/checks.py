@@ -280,8 +280,8 @@ def data_randomisation_test(
     -------
     DataFrame
         One row per seed, kind of labels and trial: seed, labels ("true" or "permuted"), accuracy (of the new network on
-        its own training labels; far above chance where it did learn them, NaN for a single output), trial, pearson (NaN where a map is
-        constant).
+        its own training labels; far above chance where it did learn them, NaN for a single output), trial, pearson
+        (NaN where a map is constant).
 
     Raises
     ------

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.model import checked_batch_size, device_of, frozen, model_input, simplify
+from eegxai_support.model import checked_batch_size, device_of, exact, frozen, look, simplify
 from eegxai_support.spectral.fourier import bin_weights
 from eegxai_support.trials import unknown_name
 
@@ -54,6 +54,8 @@ def amplitude_gradients(model: nn.Module, x, *, quantity: str = "amplitude", bat
     ------
     ValueError
         `x` does not fit the model, the model does not return (trial, output), or an unknown quantity.
+    UnsupportedOperation
+        The outputs have no derivative with respect to the trials.
 
     References
     ----------
@@ -64,8 +66,10 @@ def amplitude_gradients(model: nn.Module, x, *, quantity: str = "amplitude", bat
     """
     if quantity not in QUANTITIES:
         raise unknown_name("quantity", quantity, QUANTITIES)
-    x = model_input(model, x)
-    with torch.inference_mode(False), frozen(model):
+    seen = look(model, x)
+    seen.require_gradient("amplitude_gradients")
+    model, x = seen.model, seen.x
+    with torch.inference_mode(False), frozen(model), exact(model):
         simplified, device = simplify(model, x), device_of(model)
         batches = tqdm(x.split(checked_batch_size(batch_size)), desc="amplitude_gradients", delay=2, leave=False)
         return np.concatenate(
@@ -94,8 +98,6 @@ def _input_gradients(respond: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.enable_grad():
         x = x.clone().requires_grad_()
         responses = respond(x.clone())  # a network may change its input in place
-        if responses.ndim != 2:
-            raise ValueError(f"The model returns shape {tuple(responses.shape)}; expected (trial, output).")
         return _gradients(responses.sum(0), x, one_pass=x.is_cuda)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.model import checked_batch_size, copied, device_of, frozen, model_input, simplify
+from eegxai_support.model import checked_batch_size, copied, device_of, exact, frozen, look, simplify
 from eegxai_support.spectral.correlations import N_LAGS, PerturbationSums, first_order_effect
 from eegxai_support.spectral.gradients import phase_factor, spectral_gradients
 from eegxai_support.trials import unknown_name
@@ -157,9 +157,12 @@ def amplitude_perturbation(
     scale = _checked_scale(kind, method, scale, n_iterations)
     if target_reliability is not None and not 0 < target_reliability < 1:
         raise ValueError(f"target_reliability is {target_reliability}; expected a correlation between 0 and 1.")
-    x = model_input(model, x)
+    seen = look(model, x)
+    if method == "first_order":
+        seen.require_gradient("The first-order effect")
+    model, x = seen.model, seen.x
     batches = _batches(x, label, checked_batch_size(batch_size))
-    with torch.inference_mode(False), torch.no_grad(), frozen(model):
+    with torch.inference_mode(False), torch.no_grad(), frozen(model), exact(model):
         respond, device = _responder(model, x, layer), device_of(model)
         if method == "first_order":
             return AmplitudeEffect(**_first_order(batches, respond, device, kind), accuracy_kept=np.nan, n_iterations=0)
@@ -278,8 +281,6 @@ def _iterate(batch: _Batch, respond, device: torch.device, kind: str, scale: flo
     x, generator = batch.x.to(device), torch.Generator()  # drawn on the CPU, the noise is the same on every device
     perturb = _perturbation(kind, torch.fft.rfft(x), scale)
     outputs, before = respond(x.clone())  # a network may change its input in place
-    if outputs.ndim != 2:
-        raise ValueError(f"The model returns shape {tuple(outputs.shape)}; expected (trial, output).")
     decided = outputs.argmax(1)
     label = decided if batch.label is None else torch.as_tensor(batch.label).to(decided)
     if outputs.shape[1] == 1:  # decides nothing
