@@ -616,3 +616,33 @@ def test_p_values_of_chance_are_uniform():
 def test_errors_of_matching(patterns, reference, covariance, n, match):
     with pytest.raises(ValueError, match=match):
         match_patterns(patterns, reference, covariance, n=n)
+
+
+class Wrapped(nn.Module):
+    """For (trial, 1, channel, time), keeping a tensor of the number of trials that it saw first."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.kept = spatial_first(dtype=torch.float32), None
+
+    def forward(self, x):
+        if self.kept is None:
+            self.kept = 2 * torch.ones(len(x), 1, 1)
+        return self.inner(x.squeeze(1) * self.kept[:1])
+
+
+def test_units_of_any_network_are_seen_without_leaving_a_trace():
+    model, trials = Wrapped().train(), trials_of(RNG.standard_normal((6, 5, N_TIMES)))
+    activations, _ = unit_activations(nn.DataParallel(model), trials, "inner.blocks.2")
+    expected, _ = unit_activations(spatial_first(dtype=torch.float32), 2 * trials.signal, "blocks.2")
+    np.testing.assert_allclose(activations, expected, rtol=1e-5, atol=1e-5)
+    accuracy = ablate_units(model, trials, "inner.blocks.2")["accuracy"]
+    halved = ablate_units(spatial_first(dtype=torch.float32), replace(trials, signal=2 * trials.signal), "blocks.2")
+    np.testing.assert_array_equal(accuracy, halved["accuracy"])
+    assert model.training and model.kept is None
+
+
+def test_one_output_has_no_accuracy():
+    model = nn.Sequential(spatial_first(dtype=torch.float32), nn.Linear(3, 1))
+    with pytest.raises(ValueError, match="has one output, which decides between no classes"):
+        ablate_units(model, trials_of(RNG.standard_normal((6, 5, N_TIMES))), "0.blocks.2")

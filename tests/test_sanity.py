@@ -404,13 +404,29 @@ def test_what_was_computed_from_the_weights_is_computed_anew(layer, gradients, o
         assert torch.equal(ran(x), before)
 
 
+def test_networks_for_an_axis_of_one_and_wrapped_ones_are_randomised():
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = keeping(AsAttribute)
+
+        def forward(self, x):
+            (_, one, _, _), x = x.shape, x.squeeze(1)
+            assert one == 1
+            return self.inner(x)
+
+    expected = randomize(keeping(AsAttribute), 0, shape=(4, 10))
+    found = randomize(nn.DataParallel(Wide()), 0, shape=(4, 10))
+    x = torch.as_tensor(X)
+    for (name, network), (wide_name, wide) in zip(expected, found, strict=True):
+        assert wide_name == f"inner.{name}" and torch.equal(wide(x[:, None]), network(x))
+
+
 def test_weights_without_an_effect_are_named():
     model = keeping(ByFlag)
     with torch.no_grad():
         model(torch.as_tensor(X))
-    with pytest.warns(
-        UserWarning, match=r"Replacing 1\.weight of Sequential .* It keeps 1\.table, 1\.kept, 1\.constant:"
-    ):
+    with pytest.warns(UserWarning, match=r"Replacing 1\.weight of Sequential .* It keeps 1\.table, 1\.kept:"):
         randomize(model, 0, shape=(4, 10))
     with pytest.raises(ValueError, match=r"shape=\(n_channels, n_times\)"):
         randomize(model, 0, order="at_once")
@@ -684,6 +700,13 @@ def test_accuracy_of_a_network_that_did_not_learn_the_permuted_labels():
     )
     assert (table.query("labels == 'true'").accuracy == 1).all()
     assert (table.query("labels == 'permuted'").accuracy < 1).any()
+
+
+def test_one_output_has_no_accuracy():
+    trials, x = two_runs(), np.zeros((1, 2, 8), "float32")
+    one = nn.Sequential(nn.Flatten(), nn.Linear(trials.signal[0].size, 1))
+
+    assert data_randomisation_test(lambda *_: x, one, x, [0], lambda *_: one, trials, [0])["accuracy"].isna().all()
 
 
 def test_labels_that_cannot_be_permuted_are_refused():

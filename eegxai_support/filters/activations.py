@@ -50,10 +50,9 @@ def unit_activations(model: nn.Module, x, layer: str, *, batch_size: int = 64) -
         The layer never runs or runs more than once, its positions are not in time, or units and time are not all that
         its output has.
     """
-    seen = look(model, x)
+    seen, kept = look(model, x), []
     model, x = seen.model, seen.x
     fields = receptive_fields(model, layer, *x.shape[1:])
-    kept = []
 
     def keep(_, __, output):
         rest = [size for axis, size in enumerate(output.shape) if axis not in (0, 1, fields.time_axis)]
@@ -104,7 +103,7 @@ def ablate_units(
     Raises
     ------
     ValueError
-        Unknown layer, trials that do not fit the model, or a level outside 0 … 1.
+        Unknown layer, trials that do not fit the model, a model with one output, or a level outside 0 … 1.
     UnsupportedOperation
         As `unit_activations`; or a path leads around the layer.
 
@@ -117,8 +116,14 @@ def ablate_units(
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; expected a share between 0 and 1, such as 0.95.")
-    activations, _ = unit_activations(model, trials.signal, layer, batch_size=batch_size)
-    right = _right(model, trials, layer, activations.mean((0, 2)), batch_size)
+    seen = look(model, trials)
+    if seen.n_outputs == 1:
+        raise ValueError(
+            f"{type(model).__name__} has one output, which decides between no classes. Where it is the logit of the"
+            " second of two: xs.adapted(model, output=lambda z: torch.cat([torch.zeros_like(z), z], dim=1))."
+        )
+    activations, _ = unit_activations(model, trials, layer, batch_size=batch_size)
+    right = _right(seen.model, seen.x, trials.label, layer, activations.mean((0, 2)), batch_size)
     rows = []
     for unit, without in enumerate(right, start=INTACT):
         interval = binomtest(int(without.sum()), len(without)).proportion_ci(level, method="wilson")
@@ -129,10 +134,9 @@ def ablate_units(
     return pd.DataFrame(rows, columns=["unit", "accuracy", "low", "high", "drop", "drop_low", "drop_high"])
 
 
-def _right(model: nn.Module, trials: Trials, layer: str, mean: np.ndarray, batch_size: int) -> np.ndarray:
+def _right(model: nn.Module, x: Tensor, label: np.ndarray, layer: str, mean: np.ndarray, batch_size: int) -> np.ndarray:
     """Tell which trials are classified rightly, shape (1 + unit, trial): first by the intact network."""
-    seen = look(model, trials)
-    model, x, n_units = seen.model, seen.x, len(mean)
+    n_units = len(mean)
     mean, units = torch.as_tensor(mean).to(device_of(model)), torch.arange(n_units)
 
     def hold(_, __, output):
@@ -145,7 +149,7 @@ def _right(model: nn.Module, trials: Trials, layer: str, mean: np.ndarray, batch
         for batch in tqdm(x.split(batch_size), desc="Ablation", unit="batch", leave=False, delay=2):
             logits = _all_variants(model, batch.to(device_of(model)).clone(), layer, 1 + n_units)
             predicted.append(logits.argmax(-1).cpu().numpy())
-    return np.concatenate(predicted, axis=1) == trials.label
+    return np.concatenate(predicted, axis=1) == label
 
 
 def _all_variants(model: nn.Module, batch: Tensor, layer: str, n_variants: int) -> Tensor:

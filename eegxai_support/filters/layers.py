@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from eegxai_support.filters.units import Units, are_units, run_units
-from eegxai_support.model import copied, exact, frozen, model_size
+from eegxai_support.model import copied, exact, frozen, model_size, unwrapped
 from eegxai_support.trials import Trials, unknown_name
 
 
@@ -175,6 +175,7 @@ def read_filters(
     UnsupportedOperation
         The units have no derivative to compare with.
     """
+    model = unwrapped(model)
     layers = layers or _layers_of(model)
     sfreq = sfreq or model_size(model, "sfreq")
     if sfreq is None:

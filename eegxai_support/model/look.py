@@ -90,6 +90,7 @@ class Look:
         )
 
 
+@torch.inference_mode(False)  # where a copy's weights would be good for no gradient
 def look(model, x, *, extra=(), name: str = "x") -> Look:
     """Check a model and trials, and find out what the one makes of the other.
 

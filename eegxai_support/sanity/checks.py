@@ -280,8 +280,8 @@ def data_randomisation_test(
     -------
     DataFrame
         One row per seed, kind of labels and trial: seed, labels ("true" or "permuted"), accuracy (of the new network on
-        its own training labels; far above chance where it did learn them), trial, pearson (NaN where a map is
-        constant).
+        its own training labels; far above chance where it did learn them, NaN for a single output), trial, pearson
+        (NaN where a map is constant).
 
     Raises
     ------
@@ -329,6 +329,8 @@ def _accuracy(model: nn.Module, trials: Trials) -> float:
     """Accuracy on trials that may be longer than the model's input; then over crops that overlap by three quarters."""
     n_times = model_size(model, "n_times") or trials.signal.shape[2]
     logits = predict(model, trials.signal, stride=max(1, n_times // 4))
+    if logits.shape[1] == 1:  # decides nothing
+        return np.nan
     return float((logits.argmax(axis=1) == trials.label).mean())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,15 @@ OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 def kept_tensors(model: nn.Module) -> list[tuple[str, str]]:
-    """Return module and attribute of what a model holds besides its parameters and the buffers of torch's own layers.
+    """Return module and attribute of the tensors that a model holds without saving them.
 
-    Constants are among them, and what an earlier forward pass computed.
+    Constants are among them, and what an earlier forward pass computed. What ``state_dict`` holds belongs to the model.
     """
     return [
         (name, key)
         for name, module in model.named_modules()
         if not type(module).__module__.startswith("torch.nn.")
-        for key in (*vars(module), *module._buffers)
+        for key in (*vars(module), *module._non_persistent_buffers_set)
         if key not in OF_EVERY_MODULE and _tensors(module, key)
     ]
 
@@ -49,31 +49,36 @@ def forget(model: nn.Module, run: Run) -> list[tuple[str, str]]:
     return left
 
 
-def warn_of_idle(model: nn.Module, variants: Iterable[tuple[str, str, nn.Module]], left: list, run: Run) -> None:
-    """Warn of weights whose replacement changes nothing in the outputs while their module keeps a tensor.
+def without_gradient(model: nn.Module, left: list[tuple[str, str]], run: Run) -> list[str]:
+    """Return parameters that the outputs do not depend on, as far as gradients tell, of modules that keep a tensor.
 
     Parameters
     ----------
     model : torch.nn.Module
-    variants : iterable of (str, str, torch.nn.Module)
-        A module that runs, one of its learned tensors, and a copy of the model in which this tensor is another.
     left : list of (str, str)
         From `forget`.
     run : callable
+        Runs a model on some trials, with gradients where they are enabled.
     """
-    outputs, idle = tree_leaves(run(model)), []
-    for module, tensor, variant in variants:
-        holds = any(not name or f"{module}.".startswith(f"{name}.") for name, _ in left)
-        if holds and all(map(torch.equal, tree_leaves(run(variant)), outputs)):
-            idle.append(tensor)
-    if idle:
-        kept = ", ".join(f"{name}.{key}".lstrip(".") for name, key in left)
-        warnings.warn(
-            f"Replacing {', '.join(idle)} of {type(model).__name__} changes none of its outputs. It keeps {kept}: was"
-            " it computed from that in an earlier forward pass? Load the weights into a new network that has not run,"
-            " and randomize that one.",
-            stacklevel=4,
-        )
+    holders = tuple(f"{name}." if name else "" for name, _ in left)
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad and name.startswith(holders)}
+    with torch.enable_grad():
+        outputs = [leaf.sum() for leaf in tree_leaves(run(model)) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    if not (outputs and parameters):
+        return list(parameters)
+    gradients = torch.autograd.grad(outputs, list(parameters.values()), allow_unused=True)
+    return [name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None]
+
+
+def warn_of_idle(model: nn.Module, idle: list[str], left: list[tuple[str, str]]) -> None:
+    """Warn of weights whose replacement changes nothing in the outputs while their module keeps a tensor."""
+    kept = ", ".join(f"{name}.{key}".lstrip(".") for name, key in left)
+    warnings.warn(
+        f"Replacing {', '.join(idle)} of {type(model).__name__} changes none of its outputs. It keeps {kept}: was"
+        " it computed from that in an earlier forward pass? Load the weights into a new network that has not run,"
+        " and randomize that one.",
+        stacklevel=4,
+    )
 
 
 def _is_made_again(model: nn.Module, name: str, key: str, take: Callable, run: Run) -> bool:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
+from torch.utils._pytree import tree_leaves
 
-from eegxai_support.model import device_of, dtype_of, duplicate, frozen, model_size, unwrapped
-from eegxai_support.sanity.kept import forget, kept_tensors, warn_of_idle
+from eegxai_support.model import device_of, dtype_of, duplicate, exact, frozen, model_size, unwrapped
+from eegxai_support.sanity.kept import forget, kept_tensors, warn_of_idle, without_gradient
 
 ORDERS = ("cascading", "independent", "at_once")
 
@@ -127,22 +128,28 @@ def _without_kept(model: nn.Module, redrawn: dict[str, Tensor], shape: tuple[int
     if not kept_tensors(copy):
         return copy
     shape = _checked_shape(copy, shape)
-    noise = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0))
-    noise = noise.to(dtype_of(copy)).to(device_of(copy))
+    noise = _trials_for(copy, torch.randn((2, *shape), generator=torch.Generator().manual_seed(0)))
 
-    @torch.no_grad()
-    def run(network: nn.Module) -> Tensor:
+    def run(network: nn.Module):
         return network(noise.clone())
 
-    if left := forget(copy, run):
-        state, ran = copy.state_dict(), _last_call(copy, shape)
-        variants = (
-            (_owner(name), name, _with_values(copy, {name: value}))
-            for name, value in redrawn.items()
-            if _owner(name) in ran and not torch.equal(value, state[name].cpu())
-        )
-        warn_of_idle(duplicate(copy), variants, left, run)
+    with torch.no_grad(), exact(copy):
+        left = forget(copy, run)
+        if left:
+            original, ran, state = duplicate(copy), _last_call(copy, shape), copy.state_dict()
+            idle = [
+                name
+                for name in without_gradient(original, left, run)
+                if _owner(name) in ran and not torch.equal(redrawn[name], state[name].cpu())
+                if _are_equal(run(_with_values(copy, {name: redrawn[name]})), run(original))
+            ]
+            if idle:
+                warn_of_idle(copy, idle, left)
     return copy
+
+
+def _are_equal(one, other) -> bool:
+    return all(map(torch.equal, tree_leaves(one), tree_leaves(other)))
 
 
 @torch.no_grad()
@@ -201,7 +208,8 @@ def _learned(model: nn.Module) -> dict[tuple[str, ...], Tensor]:
 
 def _last_call(model: nn.Module, shape: tuple[int, int] | None) -> dict[str, int]:
     """Position of each called module in a forward pass (that of its last call), under each of its names."""
-    shape, model = _checked_shape(model, shape), duplicate(model)
+    model = duplicate(unwrapped(model))
+    x = _trials_for(model, torch.zeros((1, *_checked_shape(model, shape))))
     names, calls = defaultdict(list), []
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(frozen(model))
@@ -209,8 +217,19 @@ def _last_call(model: nn.Module, shape: tuple[int, int] | None) -> dict[str, int
             if module not in names:
                 stack.enter_context(module.register_forward_pre_hook(lambda module, _: calls.append(module)))
             names[module].append(name)
-        model(torch.zeros((1, *shape), device=device_of(model), dtype=dtype_of(model)))
+        model(x)
     return {name: position for position, module in enumerate(calls) for name in names[module]}
+
+
+@torch.no_grad()
+def _trials_for(model: nn.Module, x: Tensor) -> Tensor:
+    """Return trials as the model takes them: (trial, channel, time), or with an axis of one before the channels."""
+    x = x.to(dtype_of(model)).to(device_of(model))
+    for given in (x, x.unsqueeze(1)):
+        with frozen(model), suppress(Exception):
+            duplicate(model)(given.clone())
+            return given
+    return x  # so that the error is the one of trials
 
 
 def _checked_shape(model: nn.Module, shape: tuple[int, int] | None) -> tuple[int, int]:

@@ -54,6 +54,8 @@ def amplitude_gradients(model: nn.Module, x, *, quantity: str = "amplitude", bat
     ------
     ValueError
         `x` does not fit the model, the model does not return (trial, output), or an unknown quantity.
+    UnsupportedOperation
+        The outputs have no derivative with respect to the trials.
 
     References
     ----------
@@ -67,8 +69,9 @@ def amplitude_gradients(model: nn.Module, x, *, quantity: str = "amplitude", bat
     seen = look(model, x)
     seen.require_gradient("amplitude_gradients")
     seen.warn_of_kind("amplitude_gradients")
-    with torch.inference_mode(False), torch.enable_grad(), frozen(seen.model), exact(seen.model):
-        simplified, device, x = simplify(seen.model, seen.x), device_of(seen.model), seen.x
+    model, x = seen.model, seen.x
+    with torch.inference_mode(False), torch.enable_grad(), frozen(model), exact(model):
+        simplified, device = simplify(model, x), device_of(model)
         batches = tqdm(x.split(checked_batch_size(batch_size)), desc="amplitude_gradients", delay=2, leave=False)
         return np.concatenate(
             [spectral_gradients(simplified, batch.to(device), quantity).cpu().numpy() for batch in batches], axis=1
@@ -96,8 +99,6 @@ def _input_gradients(respond: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.enable_grad():
         x = x.clone().requires_grad_()
         responses = respond(x.clone())  # a network may change its input in place
-        if responses.ndim != 2:
-            raise ValueError(f"The model returns shape {tuple(responses.shape)}; expected (trial, output).")
         return _gradients(responses.sum(0), x, one_pass=x.is_cuda)
 
 

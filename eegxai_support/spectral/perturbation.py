@@ -159,7 +159,7 @@ def amplitude_perturbation(
         raise ValueError(f"target_reliability is {target_reliability}; expected a correlation between 0 and 1.")
     seen = look(model, x)
     if method == "first_order":
-        seen.require_gradient("The first order")
+        seen.require_gradient("The first-order effect")
     model, x = seen.model, seen.x
     batches = _batches(x, label, checked_batch_size(batch_size))
     with torch.inference_mode(False), torch.enable_grad(), exact(model), torch.no_grad(), frozen(model):
@@ -278,11 +278,9 @@ def _responder(model: nn.Module, x: Tensor, layer: str | None) -> Callable[[Tens
 
 def _iterate(batch: _Batch, respond, device: torch.device, kind: str, scale: float, seeds: dict[int, np.ndarray]):
     """Yield each iteration, its perturbation, the change it made, and how many trials are right before and after."""
-    x, generator = batch.x.to(device), torch.Generator(device)
+    x, generator = batch.x.to(device), torch.Generator()  # drawn on the CPU, the noise is the same on every device
     perturb = _perturbation(kind, torch.fft.rfft(x), scale)
     outputs, before = respond(x.clone())  # a network may change its input in place
-    if outputs.ndim != 2:
-        raise ValueError(f"The model returns shape {tuple(outputs.shape)}; expected (trial, output).")
     decided = outputs.argmax(1)
     label = decided if batch.label is None else torch.as_tensor(batch.label).to(decided)
     if outputs.shape[1] == 1:  # decides nothing
@@ -338,10 +336,10 @@ def _warn_of_loud_noise(x: Tensor, scale: float) -> None:
 
 def _noise(seeds: list[int], like: Tensor, generator: torch.Generator, distribution: str, *parameters) -> Tensor:
     """Return one draw for each seed, so that it does not depend on the batch."""
-    noise = torch.empty(len(seeds), *like.shape, dtype=like.real.dtype, device=like.device)
+    noise = torch.empty(len(seeds), *like.shape, dtype=like.real.dtype)
     for row, seed in zip(noise, seeds, strict=True):
         getattr(row, distribution)(*parameters, generator=generator.manual_seed(seed))
-    return noise
+    return noise.to(like.device)
 
 
 def _similarity(before: Tensor, after: Tensor) -> Tensor:
