@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from eegxai_support.attribution.operations import Functions, require_eager, runs, same_memory, valued
+from eegxai_support.attribution.operations import MAX_POOLS, Functions, require_eager, runs, same_memory, valued
 from eegxai_support.attribution.problem import Maps, Problem, register
 from eegxai_support.model import UnsupportedOperation, dtype_of
 
 OTHER_COURSE = "a forward pass that takes another course for the trial than for its baseline"
+MAXIMA = MAX_POOLS | {"amax", "max"}
+BROADCAST = {"clamp", "clamp_max", "clamp_min", "clip", "float_power", "maximum", "minimum", "pow", "prelu", "rpow"}
 ROUNDED = 1e-4  # relative delta above which float32 is not enough
 TIE = 2 / 3  # power of the precision by which two maxima may differ, relative to the layer's largest, and be the same
 ZERO = 1e-30  # what stands for the largest pooled magnitude of a layer where all are zero
@@ -35,11 +37,11 @@ class Rescale(Functions):
 
     method = "deep_lift"
 
-    def __init__(self, tape: list[Entry] | None = None, pooled: tuple[Tensor, ...] = ()):
+    def __init__(self, tape: list[Entry] | None = None, pooled: Iterable[tuple[Tensor, Tensor]] = ()):
         super().__init__()
         self.tape = [] if tape is None else tape
-        self.pooled = iter(pooled)  # what maxima choose from at the baseline, in float64
-        self.recording, self.has_maxima = tape is None, False
+        self.pooled = iter(pooled)  # operand and result of each maximum at the baseline in float64
+        self.recording = tape is None
         self.position = 0
         self.start = torch.zeros((), requires_grad=True)
 
@@ -50,8 +52,7 @@ class Rescale(Functions):
         (z0,), y0 = self._baseline(name, z)
         with torch.no_grad():
             y = function(z)
-            z0, wide = z0.expand_as(y), z.expand_as(y)
-            slope = secant(function, wide, z0, y, y0)
+            slope = secant(function, z.expand_as(y), z0.expand_as(y), y, y0, apart=name not in BROADCAST)
         return valued(z * slope, y)
 
     def product(self, function, a, b, name):
@@ -64,14 +65,27 @@ class Rescale(Functions):
         return valued(function(a, b_mid) + function(a_mid, b), y)
 
     def maximum(self, pick, x, name):
-        """Share the change between the winner at the trial and the winner at the baseline."""
-        value, index = pick(x.detach())
+        """Share the change between the winner at the trial and the winner at the baseline.
+
+        A constant baseline makes all positions of a window equal but for rounding, since each adds up the same terms
+        in another order. In float32, rounding is as large as what tells positions truly apart, and relative to one
+        feature it has no bound, because a feature may be the small difference of large terms. In float64, relative to
+        the largest maximum of the layer, there are many orders of magnitude between the two, and `room` is one in
+        their middle. Of positions that tie at the baseline the one counts where the trial is largest: adding to the
+        baseline a summand of the size of `room`, in the order of the trial, decides ties and nothing else.
+        """
         if self.recording:
-            self.has_maxima = True
-            return self._recorded(value, name, x)
+            return self._recorded(pick(x.detach())[0], name, x)
+        value, index = pick(x)
         (x0,), value0 = self._baseline(name, x)
         with torch.no_grad():
-            index0 = self._winner(pick, x, x0, value, value0)
+            exact, exact_value = self._exact(x, x0, value0)
+            room = _largest(exact_value) * torch.finfo(exact.dtype).eps ** TIE
+            tied = exact.expand_as(x).gather(-1, index.to(exact.device)) >= exact_value - room
+            if tied.all():  # as everywhere at zeros without padding
+                return value
+            order = torch.atan(x / _largest(value)).to(exact.device)
+            index0 = torch.where(tied, index.to(exact.device), pick(exact + room * order)[1]).to(index.device)
             x0 = x0.expand_as(x)
             step, value0 = x - x0, x0.gather(-1, index0)
             top = torch.maximum(value, value0)
@@ -80,23 +94,14 @@ class Rescale(Functions):
             fall = _share(value - top, step.gather(-1, index0))
             same = index == index0
             rise, fall = rise.masked_fill(same, 1), fall.masked_fill(same, 0)
-        return valued(x.gather(-1, index) * rise + x.gather(-1, index0) * fall, value)
+        return valued(x.gather(-1, index) * rise + x.gather(-1, index0) * fall, value.detach())
 
-    def _winner(self, pick, x, x0, value, value0) -> Tensor:
-        """Return where the maxima of the baseline are; of positions that tie there, where the trial is largest.
-
-        A constant baseline makes all positions of a window equal but for rounding, since each adds up the same terms
-        in another order. In float32, rounding is as large as what tells positions truly apart, and relative to one
-        feature it has no bound, because a feature may be the small difference of large terms. In float64, relative to
-        the largest maximum of the layer, there are many orders of magnitude between the two. A summand of a size in
-        between, in the order of the trial, makes the trial decide where there is a tie and nowhere else.
-        """
-        exact = next(self.pooled, None)
-        exact = x0 if exact is None or not _one_row_or_all(exact, x) else exact
-        device = x.device if x.is_cuda else "cpu"  # other devices may have no float64
-        room = _largest(value0).to(device) * torch.finfo(exact.dtype).eps ** TIE
-        order = torch.atan(x / _largest(value)).to(device)
-        return pick(exact.to(device) + room * order)[1].to(x.device)
+    def _exact(self, x: Tensor, x0: Tensor, value0: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what a maximum chooses from at the baseline and what it chooses, in float64 where that is known."""
+        operand, result = next(self.pooled, (x0, value0))
+        if not _one_row_or_all(operand, x):
+            operand, result = x0, value0
+        return (operand, result) if not x.is_cuda else (operand.to(x.device), result.to(x.device))
 
     def log_sum_exp(self, x, dim):
         """Take the slopes of exponentials and logarithm, on a scale on which neither overflows."""
@@ -132,10 +137,10 @@ class Rescale(Functions):
 
 
 class Maxima(Rescale):
-    """A pass at the baseline that records only what maxima choose from."""
+    """A pass at the baseline that records maxima only."""
 
     def maximum(self, pick, x, name):
-        """Record the positions from which the maximum is taken."""
+        """Record from what the maximum is taken."""
         return super()._recorded(pick(x.detach())[0], name, x)
 
     def _recorded(self, result: Tensor, name: str, *operands: Tensor) -> Tensor:
@@ -156,19 +161,26 @@ class Constants(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def secant(function: Callable, z: Tensor, z0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
-    """Return the slope of an elementwise function between two points, and its derivative where they nearly coincide."""
+def secant(function: Callable, z: Tensor, z0: Tensor, y: Tensor, y0: Tensor, apart: bool = False) -> Tensor:
+    """Return the slope of an elementwise function between two points, and its derivative where they nearly coincide.
+
+    `apart` says that the function may be taken of some of the numbers alone.
+    """
     step = z - z0
     # Where rounding y - y0 costs more than the derivative at the midpoint misses: at the cube root of the precision.
-    near = ~(step.abs() > torch.finfo(z.dtype).eps ** (1 / 3) * torch.maximum(z.abs(), z0.abs()).clamp(max=1))
-    slope = (y - y0) / step
-    if not near.any():
+    reach = torch.maximum(z.abs(), z0.abs()).clamp_(max=1).mul_(torch.finfo(z.dtype).eps ** (1 / 3))
+    near = (step.abs() > reach).logical_not_()
+    slope = (y - y0).div_(step)
+    where = near.nonzero(as_tuple=True) if apart else ...
+    middle = (z[where] + z0[where]) / 2
+    if not middle.numel() or not (apart or near.any()):
         return slope
     with torch.enable_grad():
-        middle = ((z + z0) / 2).requires_grad_()
+        middle.requires_grad_()
         (derivative,) = torch.autograd.grad(function(middle).sum(), middle)
     # A root at 0 or a logarithm's -inf: the points are the same, and no slope is better than an infinite one.
-    return torch.where(near, derivative.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), slope)
+    derivative = derivative.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    return slope.index_put_(where, derivative) if apart else torch.where(near, derivative, slope)
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
@@ -224,7 +236,8 @@ class Lift:
         x, start = (self._leaf(rows) for rows in (x, baseline.expand_as(x)))
         with Rescale() as recorded:
             self._value(start, trial, one_row)
-        pooled = self.exact.pooled(start, trial, one_row) if recorded.has_maxima and self._rounds else ()
+        pools = any(entry.name in MAXIMA for entry in recorded.tape)
+        pooled = self.exact.maxima(start, trial, one_row) if pools and self._rounds else ()
         try:
             with Rescale(recorded.tape, pooled) as replayed:
                 value = self._value(x, trial)
@@ -237,16 +250,16 @@ class Lift:
             return self.multipliers(x, baseline, trial)
         return torch.autograd.grad(value.sum(), x)[0]
 
-    def pooled(self, baseline: Tensor, trial: Tensor, one_row: bool) -> tuple[Tensor, ...]:
-        """Return what each maximum chooses from at the baseline; nothing for a model that cannot compute in float64."""
+    def maxima(self, baseline: Tensor, trial: Tensor, one_row: bool) -> list[tuple[Tensor, Tensor]]:
+        """Return what each maximum chooses from and chooses at the baseline; nothing where float64 fails."""
         try:
             with Maxima() as recorded:
                 self._value(self._leaf(baseline), trial, one_row)
         except torch.OutOfMemoryError:
             raise
         except Exception:
-            return ()
-        return tuple(entry.operands[0] for entry in recorded.tape)
+            return []
+        return [(entry.operands[0], entry.result) for entry in recorded.tape]
 
     @property
     def _rounds(self) -> bool:
