@@ -252,9 +252,10 @@ class Lift:
 
     def maxima(self, baseline: Tensor, trial: Tensor, one_row: bool) -> list[tuple[Tensor, Tensor]]:
         """Return what each maximum chooses from and chooses at the baseline; nothing where float64 fails."""
+        start = self._leaf(baseline)
         try:
             with Maxima() as recorded:
-                self._value(self._leaf(baseline), trial, one_row)
+                self._value(start, trial, one_row)
         except torch.OutOfMemoryError:
             raise
         except Exception:
