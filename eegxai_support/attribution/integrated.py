@@ -27,8 +27,8 @@ def integrated_gradients(
     Gauss-Legendre quadrature, first with the nodes evenly spread and with the nodes spread as t⁴, then, with the
     spread that has the smaller delta, with twice the nodes and so on up to `max_steps`. A trial is left as it is once
     its relative delta is below `tol` and two of its maps differ by less than `tol` in L1, relative to the map: a small
-    delta alone says nothing about a map, in which errors of both signs cancel. Of a trial's maps the one with the
-    smallest delta is kept. What is guaranteed is the delta, which is reported; that the last two quadratures agree is
+    delta alone says nothing about a map, in which errors of both signs cancel. Of a trial's maps the finest whose delta
+    is below `tol` is kept, or else the one with the smallest delta. What is guaranteed is the delta, which is reported; that the last two quadratures agree is
     strong evidence, but no bound on what both of them miss. t⁴ crowds the nodes next to the baseline, where log-power
     changes fastest when the baseline is zero; smoother networks do better without. Each trial is refined by itself,
     so no map depends on the other trials.
@@ -74,7 +74,10 @@ def integrated_gradients(
                     known = difference.isfinite()
                     change[trial[known]] = (difference / size).nan_to_num(nan=0.0)[known].double()
                     # Where f itself is not finite the error is NaN: the first finite map stays.
-                    better = (candidate_error < error[trial]) | ~best[trial].isfinite().flatten(1).all(1)
+                    better = candidate_error < error[trial]
+                    # Of maps whose delta is small enough it says no more which is the better one, but the nodes do.
+                    better |= (nodes > n_steps) & (candidate_error <= tol)
+                    better |= ~best[trial].isfinite().flatten(1).all(1)
                     index = trial[better]
                     best[index], error[index], spread[index] = candidate[better], candidate_error[better], each
             nodes *= 2
