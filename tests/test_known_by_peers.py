@@ -81,15 +81,14 @@ def by_fourier(x):
     return torch.fft.irfft(spectrum, 10)[..., 2:8]
 
 
+CONV_2D = layer(nn.Conv2d(1, 5, (4, 3), bias=False, dtype=torch.float64), WEIGHT[:, None])
 CONVOLUTIONS = {
     "conv1d": lambda x: F.conv1d(x, WEIGHT),
     "torch.conv1d": lambda x: torch.conv1d(x, WEIGHT),
     "Conv1d": layer(nn.Conv1d(4, 5, 3, bias=False, dtype=torch.float64), WEIGHT),
     "conv2d over time": lambda x: F.conv2d(x[:, :, None], WEIGHT[:, :, None])[:, :, 0],
     "conv2d over both": lambda x: F.conv2d(x[:, None], WEIGHT[:, None])[:, :, 0],
-    "Conv2d": lambda x: layer(nn.Conv2d(1, 5, (4, 3), bias=False, dtype=torch.float64), WEIGHT[:, None])(x[:, None])[
-        :, :, 0
-    ],
+    "Conv2d": lambda x: CONV_2D(x[:, None])[:, :, 0],
     "conv3d": lambda x: F.conv3d(x[:, :, None, None], WEIGHT[:, :, None, None])[:, :, 0, 0],
     "grouped": grouped,
     "transposed": lambda x: F.conv_transpose1d(x, WEIGHT.transpose(0, 1).flip(2))[..., 2:-2],

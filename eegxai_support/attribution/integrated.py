@@ -28,8 +28,8 @@ def integrated_gradients(
     spread that has the smaller delta, with twice the nodes and so on up to `max_steps`. A trial is left as it is once
     its relative delta is below `tol` and two of its maps differ by less than `tol` in L1, relative to the map: a small
     delta alone says nothing about a map, in which errors of both signs cancel. Of a trial's maps the finest whose delta
-    is below `tol` is kept, or else the one with the smallest delta. What is guaranteed is the delta, which is reported; that the last two quadratures agree is
-    strong evidence, but no bound on what both of them miss. t⁴ crowds the nodes next to the baseline, where log-power
+    is below `tol` is kept, or else the one with the smallest delta. What is guaranteed is the delta, which is reported;
+    that the last two quadratures agree is strong evidence, but no bound on what both of them miss. t⁴ crowds the nodes next to the baseline, where log-power
     changes fastest when the baseline is zero; smoother networks do better without. Each trial is refined by itself,
     so no map depends on the other trials.
 
@@ -68,7 +68,7 @@ def integrated_gradients(
                     total = (candidate * step).sum((1, 2), dtype=torch.float64)
                     _, candidate_error = problem.delta(total, trial)
                     difference, size = (
-                        (each * step).abs().sum((1, 2)) for each in (candidate - best[trial], candidate)
+                        (maps * step).abs().sum((1, 2)) for maps in (candidate - best[trial], candidate)
                     )
                     # A first map has nothing to differ from, and a map of zeros does not differ from another.
                     known = difference.isfinite()
