@@ -29,9 +29,10 @@ def integrated_gradients(
     its relative delta is below `tol` and two of its maps differ by less than `tol` in L1, relative to the map: a small
     delta alone says nothing about a map, in which errors of both signs cancel. Of a trial's maps the finest whose delta
     is below `tol` is kept, or else the one with the smallest delta. What is guaranteed is the delta, which is reported;
-    that the last two quadratures agree is strong evidence, but no bound on what both of them miss. t⁴ crowds the nodes next to the baseline, where log-power
-    changes fastest when the baseline is zero; smoother networks do better without. Each trial is refined by itself,
-    so no map depends on the other trials.
+    that the last two quadratures agree is strong evidence, but no bound on what both of them miss.
+
+    t⁴ crowds the nodes next to the baseline, where log-power changes fastest when the baseline is zero; smoother
+    networks do better without. Each trial is refined by itself, so no map depends on the other trials.
 
     Parameters
     ----------
