@@ -20,15 +20,19 @@ TOLERANCE = 1e-2
     tolerance=TOLERANCE,
 )
 def integrated_gradients(
-    problem: Problem, *, n_steps: int = 32, max_steps: int = 512, tol: float = TOLERANCE, path: str | None = None
+    problem: Problem, *, n_steps: int = 16, max_steps: int = 512, tol: float = TOLERANCE, path: str | None = None
 ) -> Tensor:
     """Average the gradient over the straight line from baseline to trial [1]_.
 
-    Gauss-Legendre quadrature. A trial whose relative delta exceeds `tol` is computed again with its nodes spread as
-    t⁴, and then, with the better of the two spreads, with twice the nodes and so on up to `max_steps`; the map with
-    the smallest delta is kept. t⁴ crowds the nodes next to the baseline, where log-power changes fastest when the
-    baseline is zero; smoother networks do better without. Each trial is refined by itself, so no map depends on the
-    other trials.
+    Gauss-Legendre quadrature, first with the nodes evenly spread and with the nodes spread as t⁴, then, with the
+    spread that has the smaller delta, with twice the nodes and so on up to `max_steps`. A trial is left as it is once
+    its relative delta is below `tol` and two of its maps differ by less than `tol` in L1, relative to the map: a small
+    delta alone says nothing about a map, in which errors of both signs cancel. Of a trial's maps the finest whose delta
+    is below `tol` is kept, or else the one with the smallest delta. What is guaranteed is the delta, which is reported;
+    that the last two quadratures agree is strong evidence, but no bound on what both of them miss.
+
+    t⁴ crowds the nodes next to the baseline, where log-power changes fastest when the baseline is zero; smoother
+    networks do better without. Each trial is refined by itself, so no map depends on the other trials.
 
     Parameters
     ----------
@@ -36,7 +40,8 @@ def integrated_gradients(
     n_steps, max_steps : int
         Nodes of the first and of the finest quadrature.
     tol : float
-        Relative delta at which a trial is left as it is; ``numpy.inf`` for `n_steps` nodes and no refinement.
+        Relative delta and change of the map at which a trial is left as it is; ``numpy.inf`` for `n_steps` nodes, the
+        first spread and no refinement.
     path : {"linear", "power"}, optional
         Use only one of the two spreads.
 
@@ -50,19 +55,30 @@ def integrated_gradients(
         raise ValueError(f"n_steps is {n_steps} and max_steps {max_steps}; expected 1 <= n_steps <= max_steps.")
     best = torch.full_like(problem.x, torch.nan)
     error = torch.full((len(best),), torch.nan, dtype=torch.float64)
+    change = torch.full_like(error, torch.inf)  # of the map from one quadrature to the next, relative, in L1
     spread = torch.full((len(best),), -1)  # position in PATHS of the best map
     paths, nodes = range(len(PATHS)) if path is None else [PATHS.index(path)], n_steps
     with tqdm(desc="integrated_gradients", unit="gradient", delay=2, leave=False) as bar:
         while nodes <= max_steps:
             for each in paths:
-                unfinished = (~(error <= tol) & ((spread == each) | (nodes == n_steps))).nonzero()[:, 0]
+                finished = (error <= tol) & (change <= tol)
+                unfinished = (~finished & ((spread == each) | (nodes == n_steps))).nonzero()[:, 0]
                 for trial in unfinished.split(max(1, problem.batch_size // nodes)) if len(unfinished) else ():
                     candidate = _mean_gradient(problem, trial, *_nodes(nodes, PATHS[each]), bar)
                     step = problem.x[trial] - problem.baseline[trial]
                     total = (candidate * step).sum((1, 2), dtype=torch.float64)
                     _, candidate_error = problem.delta(total, trial)
+                    difference, size = (
+                        (maps * step).abs().sum((1, 2)) for maps in (candidate - best[trial], candidate)
+                    )
+                    # A first map has nothing to differ from, and a map of zeros does not differ from another.
+                    known = difference.isfinite()
+                    change[trial[known]] = (difference / size).nan_to_num(nan=0.0)[known].double()
                     # Where f itself is not finite the error is NaN: the first finite map stays.
-                    better = (candidate_error < error[trial]) | ~best[trial].isfinite().flatten(1).all(1)
+                    better = candidate_error < error[trial]
+                    # Of maps whose delta is small enough it says no more which is the better one, but the nodes do.
+                    better |= (nodes > n_steps) & (candidate_error <= tol)
+                    better |= ~best[trial].isfinite().flatten(1).all(1)
                     index = trial[better]
                     best[index], error[index], spread[index] = candidate[better], candidate_error[better], each
             nodes *= 2

@@ -13,8 +13,10 @@ DENSE = 5  # draws per baseline from which on those of the same baseline are the
 
 
 @register("smooth_grad", reference="Smilkov et al. 2017, arXiv:1706.03825")
-def smooth_grad(problem: Problem, *, n_samples: int = 50, noise_level: float = 0.7, seed: int = 0) -> Tensor:
+def smooth_grad(problem: Problem, *, n_samples: int = 50, noise_level: float = 0.7, seed: int = 0) -> Maps:
     """Average the gradient over Gaussian noise added to the trial [1]_.
+
+    The draws are independent, so the standard error of a map's sum is that of a mean; one draw has none (NaN).
 
     Parameters
     ----------
@@ -36,19 +38,24 @@ def smooth_grad(problem: Problem, *, n_samples: int = 50, noise_level: float = 0
     if not 0 <= noise_level < np.inf:
         raise ValueError(f"noise_level is {noise_level}; expected a finite number, 0 or above.")
 
+    error = torch.zeros(len(problem.x), dtype=torch.float64)
+
     def mean_gradient(trial):
         x = problem.x[trial, None]
         scale = noise_level * x.std((1, 2, 3), correction=0, keepdim=True)
-        generators, total = list(problem.draws(seed, trial)), 0
+        generators, total, sums = list(problem.draws(seed, trial)), 0, []
         for draw in torch.arange(n_samples).split(max(1, problem.batch_size // len(trial))):
             shape = len(draw), *x.shape[2:]
             noise = np.stack([each.standard_normal(shape, dtype="float32") for each in generators])
             points = (x + scale * torch.as_tensor(noise).to(x)).flatten(0, 1)
             gradient = problem.gradient(points, trial.repeat_interleave(len(draw)))
-            total = total + gradient.unflatten(0, (len(trial), len(draw))).sum(1)
+            gradient = gradient.unflatten(0, (len(trial), len(draw)))
+            total = total + gradient.sum(1)
+            sums.append(gradient.sum((2, 3)).cpu().double())
+        error[trial] = torch.cat(sums, 1).std(1) / n_samples**0.5 if n_samples > 1 else torch.nan
         return total / n_samples
 
-    return problem.by_batch(mean_gradient)
+    return Maps(values=problem.by_batch(mean_gradient), standard_error=error)
 
 
 @register(

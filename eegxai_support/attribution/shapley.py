@@ -27,7 +27,9 @@ def kernel_shap(problem: Problem, *, n_samples: int = 1024, seed: int = 0) -> Te
     squares solution over coalitions, with the Shapley kernel as weight and the sum held at f(x) - f(baseline) [2]_.
     They are exact where `n_samples` suffices for all ``2 ** n_channels - 2`` coalitions. Otherwise the smallest and
     the largest coalitions, which weigh most, are all taken, and the others are drawn in pairs of a coalition and its
-    complement. All trials share the coalitions. A channel's value is spread evenly over its samples.
+    complement. All trials share the coalitions. The map's sum is exact whatever is drawn, so its standard error, zero,
+    would say nothing about the channels, and none is given; how far the draws matter shows in maps of two seeds, and
+    the delta in none. A channel's value is spread evenly over its samples.
 
     Parameters
     ----------
