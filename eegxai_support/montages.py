@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from functools import cache
+
 import mne
 
 from eegxai_support.trials import unknown_name
@@ -13,6 +17,55 @@ EEGBCI_CHANNELS = tuple(
     " F7 F5 F3 F1 Fz F2 F4 F6 F8 FT7 FT8 T7 T8 T9 T10 TP7 TP8 P7 P5 P3 P1 Pz P2 P4 P6 P8 PO7 PO3 POz PO4 PO8 O1 Oz O2"
     " Iz".split()
 )
+
+# What amplifiers and archives write around the name of an electrode:
+# "EEG F3-Ref", "EEG.AF3", "POL C3", "Fc5.", "C4-A1".
+# Ears and mastoids are places to refer to; a second electrode of the scalp makes a bipolar channel, which has no place.
+DECORATED = re.compile(
+    r"(?:(?:eeg|pol)[\s._:-]*)?([a-z]+\d*h?)(?:[\s_:/-]+(?:ref\w*|le|ler|avg|average|car|ar|[am][12]|[am]1\W*[am]2))?[\s.]*",
+    re.IGNORECASE,
+)
+LETTER_AND_NUMBER = re.compile(r"[A-Z]\d+")
+
+
+def canonical_name(name: str) -> str | None:
+    """Return the 10-05 name of an electrode, stripped of what a file writes around it.
+
+    Parameters
+    ----------
+    name : str
+        Such as "EEG F3-Ref", "Fc5." or "FPZ". A reference to an ear or a mastoid, as in "C4-A1", counts as decoration.
+
+    Returns
+    -------
+    str or None
+        The name as `MONTAGE` spells it; None where it is not of the 10-05 system, or bipolar, such as "Fpz-Cz".
+
+    Notes
+    -----
+    BioSemi's caps of 128 and more call their electrodes A1, C3 or F5 wherever they are: with the names of a whole
+    recording at hand, ask `canonical_names`.
+    """
+    found = DECORATED.fullmatch(name.strip())
+    return _known_names().get(found[1].lower()) if found else None
+
+
+def canonical_names(names: Iterable[str]) -> list[str | None]:
+    """Return the 10-05 name of each electrode of a recording, None where it has none.
+
+    A cap that has an electrode A3, C7 or D1 counts its electrodes by letter and number, as BioSemi's do: its C3 is not
+    the C3 of the 10-05 system, and no such name of the cap is taken for one.
+    """
+    names = list(names)
+    known = [canonical_name(name) for name in names]
+    counted = [bool(LETTER_AND_NUMBER.fullmatch(name)) for name in names]
+    lettered = any(it and k is None for it, k in zip(counted, known, strict=True))
+    return [None if lettered and it else k for it, k in zip(counted, known, strict=True)]
+
+
+@cache
+def _known_names() -> dict[str, str]:
+    return {name.lower(): name for name in mne.channels.make_standard_montage(MONTAGE).ch_names}
 
 
 def electrode_info(ch_names: tuple[str, ...], sfreq: float) -> mne.Info:
