@@ -93,7 +93,7 @@ def plot_trial_maps(
     fig = new_figure(WIDTH, 5.4 * rows, title)
     axes = fig.subplots(3 * rows, columns, height_ratios=[2.2, 1.2, 0.6] * rows, squeeze=False)
     panels = axes.reshape(rows, 3, columns).transpose(0, 2, 1).reshape(-1, 3)  # (panel, image or head or receipt)
-    order, region = _front_to_back(info)
+    order, region = front_to_back(info)
     for index, (image, _, _) in enumerate(panels[: 1 + len(maps)]):
         image.set_title(["trial", *maps][index])
         labels = [info.ch_names[row] for row in order] if index % columns == 0 else None
@@ -269,7 +269,7 @@ def plot_spectra_of_patterns(
     return fig
 
 
-def _front_to_back(info: mne.Info) -> tuple[np.ndarray, np.ndarray]:
+def front_to_back(info: mne.Info) -> tuple[np.ndarray, np.ndarray]:
     """Return the order of the channels in an image and the region of each channel."""
     x, y = scalp_places(info).T
     region = np.where(np.isnan(y), len(REGIONS) - 1, np.digitize(y, REGION_EDGES))

@@ -42,6 +42,7 @@ STYLE = {
 
 RESOLUTION = 96  # pixels across a head
 MOST_NAMES = 16  # channels whose names fit beside bars as high as a head
+RIM = 0.75  # head radii: what lies inside is always drawn at the same place
 MARGIN = 0.1  # head radii beyond the outermost electrodes that are still coloured
 ON_A_LINE = 0.05  # head radii, root mean square: electrodes nearer than this to a line span no area
 
@@ -141,9 +142,10 @@ def landmarks(info: mne.Info) -> tuple[str, ...]:
 
 
 def head_positions(info: mne.Info) -> np.ndarray:
-    """Project electrodes on the plane, angle from the vertex kept, inside a head of radius 1.
+    """Place electrodes inside a head of radius 1, as seen from above.
 
-    The edge of the head is the lowest 10-20 ring or, where there are electrodes below it, the lowest of these.
+    The distance from the vertex is the angle, 1 at the lowest 10-20 ring. Where there are electrodes below that ring,
+    on ears, neck or cheeks, what lies outside `RIM` is drawn together until they are inside the head as well.
 
     Returns
     -------
@@ -156,7 +158,10 @@ def head_positions(info: mne.Info) -> np.ndarray:
         Positions that are not those of a head.
     """
     plane = scalp_positions(info)
-    return plane / max(1.0, np.nanmax(np.linalg.norm(plane, axis=1)))
+    radius = np.linalg.norm(plane, axis=1, keepdims=True)
+    farthest = max(1.0, np.nanmax(radius))
+    drawn = np.where(radius <= RIM, radius, RIM + (radius - RIM) * (1 - RIM) / (farthest - RIM))
+    return plane * drawn / np.maximum(radius, np.finfo(float).tiny)
 
 
 def colour_scale(values, percentile: float = 98) -> dict:
@@ -182,10 +187,10 @@ def topomap(ax, values, info: mne.Info, scale: dict, *, channels: Sequence[str] 
     try:
         position = _spread_positions(info)
     except ValueError as error:
-        return _channel_bars(ax, values, info, scale, str(error).split(". ")[0].rstrip("."))
+        return _channel_bars(ax, values, info, scale, str(error))
     located = np.isfinite(position).all(axis=1)
     if not located.all():
-        _say_once(ax, f"no position: {', '.join(np.array(info.ch_names)[~located])}")
+        note(ax, f"no position: {', '.join(np.array(info.ch_names)[~located])}")
     # Electrodes in one place, such as T3 and T7, share their mean: interpolation takes one value for a place.
     spots, spot = np.unique(position[located].round(6), axis=0, return_inverse=True)
     image, _ = mne.viz.plot_topomap(
@@ -253,13 +258,13 @@ def _channel_bars(ax, values: np.ndarray, info: mne.Info, scale: dict, reason: s
     reach = max(scale["vmax"], np.abs(values).max())
     ax.set(xlim=(-reach if scale["vmin"] < 0 else 0, reach), ylim=(len(rows) - 0.4, -0.6))
     ax.locator_params(axis="x", nbins=3)
-    _say_once(ax, reason)
+    note(ax, reason)
     return image
 
 
-def _say_once(ax, reason: str) -> None:
-    """Write a reason below axes, unless others of the figure say so already."""
-    text = fill(reason, 24)
+def note(ax, reason: str) -> None:
+    """Write the first sentence of a reason below axes, unless others of the figure say so already."""
+    text = fill(reason.split(". ")[0].rstrip("."), 24)
     if all(other.get_xlabel() != text for other in ax.figure.axes):
         ax.set_xlabel(text, fontsize=8)
 
