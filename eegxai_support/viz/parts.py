@@ -250,10 +250,9 @@ def _outline(spots: np.ndarray, margin: float) -> Path:
 def _channel_bars(ax, values: np.ndarray, info: mne.Info, scale: dict, reason: str) -> ScalarMappable:
     """Draw one value per channel as bars in the colours that a head would have."""
     image = ScalarMappable(Normalize(scale["vmin"], scale["vmax"]), scale["cmap"])
-    rows = np.arange(len(values))
-    ax.barh(rows, values, color=image.to_rgba(values), edgecolor="0.4", linewidth=0.5)
+    rows, few = np.arange(len(values)), len(values) <= MOST_NAMES
+    ax.barh(rows, values, color=image.to_rgba(values), edgecolor="0.4", linewidth=0.5 * few)
     ax.axvline(0, color="0.4", linewidth=0.6)
-    few = len(rows) <= MOST_NAMES
     ax.set_yticks(rows if few else [], info.ch_names if few else [])
     reach = max(scale["vmax"], np.abs(values).max())
     ax.set(xlim=(-reach if scale["vmin"] < 0 else 0, reach), ylim=(len(rows) - 0.4, -0.6))
