@@ -35,6 +35,7 @@ HEAD_TILT = np.deg2rad(8)
 HEAD_EDGE = np.deg2rad(95)
 TILT = Rotation.from_euler("x", HEAD_TILT).as_matrix()
 TOLERANCE = 0.03  # metres on the template from the place of a name: neighbours of the 10-10 system are 0.035 apart
+ENOUGH = 2 / 3  # of the names agree: half a mirrored head can be turned inside out until its names do
 ALL_ROUND = 0.75  # length of the mean direction of electrodes: 0.5 for half a sphere, 1 for a single place
 ROUND = 0.1  # standard deviation of the distances from a fitted centre over their mean; 0.085 for EGI's net of 256
 MISPLACED = 0.3  # head radii from the place of a name on the template
@@ -191,8 +192,11 @@ def _positions(info: mne.Info) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fiducials(info: mne.Info) -> dict[str, np.ndarray]:
+    """Nasion and ears where they were measured: where there are none, MNE puts them at one distance on the axes."""
     kind, names = mne.io.constants.FIFF.FIFFV_POINT_CARDINAL, {1: "LPA", 2: "nasion", 3: "RPA"}
-    return {names[int(dig["ident"])]: dig["r"] for dig in info["dig"] or () if dig["kind"] == kind}
+    found = {names[int(dig["ident"])]: dig["r"] for dig in info["dig"] or () if dig["kind"] == kind}
+    distance = np.linalg.norm(list(found.values()), axis=1) if len(found) == 3 else np.zeros(1)
+    return {} if np.ptp(distance) <= 1e-3 * distance.max() else found
 
 
 @cache
@@ -221,7 +225,7 @@ def _flat_head(xy: np.ndarray, names: list[str | None]) -> np.ndarray:
     named = np.array([name is not None for name in names])
     if named.sum() >= 3:
         places = name_places(filter(None, names))
-        return _brought(xy, xy[named], places, 2 * MISPLACED, n_names=named.sum())
+        return _brought(xy, xy[named], places, MISPLACED, n_names=named.sum())
     centred = xy - (xy.min(axis=0) + xy.max(axis=0)) / 2
     return centred / np.linalg.norm(centred, axis=1).max()
 
@@ -272,7 +276,7 @@ def _brought(xyz, points, places, tolerance: float, n_names: int = 0) -> np.ndar
         if gap.max() < tolerance or len(used) <= points.shape[1]:
             break
         used = np.delete(used, gap.argmax())
-    if gap.max() > tolerance or (used < n_names).sum() < n_names / 2:
+    if gap.max() > tolerance or (used < n_names).sum() < ENOUGH * n_names:
         raise ValueError(
             f"Names and positions disagree: {(used < n_names).sum()} of {n_names} electrodes lie where their 10-05 name"
             " says. Is left on the left (x grows to the right, y to the nose)? Set the montage of the cap."
