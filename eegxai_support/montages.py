@@ -8,6 +8,7 @@ from functools import cache
 
 import mne
 import numpy as np
+from mne.io.constants import FIFF
 from scipy.spatial.transform import Rotation
 
 from eegxai_support.trials import unknown_name
@@ -36,6 +37,7 @@ HEAD_EDGE = np.deg2rad(95)
 TILT = Rotation.from_euler("x", HEAD_TILT).as_matrix()
 TOLERANCE = 0.03  # metres on the template from the place of a name: neighbours of the 10-10 system are 0.035 apart
 ENOUGH = 2 / 3  # of the names agree: half a mirrored head can be turned inside out until its names do
+FEW = 8  # electrodes: four are on some sphere wherever they are, and fewer than this tell no head from it
 ALL_ROUND = 0.75  # length of the mean direction of electrodes: 0.5 for half a sphere, 1 for a single place
 ROUND = 0.1  # standard deviation of the distances from a fitted centre over their mean; 0.085 for EGI's net of 256
 MISPLACED = 0.3  # head radii from the place of a name on the template
@@ -192,11 +194,17 @@ def _positions(info: mne.Info) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fiducials(info: mne.Info) -> dict[str, np.ndarray]:
-    """Nasion and ears where they were measured: where there are none, MNE puts them at one distance on the axes."""
-    kind, names = mne.io.constants.FIFF.FIFFV_POINT_CARDINAL, {1: "LPA", 2: "nasion", 3: "RPA"}
-    found = {names[int(dig["ident"])]: dig["r"] for dig in info["dig"] or () if dig["kind"] == kind}
-    distance = np.linalg.norm(list(found.values()), axis=1) if len(found) == 3 else np.zeros(1)
-    return {} if np.ptp(distance) <= 1e-3 * distance.max() else found
+    """Nasion and ears, unless MNE made them up: on the axes, at the mean distance of the electrodes."""
+    points = {kind: {} for kind in (FIFF.FIFFV_POINT_CARDINAL, FIFF.FIFFV_POINT_EEG)}
+    for dig in info["dig"] or ():
+        points.setdefault(dig["kind"], {})[int(dig["ident"])] = dig["r"]
+    fiducials, electrodes = (list(found.values()) for found in list(points.values())[:2])
+    if len(fiducials) < 3 or not electrodes:
+        return {}
+    distance = np.linalg.norm(fiducials, axis=1)
+    made_up = np.abs(distance - np.linalg.norm(electrodes, axis=1).mean()).max() <= 1e-3 * distance.mean()
+    names = {1: "LPA", 2: "nasion", 3: "RPA"}
+    return {} if made_up else {names[k]: place for k, place in points[FIFF.FIFFV_POINT_CARDINAL].items()}
 
 
 @cache
@@ -237,7 +245,7 @@ def _from_centre(xyz: np.ndarray, names: list[str | None], fiducials: dict[str, 
     places = np.array([_template()[name] for name in [*filter(None, names), *fiducials]]).reshape(-1, 3)
     if named.sum() >= min(3, len(xyz)) and len(points) >= 3:
         return _on_a_head(_brought(xyz, points, places, TOLERANCE, n_names=named.sum()))
-    if len(xyz) >= 4:
+    if len(xyz) >= FEW:
         # |p - c|² = r² is linear in c and r² - |c|².
         centre = np.linalg.lstsq(np.c_[2 * xyz, np.ones(len(xyz))], (xyz**2).sum(axis=1), rcond=None)[0][:3]
         direction = xyz - centre
@@ -270,6 +278,8 @@ def _brought(xyz, points, places, tolerance: float, n_names: int = 0) -> np.ndar
     mirrored head or another coordinate system leaves few: then names and positions are not of the same head.
     """
     used = np.arange(len(points))
+    reach = np.linalg.norm(places - places.mean(axis=0), axis=1).mean()
+    tolerance = min(tolerance, reach / 2)  # or everything shrunk to a point would agree
     while True:
         move = _similarity(points[used], places[used])
         gap = np.linalg.norm(move(points[used]) - places[used], axis=1)

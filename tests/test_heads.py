@@ -4,10 +4,13 @@ import mne
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.patches import Rectangle
+from scipy.spatial import ConvexHull
 
 from eegxai_support import viz
-from eegxai_support.montages import electrode_info
+from eegxai_support.montages import EEGBCI_CHANNELS, electrode_info
 from eegxai_support.trials import Trials
+from eegxai_support.viz.parts import MARGIN, head_positions, landmarks
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("pyplot_keeps_no_figure")]
 
@@ -36,8 +39,13 @@ CASES = {
     "occipital": lambda: electrode_info(OCCIPITAL, 64.0),
     "net": net,
 }
-NO_HEAD = {"one", "two", "line", "bipolar", "many unlocated"}
-REASONS = {"one": "1 electrode: no head", "two": "2 electrodes: no head", "line": "electrodes on a\nline: no head"}
+REASONS = {
+    "one": "1 electrode: no head",
+    "two": "2 electrodes: no head",
+    "line": "electrodes on a line: no head",
+    "bipolar": "No channel has a position",
+    "many unlocated": "No channel has a position",
+}
 
 
 def made(info):
@@ -77,11 +85,109 @@ def figures(info):
     yield viz.plot_montages({"mine": info})
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["two", "bipolar"])
 def test_every_figure_takes_any_number_of_channels_located_or_not(case):
     for fig in figures(CASES[case]()):
-        heads = [ax for ax in fig.axes if any(image.get_clip_path() is not None for image in ax.images)]
-        assert not (heads and case in NO_HEAD)
-        if case in REASONS and fig.findobj(lambda artist: getattr(artist, "get_xlabel", str)() == REASONS[case]):
-            said = [ax for ax in fig.axes if ax.get_xlabel() == REASONS[case]]
-            assert len(said) <= len({id(ax.figure) for ax in fig.axes})
+        reasons = [ax.get_xlabel().replace("\n", " ") for ax in fig.axes]
+        assert sum(reasons.count(reason) for reason in set(REASONS.values())) <= 1  # said once
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_map_of_any_channels(case):
+    """Bars hold the values and the reason; heads hold no bars."""
+    info = CASES[case]()
+    values = np.random.default_rng(0).normal(size=len(info.ch_names))
+    ax = viz.plot_channel_topomaps(values[None], info, ["a"], label="x").axes[0]
+    bars = [patch.get_width() for patch in ax.patches if isinstance(patch, Rectangle)]
+    if case in REASONS:
+        np.testing.assert_allclose(bars, values)
+        assert ax.get_xlabel().replace("\n", " ") == REASONS[case]
+        assert not ax.images
+    else:
+        assert not bars and len(ax.images) == 1
+
+
+@pytest.mark.parametrize("names", [OCCIPITAL, HEADBAND, CAP, EEGBCI_CHANNELS])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_colour_beyond_the_electrodes_and_none_stronger_than_theirs(names, seed):
+    """Of any values; spikes make a cubic spline overshoot most."""
+    info = electrode_info(names, 64.0)
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=len(names)) * (rng.uniform(size=len(names)) > 0.5) * 0.3
+    ax = viz.plot_channel_topomaps(values[None], info, ["a"], label="x").axes[0]
+    (image,) = ax.images
+    pixels = image.get_array()
+    assert values.min() <= pixels.min() and pixels.max() <= values.max()
+    left, right, bottom, top = image.get_extent()
+    x, y = np.meshgrid(np.linspace(left, right, pixels.shape[1]), np.linspace(bottom, top, pixels.shape[0]))
+    position = head_positions(info)
+    hull = ConvexHull(position)
+    beyond = (hull.equations[:, :2] @ np.array([x.ravel(), y.ravel()]) + hull.equations[:, 2:]).max(axis=0)
+    coloured = ~np.ma.getmaskarray(pixels).ravel()
+    assert beyond[coloured].max() < MARGIN + 0.06  # with two pixels for the interpolation, which the path cuts
+    assert coloured[beyond <= 0].all()
+    path, transform = image.get_clip_path().get_path(), image.get_clip_path().get_transform()
+    corners = (transform - ax.transData).transform_path(path).vertices
+    assert (hull.equations[:, :2] @ corners.T + hull.equations[:, 2:]).max() < MARGIN + 1e-6
+    assert np.linalg.norm(corners, axis=1).max() < 1 + 1e-6
+    assert path.contains_points((ax.transData - transform).transform(position * (1 - 1e-6))).all()
+
+
+def test_electrodes_in_one_place_share_their_mean():
+    info = electrode_info(("T7", "T3", "Cz", "T8", "Fz", "Pz"), 64.0)
+    ax = viz.plot_channel_topomaps([[1.0, 3.0, 0, 0, 0, 0]], info, ["a"], label="x").axes[0]
+    assert ax.images[0].get_array().max() == pytest.approx(2, abs=0.05)
+
+
+def test_channels_without_a_position_are_named_beside_the_head():
+    info = electrode_info(CAP, 64.0)
+    info["chs"][0]["loc"][:3] = np.nan
+    ax = viz.plot_channel_topomaps(np.ones((1, 13)), info, ["a"], label="x").axes[0]
+    assert len(ax.images) == 1 and ax.get_xlabel() == "no position: F3"
+
+
+@pytest.mark.parametrize(
+    ("info", "named"),
+    [
+        (lambda: electrode_info(EEGBCI_CHANNELS, 64.0), ("C3", "Cz", "C4")),
+        (lambda: unlocated(("EEG C3-Ref", "EEG C4-Ref", "EEG O1-Ref")), ("EEG C3-Ref", "EEG C4-Ref")),
+        (net, ("E36", "E7", "E104")),
+        (lambda: electrode_info(OCCIPITAL, 64.0), ("PO7", "POz", "PO8")),
+        (lambda: unlocated("abcde"), ("a", "c", "e")),
+        (lambda: unlocated("a"), ("a",)),
+    ],
+)
+def test_default_channels_are_those_that_are_there(info, named):
+    assert landmarks(info()) == named
+
+
+def test_spectra_have_a_panel_for_each_default_channel():
+    fig = viz.plot_spectra_of_patterns(np.ones((1, 128, 5)), np.arange(5), net(), ("a",), label="x")
+    assert [ax.get_title() for ax in fig.axes] == ["E36", "E7", "E104"]
+
+
+def test_rows_of_channels_without_a_place_come_last():
+    info = unlocated([*CAP[:12], "EEG Fpz-Cz"])  # named, not located: names say where
+    fig = viz.plot_trial_maps(np.ones((13, 8)), {}, {}, info, np.arange(8))
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == [
+        "frontal",
+        "central",
+        "parietal",
+        "unplaced",
+    ]
+
+
+def test_sheet_of_montages():
+    """A head for each; positions that make none are replaced by the reason."""
+    fig = viz.plot_montages({"net": net(), "flipped": flipped(), "bipolar": unlocated(("EEG Fpz-Cz",))})
+    dots = [ax.collections[0].get_offsets() if ax.collections else None for ax in fig.axes]
+    np.testing.assert_allclose(dots[0], head_positions(net()))
+    assert dots[1] is None and fig.axes[1].get_xlabel().startswith("Names and positions")
+    assert dots[2] is None and fig.axes[2].get_xlabel() == "No channel has a\nposition"
+
+
+def flipped():
+    info = electrode_info(EEGBCI_CHANNELS, 64.0)
+    for channel in info["chs"]:
+        channel["loc"][0] *= -1
+    return info
