@@ -68,6 +68,33 @@ def test_by_default_regions_without_a_channel_are_left_out():
     assert set(table["region"]) == {"motor left", "motor right", "midline"}
 
 
+def test_names_that_are_not_of_the_10_10_system_have_the_region_of_their_place():
+    net = mne.channels.make_standard_montage("GSN-HydroCel-128")
+    info = mne.create_info(net.ch_names, 80.0, "eeg").set_montage(net)
+    relevance = np.zeros((1, 128, len(FREQS)))
+    for value, name in enumerate(("E36", "E104", "E75", "E33", "E96"), start=1):  # at C3, C4, Oz, F7 and P8
+        relevance[0, net.ch_names.index(name), 0] = value
+    table = region_relevance(relevance, info, FREQS, {"all": (0, 41)}).set_index("region")["positive"]
+    found = {"motor left": 1, "motor right": 2, "midline": 3, "frontal left": 4, "parietal right": 5}
+    assert table[table > 0].to_dict() == found
+
+
+def test_names_that_differ_by_decoration_only_are_in_their_region():
+    info = mne.create_info(["EEG F3-Ref", "Fc5.", "EEG O2-LE"], 80.0, "eeg")
+    table = region_relevance(np.ones((1, 3, len(FREQS))), info, FREQS, {"all": (0, 41)})
+    assert set(table["region"]) == {"frontal left", "motor left", "occipital right"}
+    named = region_relevance(np.ones((1, 3, len(FREQS))), info, FREQS, {"all": (0, 41)}, {"mine": ["F3", "Cz"]})
+    assert named["positive"].tolist() == [len(FREQS)]
+
+
+def test_channels_without_name_or_position_are_counted_as_unplaced(values):
+    info = mne.create_info(["EEG Fpz-Cz", "E7", "Cz"], 80.0, "eeg")
+    table = region_relevance(values[:, :3], info, FREQS, {"all": (0, 41)})
+    assert list(table["region"][:2]) == ["midline", "unplaced"]
+    total = table.groupby("trial")[["positive", "negative"]].sum().sum(axis=1)
+    np.testing.assert_allclose(total, values[:, :3].sum((1, 2)), atol=1e-12)
+
+
 def test_refusals(info, values):
     with pytest.raises(ValueError, match=r"shape \(3, 64, 20\); expected \(trial, 64, 21\)"):
         region_relevance(values[:, :, 1:], info, FREQS, BANDS)
@@ -75,3 +102,5 @@ def test_refusals(info, values):
         region_relevance(values, info, FREQS, BANDS, {"eyes": ["EOG"], "ears": [], "vertex": ["Cz"]})
     with pytest.raises(ValueError, match="Band gamma: none"):
         region_relevance(values, info, FREQS, {"gamma": (60, 80)})
+    with pytest.raises(ValueError, match="regions and bands need one entry each"):
+        region_relevance(values, info, FREQS, BANDS, {})

@@ -484,12 +484,50 @@ def test_label_must_fit():
 
 def test_maps_too_small_for_a_window():
     with pytest.raises(ValueError, match="at least 3 × 3 points"):
-        score_maps(np.ones((1, 2, 40)), np.ones((1, 2, 40)))
+        score_maps(np.ones((1, 40, 2)), np.ones((1, 40, 2)))
+
+
+@pytest.mark.parametrize("protocol", ["accuracy", "randomisation", "braindecode"])
+@pytest.mark.parametrize(
+    ("names", "located", "reason"),
+    [
+        (["Cz"], True, "1 channel"),
+        (["C3", "C4"], True, "2 channels"),
+        (["C3", "C4"], None, "2 channels"),  # without info
+        (["Fz", "Cz", "Pz", "Oz"], True, "channels on a line"),
+        (["EEG Fpz-Cz", "EEG Pz-Oz", "EOG"], False, "0 of 3 channels with a position"),
+    ],
+)
+def test_channels_that_make_no_image_have_no_ssim_and_one_reason(protocol, names, located, reason):
+    rng = np.random.default_rng(0)
+    maps, reference = rng.uniform(size=(2, 5, len(names), 40))
+    info = mne.create_info(names, 100.0, "eeg")
+    if located:
+        info.set_montage("colin27_1005")
+    with pytest.warns(UserWarning, match=f"No scalp image: {reason}.") as warned:
+        scores = score_maps(maps, reference, None if located is None else info, protocol=protocol, n_null=10)
+    assert len(warned) == 1
+    assert scores.attrs["no_image"] == reason
+    is_ssim = scores.columns.str.startswith("SSIM")
+    assert scores.loc[:, is_ssim].isna().all(axis=None) and scores.loc[:, ~is_ssim].notna().all(axis=None)
+    if protocol != "braindecode":  # which shifts and divides first
+        flat = maps.reshape(5, -1), reference.reshape(5, -1)
+        cosine = [a @ b / np.sqrt(a @ a * (b @ b)) for a, b in zip(*flat, strict=True)]
+        np.testing.assert_allclose(scores["Cosine_raw"], cosine)
+
+
+def test_scores_of_one_channel_equal_their_own_reference():
+    maps = np.random.default_rng(0).uniform(size=(3, 1, 60))
+    with pytest.warns(UserWarning, match="No scalp image"):
+        scores = score_maps(maps, maps, protocol="randomisation", n_null=0)
+    np.testing.assert_allclose(scores.loc[:, ~scores.columns.str.startswith("SSIM")], 1)
 
 
 def test_info_must_fit(info):
     maps = smooth_maps(0)
     with pytest.raises(ValueError, match="16 channels but the maps have 17"):
         score_maps(maps, maps, mne.pick_info(info, range(16)))
+    partly = info.copy()
+    partly["chs"][0]["loc"][:3] = np.nan
     with pytest.raises(ValueError, match="without a position"):
-        score_maps(maps, maps, mne.create_info(CHANNELS, 100.0, "eeg"))
+        score_maps(maps, maps, partly)

@@ -372,7 +372,7 @@ def test_style_does_not_leak_in_either_direction(info):
 
 
 def test_few_channels_are_enough_for_a_topomap(info):
-    few = mne.pick_info(info.copy(), [4, 5, 6])
+    few = mne.pick_info(info.copy(), [4, 5, 9])  # C3, Cz and Pz
     assert isinstance(images(viz.plot_channel_topomaps(np.eye(3), few, list("abc"), label="x"))[0], AxesImage)
 
 
@@ -401,10 +401,6 @@ def test_few_channels_are_enough_for_a_topomap(info):
             "titles has 1 names; expected 2",
         ),
         (lambda t, i: viz.plot_channel_topomaps(np.full((1, 12), np.nan), i, ["a"], label=""), "values holds NaN"),
-        (
-            lambda t, i: viz.plot_channel_topomaps(np.ones((1, 2)), mne.create_info(2, 1.0, "eeg"), ["a"], label=""),
-            "Set a montage",
-        ),
         (
             lambda t, i: viz.plot_band_topomaps(np.ones((12, 3, 4)), np.arange(4), i, CLASSES, label=""),
             r"expected \(class = 3, channel = 12, freq = 4\)",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 
-from eegxai_support.scoring.formulas import full_windows, kth_highest, ssim
+from eegxai_support.scoring.formulas import kth_highest, ssim_of_variants
 
 
-def braindecode_scores(e: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+def braindecode_scores(e: torch.Tensor, r: torch.Tensor, *, as_images: bool = True) -> torch.Tensor:
     """Score images that are zero outside the hull as braindecode 1.8.1 does: shape (trial, 16)."""
-    window, weight = full_windows(torch.ones(e.shape[1:], device=e.device))
+    everywhere = torch.ones(e.shape[1:], device=e.device)
     e, r = torch.broadcast_tensors(e, r)
     e, g = e.flatten(1), r.flatten(1).abs()
     e_plus = e.clamp(min=0)
@@ -36,7 +34,7 @@ def braindecode_scores(e: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
         mass(e_unit),
         mass(plus_unit),
         *_zero_safe_cosine(a, b),
-        *map(partial(ssim, window=window, weight=weight), x, y, torch.where(data_range > 0, data_range, 1.0)),
+        *ssim_of_variants(x, y, torch.where(data_range > 0, data_range, 1.0), everywhere, as_images=as_images),
     ]
     constant = torch.stack([m.amax(dim=1) == m.amin(dim=1) for m in (e, e_plus, g)]).any(dim=0)
     skipped = constant | (e_plus.sum(dim=1) == 0) | (g.sum(dim=1) == 0)

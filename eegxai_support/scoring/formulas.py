@@ -12,10 +12,13 @@ SUPPORT_LEVEL = 0.05
 SSIM_WINDOW = 7
 
 
-def scores_of(e: torch.Tensor, r: torch.Tensor, *, valid: torch.Tensor, support: Callable) -> torch.Tensor:
+def scores_of(
+    e: torch.Tensor, r: torch.Tensor, *, valid: torch.Tensor, support: Callable, as_images: bool = True
+) -> torch.Tensor:
     """Score images that are zero outside the valid points on the sixteen columns: shape (trial, 16).
 
-    Both sides hold as many images, or one of them holds one that meets all of the other's.
+    Both sides hold as many images, or one of them holds one that meets all of the other's. The SSIM of what is no
+    image is NaN.
     """
     n_points = int(valid.sum())
     x, y = _variants(e, n_points), _variants(r, n_points)
@@ -25,7 +28,6 @@ def scores_of(e: torch.Tensor, r: torch.Tensor, *, valid: torch.Tensor, support:
     top_mass, abs_mass, positive_mass = _mass_accuracy(x[:3], in_support) / ideal.where(ideal > 0, torch.nan)
     n_pairs = max(len(e), len(r))
     last = kth_highest(x[1].expand(n_pairs, -1), size.expand(n_pairs))
-    window, weight = full_windows(valid)
     columns = [
         *_cosine(x, y),
         top_mass,
@@ -34,7 +36,7 @@ def scores_of(e: torch.Tensor, r: torch.Tensor, *, valid: torch.Tensor, support:
         abs_mass,
         correlation(x[1] * (x[1] >= last[:, None]), y[1] * in_support, n_points),
         *correlation(x[1:], y[1:], n_points),
-        *map(partial(ssim, window=window, weight=weight), x, y, (1, 1, 1, 2)),
+        *ssim_of_variants(x, y, (1, 1, 1, 2), valid, as_images=as_images),
     ]
     missing = ~(torch.isfinite(x[1]).all(dim=-1) & torch.isfinite(y[1]).all(dim=-1))
     return torch.stack(columns, dim=1).masked_fill(missing[:, None], torch.nan)
@@ -98,6 +100,14 @@ def _spread(x: torch.Tensor, mean: torch.Tensor, n_points: int) -> torch.Tensor:
     energy = (x * x).sum(dim=-1)
     spread = energy - n_points * mean * mean
     return torch.where(spread > 1e-14 * energy, spread, torch.nan)
+
+
+def ssim_of_variants(x, y, data_ranges, valid: torch.Tensor, *, as_images: bool) -> list[torch.Tensor]:
+    """SSIM of each variant of flattened images, NaN where they are no images."""
+    if not as_images:
+        return [x.new_full((max(x.shape[1], y.shape[1]),), torch.nan)] * len(x)
+    window, weight = full_windows(valid)
+    return list(map(partial(ssim, window=window, weight=weight), x, y, data_ranges))
 
 
 def full_windows(valid: torch.Tensor) -> tuple[int, torch.Tensor]:

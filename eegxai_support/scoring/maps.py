@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 
 import mne
@@ -14,7 +15,7 @@ from eegxai_support.scoring.braindecode import braindecode_scores
 from eegxai_support.scoring.chance import chance_levels, in_blocks, moran_surrogates, phase_surrogates
 from eegxai_support.scoring.formulas import correlation, scores_of, top_support, truth_support, unit
 from eegxai_support.scoring.metrics import METRICS
-from eegxai_support.scoring.scalp import position_2d, scalp_images, spatial_modes
+from eegxai_support.scoring.scalp import position_2d, scalp_images, spatial_modes, why_no_scalp
 from eegxai_support.trials import unknown_name
 
 PROTOCOLS = ("accuracy", "randomisation", "braindecode")
@@ -44,7 +45,8 @@ def score_maps(
     info : mne.Info, optional
         Electrode positions. With them each map is averaged over time and interpolated to a 64 × 64 scalp image; only
         pixels inside the convex hull of the electrodes count. Without them channel × time is scored, and the SSIM
-        treats the order of the channels as space.
+        treats the order of the channels as space. Fewer than three channels, or fewer than three with a position, or
+        channels on a line make no image: channel × time is scored, the SSIM are NaN, and one warning says so.
     protocol : {"accuracy", "randomisation", "braindecode"}
         accuracy: `reference` is the truth, ``R = abs(truth)`` (taken before the average over time), so G⁺ = G = R, and
         S = {G ≥ 0.05 max G}. Higher is better.
@@ -79,13 +81,14 @@ def score_maps(
           interpolation, the signs of the spatial modes that the map's average over time is made of; then the map's
           values are put in the order of the result. A trial draws from 10 to `n_null` references or surrogates, fewer
           the more trials there are to average over;
+        - ``no_image``: why the SSIM are NaN, where they are for want of an image;
         - ``skipped`` (protocol "braindecode" only): the trials that braindecode gives up, which enter as rows of zeros.
 
     Raises
     ------
     ValueError
-        Shapes that do not match, too few channels or samples for an SSIM window, an unknown protocol, a `label` of the
-        wrong length or of one class only, positions missing from `info`.
+        Shapes that do not match, too few samples for an SSIM window, an unknown protocol, a `label` of the wrong length
+        or of one class only, positions missing from `info` of some of the channels.
 
     Notes
     -----
@@ -123,8 +126,11 @@ def score_maps(
         reference = reference.abs()
     if protocol == "braindecode":
         maps, reference = maps.nan_to_num(nan=0.0), reference.nan_to_num(nan=0.0)
+    no_image = why_no_scalp(info, maps.shape[1])
+    if no_image:
+        warnings.warn(f"No scalp image: {no_image}. Channel × time is scored, and SSIM is NaN.", stacklevel=2)
     # Surrogates are drawn on the CPU: the same ones for every device.
-    if info is None:
+    if info is None or no_image:
         valid = torch.ones(maps.shape[1:], dtype=torch.bool, device=maps.device)
 
         def surrogates(trial: int, n: int, generator: torch.Generator) -> torch.Tensor:
@@ -140,15 +146,18 @@ def score_maps(
             return images(values[..., None].to(maps.device))[0]
 
     if protocol == "braindecode":
-        score = braindecode_scores
+        score = partial(braindecode_scores, as_images=not no_image)
     else:
-        score = partial(scores_of, valid=valid, support=truth_support if protocol == "accuracy" else top_support)
+        support = truth_support if protocol == "accuracy" else top_support
+        score = partial(scores_of, valid=valid, support=support, as_images=not no_image)
     scores = pd.DataFrame(in_blocks(score, maps, reference), columns=list(METRICS))
     scores.index.name = "trial"
     scores.attrs["protocol"] = protocol
     if protocol != "braindecode":
         scores.attrs["metrics"] = {column: metric.under(protocol) for column, metric in METRICS.items()}
     scores.attrs["n_valid"] = {column: int(n) for column, n in scores.notna().sum().items()}
+    if no_image:
+        scores.attrs["no_image"] = no_image
     if protocol == "braindecode":
         scores.attrs["skipped"] = np.flatnonzero((scores == 0).all(axis=1)).tolist()
     if n_null:

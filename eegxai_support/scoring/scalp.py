@@ -12,6 +12,7 @@ from scipy.spatial import Delaunay
 from scipy.spatial.distance import cdist
 
 IMAGE_SIZE = 64
+NARROWEST = 0.05  # spread across over spread along: what is narrower is a line, and its hull a few pixels
 
 
 def position_2d(info: mne.Info, n_channels: int) -> np.ndarray:
@@ -25,6 +26,23 @@ def position_2d(info: mne.Info, n_channels: int) -> np.ndarray:
     azimuth = np.arctan2(location[:, 1], location[:, 0])
     reach = radius * np.arccos(location[:, 2] / radius) / (np.pi / 2)
     return reach[:, None] * np.stack([np.cos(azimuth), np.sin(azimuth)], axis=1)
+
+
+def why_no_scalp(info: mne.Info | None, n_channels: int) -> str | None:
+    """Return why channels make no image that an SSIM could be computed on, or None where they do."""
+    if n_channels < 3:
+        return f"{n_channels} channel{'s' * (n_channels > 1)}"
+    if info is None or len(info["chs"]) != n_channels:
+        return None
+    location = _location(info)
+    located = np.isfinite(location).all(axis=1) & location.any(axis=1)
+    if located.sum() < 3:
+        return f"{located.sum()} of {n_channels} channels with a position"
+    if not located.all():
+        return None
+    position = position_2d(info, n_channels)
+    spread = np.linalg.svd(position - position.mean(axis=0), compute_uv=False)
+    return "channels on a line" if spread[1] < NARROWEST * spread[0] else None
 
 
 def spatial_modes(info: mne.Info) -> torch.Tensor:

@@ -8,6 +8,8 @@ import mne
 import numpy as np
 import pandas as pd
 
+from eegxai_support.montages import canonical_names, nearest_names
+
 # Every position of the 10-10 system once; T3 to T6 are the old names of T7, T8, P7 and P8.
 REGIONS = {
     "frontal left": "Fp1 AF7 AF3 F9 F7 F5 F3 F1".split(),
@@ -38,14 +40,16 @@ def region_relevance(
     values : array-like, shape (trial, channel, freq)
         Such as the result of `frequency_relevance`.
     info : mne.Info
-        Names of the channels.
+        Names of the channels and, where they have any, positions.
     freqs : array-like, shape (freq,)
         In Hz.
     bands : dict of str to (float, float)
         Lowest frequency in Hz, which is included, and highest, which is not: bands side by side share none.
     regions : dict of str to list of str, optional
-        Channels of each region, whatever their case; those that `info` lacks are left out. By default those of
-        `REGIONS` that have a channel in `info`.
+        Channels of each region, as `info` or as the 10-05 system spells them and whatever their case; those that `info`
+        lacks are left out. By default those of `REGIONS` that have a channel: a channel belongs to its name or, where
+        that is none of theirs, to the name whose place is nearest. Channels with neither name nor position make up a
+        last region, "unplaced".
 
     Returns
     -------
@@ -57,14 +61,17 @@ def region_relevance(
     Raises
     ------
     ValueError
-        `values` of another shape, a region without a channel or a band without a frequency.
+        `values` of another shape, no region or band, a region without a channel or a band without a frequency.
     """
-    values, freqs, names = np.asarray(values), np.asarray(freqs), [name.lower() for name in info.ch_names]
+    values, freqs, names = np.asarray(values), np.asarray(freqs), [name.casefold() for name in info.ch_names]
     if values.ndim != 3 or values.shape[1:] != (len(names), len(freqs)):
         raise ValueError(f"values have shape {values.shape}; expected (trial, {len(names)}, {len(freqs)}).")
-    if regions is None:
-        regions = {name: channels for name, channels in REGIONS.items() if {c.lower() for c in channels} & set(names)}
-    in_region = np.array([np.isin(names, [name.lower() for name in region]) for region in regions.values()])
+    regions = _default_regions(info) if regions is None else regions
+    if not (regions and bands):
+        raise ValueError("regions and bands need one entry each at least.")
+    stripped = [(name or "").casefold() for name in canonical_names(info.ch_names)]
+    wanted = [[name.casefold() for name in region] for region in regions.values()]
+    in_region = np.array([np.isin(names, region) | np.isin(stripped, region) for region in wanted])
     in_band = np.array([(low <= freqs) & (freqs < high) for low, high in bands.values()])
     for kind, known, inside in (("Region", regions, in_region), ("Band", bands, in_band)):
         if empty := [name for name, row in zip(known, inside, strict=True) if not row.any()]:
@@ -74,3 +81,12 @@ def region_relevance(
     for sign, part in (("positive", np.maximum(values, 0)), ("negative", np.minimum(values, 0))):
         table[sign] = np.einsum("rc,tcf,bf->trb", in_region, part, in_band, optimize=True, dtype=np.float64).ravel()
     return table
+
+
+def _default_regions(info: mne.Info) -> dict[str, list[str]]:
+    """Return the channels of each region that has one, as `info` spells them."""
+    region_of = {name: region for region, names in REGIONS.items() for name in names}
+    found = {region: [] for region in [*REGIONS, "unplaced"]}
+    for channel, name in zip(info.ch_names, nearest_names(info, region_of), strict=True):
+        found[region_of.get(name, "unplaced")].append(channel)
+    return {region: channels for region, channels in found.items() if channels}

@@ -14,6 +14,7 @@ from .maps import (
     plot_spectra_of_patterns,
     plot_trial_maps,
 )
+from .montages import plot_montages
 from .perturbation import plot_convergence
 from .simulation import plot_accuracy_over_snr, plot_ideal_maps
 from .single_trial import plot_processing, plot_single_trial
@@ -39,6 +40,7 @@ __all__ = [
     "plot_known_answer",
     "plot_leaderboard",
     "plot_map_comparison",
+    "plot_montages",
     "plot_perturbation_curves",
     "plot_processing",
     "plot_randomisation",

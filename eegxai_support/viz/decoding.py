@@ -9,7 +9,6 @@ from scipy.signal import welch
 
 from ..trials import Trials
 from .parts import (
-    LANDMARKS,
     OKABE_ITO,
     UNIT_NAMES,
     WIDTH,
@@ -20,6 +19,7 @@ from .parts import (
     colour,
     colour_bar,
     colour_scale,
+    landmarks,
     n_rows,
     new_figure,
     styled,
@@ -33,7 +33,7 @@ from .parts import (
 def plot_trials(
     trials: Trials,
     *,
-    channels: tuple[str, ...] = LANDMARKS,
+    channels: tuple[str, ...] | None = None,
     band: tuple[float, float] = (7, 13),
     title: str | None = None,
 ) -> Figure:
@@ -42,8 +42,9 @@ def plot_trials(
     Parameters
     ----------
     trials : Trials
-    channels : tuple of str
-        One spectrum panel each: mean over trials of the log power (Welch, segments of 2 s) and its 95 % interval.
+    channels : tuple of str, optional
+        One spectrum panel each: mean over trials of the log power (Welch, segments of 2 s) and its 95 % interval. By
+        default those at C3, Cz and C4 or next to them; where there are none, three spread from left to right.
     band : (float, float)
         Lowest and highest frequency in Hz of the topomaps, which show each class minus the mean over classes.
     title : str, optional
@@ -57,7 +58,7 @@ def plot_trials(
     ValueError
         Unknown channel, or a band without a frequency bin.
     """
-    picks = channel_indices(trials.info, channels)
+    picks = channel_indices(trials.info, landmarks(trials.info) if channels is None else channels)
     freqs, power = welch(trials.signal, trials.sfreq, nperseg=min(trials.signal.shape[2], round(2 * trials.sfreq)))
     classes = np.unique(trials.label)
     in_band = band_mask(freqs, band)

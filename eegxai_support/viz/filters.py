@@ -61,8 +61,7 @@ def plot_filters(
     Raises
     ------
     ValueError
-        Arrays that disagree in shape, NaN or infinity, nothing but zeros in a row, no frequency inside the band, or
-        channels without a position.
+        Arrays that disagree in shape, NaN or infinity, nothing but zeros in a row, or no frequency inside the band.
     """
     kernels = _relative("kernels", kernels, unit=None, tap=None)
     sizes = {"unit": len(kernels), "channel": len(info.ch_names)}

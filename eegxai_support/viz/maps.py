@@ -8,8 +8,8 @@ import mne
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..montages import scalp_places
 from .parts import (
-    LANDMARKS,
     WIDTH,
     annotated_image,
     band_mask,
@@ -20,7 +20,7 @@ from .parts import (
     colour,
     colour_bar,
     colour_scale,
-    head_positions,
+    landmarks,
     n_rows,
     new_figure,
     styled,
@@ -30,7 +30,8 @@ from .parts import (
 )
 
 BANDS = {"mu 7-13 Hz": (7, 13), "beta 14-30 Hz": (14, 30)}
-REGIONS = ("frontal", "central", "parietal", "occipital")
+REGIONS = ("frontal", "central", "parietal", "occipital", "unplaced")
+FEW = 8  # rows that are named one by one
 REGION_EDGES = (0.37, -0.40, -0.64)  # head radii to the front; between F and FC, CP and P, P and PO of the 10-10 system
 
 
@@ -48,7 +49,8 @@ def plot_trial_maps(
 ) -> Figure:
     """Draw one trial beside what several methods attribute to it, each with its receipt.
 
-    Rows of the images are channels, region by region from front to back and from left to right within a region. Under
+    Rows of the images are channels, region by region from front to back and from left to right within a region; up to
+    eight channels are named instead of their regions, and those without a name or position come last. Under
     each attribution stands its sum over time, so that the electrodes of the topomap add up to the sum of the map; under
     the trial its root mean square.
 
@@ -75,7 +77,7 @@ def plot_trial_maps(
     Raises
     ------
     ValueError
-        A map without a receipt, arrays that disagree in shape, or channels without a position.
+        A map without a receipt, or arrays that disagree in shape.
     """
     units = dict.fromkeys(maps, labels) if isinstance(labels, str) else labels
     for entries, argument in ((receipts, "receipts"), (units, "labels")):
@@ -91,10 +93,11 @@ def plot_trial_maps(
     fig = new_figure(WIDTH, 5.4 * rows, title)
     axes = fig.subplots(3 * rows, columns, height_ratios=[2.2, 1.2, 0.6] * rows, squeeze=False)
     panels = axes.reshape(rows, 3, columns).transpose(0, 2, 1).reshape(-1, 3)  # (panel, image or head or receipt)
-    order, region = _front_to_back(info)
+    order, region = front_to_back(info)
     for index, (image, _, _) in enumerate(panels[: 1 + len(maps)]):
         image.set_title(["trial", *maps][index])
-        _region_ticks(image, region[order], labelled=index % columns == 0)
+        labels = [info.ch_names[row] for row in order] if index % columns == 0 else None
+        _region_ticks(image, region[order], labels)
 
     _channel_image(panels[0, 0], signal[order], times, signal_label)
     _channel_summary(panels[0, 1], np.sqrt(np.mean(signal**2, axis=1)), info, f"root mean\nsquare ({signal_label})")
@@ -230,7 +233,7 @@ def plot_spectra_of_patterns(
     class_names: tuple[str, ...],
     *,
     label: str,
-    channels: tuple[str, ...] = LANDMARKS,
+    channels: tuple[str, ...] | None = None,
     title: str | None = None,
 ) -> Figure:
     """Draw a quantity per channel and frequency as spectra: a panel per channel, a line per class.
@@ -244,7 +247,8 @@ def plot_spectra_of_patterns(
     class_names : tuple of str
     label : str
         Quantity and unit, for the axis.
-    channels : tuple of str
+    channels : tuple of str, optional
+        By default those at C3, Cz and C4 or next to them; where there are none, three spread from left to right.
     title : str, optional
 
     Returns
@@ -252,7 +256,7 @@ def plot_spectra_of_patterns(
     matplotlib.figure.Figure
     """
     values = checked("values", values, **{"class": len(class_names), "channel": len(info.ch_names), "freq": len(freqs)})
-    picks = channel_indices(info, channels)
+    picks = channel_indices(info, landmarks(info) if channels is None else channels)
     fig = new_figure(WIDTH, 2.5, title)
     axes = fig.subplots(1, len(picks), sharey=True, squeeze=False)[0]
     for ax, pick in zip(axes, picks, strict=True):
@@ -265,10 +269,10 @@ def plot_spectra_of_patterns(
     return fig
 
 
-def _front_to_back(info: mne.Info) -> tuple[np.ndarray, np.ndarray]:
+def front_to_back(info: mne.Info) -> tuple[np.ndarray, np.ndarray]:
     """Return the order of the channels in an image and the region of each channel."""
-    x, y = head_positions(info).T
-    region = np.digitize(y, REGION_EDGES)
+    x, y = scalp_places(info).T
+    region = np.where(np.isnan(y), len(REGIONS) - 1, np.digitize(y, REGION_EDGES))
     return np.lexsort((x, region)), region
 
 
@@ -290,10 +294,13 @@ def _receipt(ax, text: str) -> None:
     ax.text(0.5, 0.5, text, ha="center", va="center", **style)
 
 
-def _region_ticks(ax, region: np.ndarray, *, labelled: bool) -> None:
-    """Separate the regions of sorted channels by lines and name them."""
+def _region_ticks(ax, region: np.ndarray, names: list[str] | None) -> None:
+    """Separate the regions of sorted channels by lines, and name them or, where they are few, the channels."""
     present, first, size = np.unique(region, return_index=True, return_counts=True)
     for row in first[1:]:
         ax.axhline(row, color="black", linewidth=0.6)
-    ax.set_yticks(first + size / 2, [REGIONS[r] for r in present] if labelled else [])
+    places, labels = first + size / 2, [REGIONS[r] for r in present]
+    if len(region) <= FEW:
+        places, labels = np.arange(len(region)) + 0.5, names
+    ax.set_yticks(places, labels if names else [])
     ax.tick_params(axis="y", length=0)

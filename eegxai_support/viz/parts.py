@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import wraps
 from textwrap import fill
 
 import matplotlib.pyplot as plt
 import mne
 import numpy as np
-from matplotlib.patches import Circle
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
+from scipy.spatial import ConvexHull
+
+from ..montages import name_places, scalp_places, scalp_positions
 
 WIDTH = 6.4  # inches: the text column of a book page, so that 8 pt stay 8 pt
 LANDMARKS = ("C3", "Cz", "C4")
+NEXT_TO = 0.25  # head radii: neighbours of the 10-10 system are 0.2 to 0.25 apart
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 UNIT_NAMES = {"uV": "µV", "standardised": "SD"}
 STYLE = {
@@ -33,12 +40,11 @@ STYLE = {
     "lines.linewidth": 1.3,
 }
 
-# Head of the colin27 template in MNE's head frame: the plane of the lowest 10-20 ring (F7, T7, P7) is tilted against
-# the plane through nasion and ears, and its centre lies in front of them. An upright sphere around the origin, MNE's
-# default, draws Fpz outside the head and Oz halfway to the vertex.
-HEAD_CENTRE = (0.0, 0.018, 0.035)
-HEAD_TILT = np.deg2rad(8)
-HEAD_EDGE = np.deg2rad(95)
+RESOLUTION = 96  # pixels across a head
+MOST_NAMES = 16  # channels whose names fit beside bars as high as a head
+RIM = 0.75  # head radii: what lies inside is always drawn at the same place
+MARGIN = 0.1  # head radii beyond the outermost electrodes that are still coloured
+ON_A_LINE = 0.05  # head radii, root mean square: electrodes nearer than this to a line span no area
 
 
 def styled(draw):
@@ -124,23 +130,38 @@ def band_mask(freqs: np.ndarray, band: tuple[float, float]) -> np.ndarray:
     return mask
 
 
+def landmarks(info: mne.Info) -> tuple[str, ...]:
+    """Return the channels at C3, Cz and C4 or next to them; where none is, three spread from left to right."""
+    places = scalp_places(info)
+    distance = np.linalg.norm(name_places(LANDMARKS)[:, None] - places, axis=2)
+    near = [int(np.nanargmin(row)) for row in distance if np.nanmin(row, initial=np.inf) < NEXT_TO]
+    if not near:
+        order = np.argsort(places[:, 0], kind="stable")
+        near = order[np.linspace(0, len(order) - 1, min(3, len(order))).round().astype(int)]
+    return tuple(dict.fromkeys(info.ch_names[pick] for pick in near))
+
+
 def head_positions(info: mne.Info) -> np.ndarray:
-    """Project electrodes on the plane, angle from the vertex kept, head radius 1.
+    """Place electrodes inside a head of radius 1, as seen from above.
+
+    The distance from the vertex is the angle, 1 at the lowest 10-20 ring. Where there are electrodes below that ring,
+    on ears, neck or cheeks, what lies outside `RIM` is drawn together until they are inside the head as well.
 
     Returns
     -------
     ndarray, shape (channel, 2)
-        To the right and to the front.
+        To the right and to the front; NaN for a channel without a position.
+
+    Raises
+    ------
+    ValueError
+        Positions that are not those of a head.
     """
-    xyz = np.array([channel["loc"][:3] for channel in info["chs"]])
-    if not (np.isfinite(xyz).all() and xyz.any(axis=1).all()):
-        raise ValueError("info has channels without a position. Set a montage: info.set_montage('colin27_1005').")
-    x, y, z = (xyz - HEAD_CENTRE).T
-    cos, sin = np.cos(HEAD_TILT), np.sin(HEAD_TILT)
-    x, y, z = x, cos * y - sin * z, sin * y + cos * z
-    radius = np.arctan2(np.hypot(x, y), z) / HEAD_EDGE
-    direction = np.arctan2(y, x)
-    return np.column_stack([radius * np.cos(direction), radius * np.sin(direction)])
+    plane = scalp_positions(info)
+    radius = np.linalg.norm(plane, axis=1, keepdims=True)
+    farthest = max(1.0, np.nanmax(radius))
+    drawn = np.where(radius <= RIM, radius, RIM + (radius - RIM) * (1 - RIM) / (farthest - RIM))
+    return plane * drawn / np.maximum(radius, np.finfo(float).tiny)
 
 
 def colour_scale(values, percentile: float = 98) -> dict:
@@ -155,25 +176,96 @@ def colour_scale(values, percentile: float = 98) -> dict:
     return {"cmap": "magma_r", "vmin": 0.0, "vmax": limit}
 
 
-def topomap(ax, values, info: mne.Info, scale: dict, *, channels=LANDMARKS):
-    """Draw one value per channel on the head, with the electrodes as dots and `channels` named."""
+def topomap(ax, values, info: mne.Info, scale: dict, *, channels: Sequence[str] | None = None):
+    """Draw one value per channel on the head, with the electrodes as dots and `channels` named.
+
+    Colour ends a little outside the electrodes, and no colour is stronger than that of an electrode: nothing is known
+    beyond them. Channels that make no head (one or two, on a line, without positions) are drawn as bars, and the
+    figure says once why. By default `landmarks` are named.
+    """
+    values = np.asarray(values, dtype=float)
+    try:
+        position = _spread_positions(info)
+    except ValueError as error:
+        return _channel_bars(ax, values, info, scale, str(error))
+    located = np.isfinite(position).all(axis=1)
+    if not located.all():
+        note(ax, f"no position: {', '.join(np.array(info.ch_names)[~located])}")
+    # Electrodes in one place, such as T3 and T7, share their mean: interpolation takes one value for a place.
+    spots, spot = np.unique(position[located].round(6), axis=0, return_inverse=True)
     image, _ = mne.viz.plot_topomap(
-        values,
-        head_positions(info),
+        np.bincount(spot, values[located]) / np.bincount(spot),
+        spots,
         sphere=(0, 0, 0, 1),
-        names=[name if name in channels else "" for name in info.ch_names],
+        extrapolate="local",
+        border="mean",
         contours=0,
-        res=96,
+        res=RESOLUTION,
         cmap=scale["cmap"],
         vlim=(scale["vmin"], scale["vmax"]),
         axes=ax,
         show=False,
     )
-    # Electrodes below the ring keep their dot, but colour ends with the head.
-    image.set_clip_path(Circle((0, 0), 1, transform=ax.transData))
-    for text in ax.texts:
-        text.set(fontsize=8, va="bottom", path_effects=[withStroke(linewidth=2, foreground="white")])
+    _keep_to_electrodes(image, spots, values[located])
+    for name in landmarks(info) if channels is None else channels:
+        style = {"fontsize": 8, "path_effects": [withStroke(linewidth=2, foreground="white")]}
+        if np.isfinite(place := position[info.ch_names.index(name)]).all():
+            ax.text(*place, name, ha="center", va="bottom", **style)
     return image
+
+
+def _spread_positions(info: mne.Info) -> np.ndarray:
+    """Return the places of electrodes that span an area, and refuse others."""
+    position = head_positions(info)
+    located = position[np.isfinite(position).all(axis=1)]
+    if len(located) < 3:
+        raise ValueError(f"{len(located)} electrode{'s' * (len(located) > 1)}: no head")
+    across = np.linalg.svd(located - located.mean(axis=0), compute_uv=False)[1] / np.sqrt(len(located))
+    if across < ON_A_LINE:
+        raise ValueError("electrodes on a line: no head")
+    return position
+
+
+def _keep_to_electrodes(image, spots: np.ndarray, values: np.ndarray) -> None:
+    """Limit an interpolated image to the values of the electrodes and to the area that they span."""
+    left, right, bottom, top = image.get_extent()
+    pixels = image.get_array()
+    x, y = np.meshgrid(np.linspace(left, right, pixels.shape[1]), np.linspace(bottom, top, pixels.shape[0]))
+    # The path cuts between pixels; those just outside it stay for the interpolation on the screen.
+    inside = _outline(spots, MARGIN + 2 * (right - left) / pixels.shape[1]).contains_points(np.c_[x.ravel(), y.ravel()])
+    image.set_data(np.ma.array(np.clip(pixels, values.min(), values.max()), mask=~inside.reshape(pixels.shape)))
+    image.set_clip_path(_outline(spots, MARGIN), transform=image.axes.transData)
+
+
+def _outline(spots: np.ndarray, margin: float) -> Path:
+    """Return the convex hull of electrodes widened by a margin, inside the head."""
+    angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    corners = spots[ConvexHull(spots).vertices]
+    widened = (corners[:, None] + margin * np.column_stack([np.cos(angle), np.sin(angle)])).reshape(-1, 2)
+    widened = widened[ConvexHull(widened).vertices]
+    widened /= np.maximum(1.0, np.linalg.norm(widened, axis=1, keepdims=True))
+    return Path(np.append(widened, widened[:1], axis=0), closed=True)
+
+
+def _channel_bars(ax, values: np.ndarray, info: mne.Info, scale: dict, reason: str) -> ScalarMappable:
+    """Draw one value per channel as bars in the colours that a head would have."""
+    image = ScalarMappable(Normalize(scale["vmin"], scale["vmax"]), scale["cmap"])
+    rows, few = np.arange(len(values)), len(values) <= MOST_NAMES
+    ax.barh(rows, values, color=image.to_rgba(values), edgecolor="0.4", linewidth=0.5 * few)
+    ax.axvline(0, color="0.4", linewidth=0.6)
+    ax.set_yticks(rows if few else [], info.ch_names if few else [])
+    reach = max(scale["vmax"], np.abs(values).max())
+    ax.set(xlim=(-reach if scale["vmin"] < 0 else 0, reach), ylim=(len(rows) - 0.4, -0.6))
+    ax.locator_params(axis="x", nbins=3)
+    note(ax, reason)
+    return image
+
+
+def note(ax, reason: str) -> None:
+    """Write the first sentence of a reason below axes, unless others of the figure say so already."""
+    text = fill(reason.split(". ")[0].rstrip("."), 24)
+    if all(other.get_xlabel() != text for other in ax.figure.axes):
+        ax.set_xlabel(text, fontsize=8)
 
 
 def colour_bar(image, axes, label: str, **options):
@@ -212,7 +304,7 @@ def topomap_row(axes, values, info: mne.Info, label: str) -> None:
         Quantity and unit of the colour bar.
     """
     scale = colour_scale(values)
-    named = [LANDMARKS, *[()] * (len(values) - 1)]
+    named = [None, *[()] * (len(values) - 1)]
     images = [topomap(ax, row, info, scale, channels=c) for ax, row, c in zip(axes, values, named, strict=True)]
     colour_bar(images[0], axes, label, shrink=0.9)
 

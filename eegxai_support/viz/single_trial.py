@@ -71,7 +71,7 @@ def plot_single_trial(
     Raises
     ------
     ValueError
-        Arrays that disagree in shape, or channels without a position.
+        Arrays that disagree in shape.
 
     References
     ----------

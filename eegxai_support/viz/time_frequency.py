@@ -110,7 +110,7 @@ def plot_map_comparison(
     Raises
     ------
     ValueError
-        Arrays that disagree in shape, NaN or infinity, or channels without a position.
+        Arrays that disagree in shape, or NaN or infinity.
     """
     check_count("columns", columns, len(next(iter(maps.values()))), "column")
     fig = new_figure(WIDTH, 0.3 + 1.55 * len(maps), title)
