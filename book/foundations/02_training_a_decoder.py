@@ -81,7 +81,7 @@ print(seen)
 # %%
 def train_by_hand(model, trials, lr):
     """Train in place and return the loss of each epoch."""
-    x, y = torch.from_numpy(trials.signal), torch.from_numpy(trials.label)
+    x, y = torch.tensor(trials.signal), torch.tensor(trials.label)
     rng, n_steps, losses = torch.Generator().manual_seed(SEED), -(-len(y) // 16), []
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * n_steps)
@@ -406,7 +406,7 @@ assert below[needed - 1] < 0.5
 # %% tags=["hide-cell"]
 from copy import deepcopy
 
-copy, x = deepcopy(decoder), torch.from_numpy(crop.signal[:8])
+copy, x = deepcopy(decoder), torch.tensor(crop.signal[:8])
 with torch.no_grad():
     alone_train, together_train = copy.train()(x[:1]), copy.train()(x)[:1]
     alone_eval, together_eval = copy.eval()(x[:1]), copy.eval()(x)[:1]
