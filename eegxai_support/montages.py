@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
 import mne
+import numpy as np
 
 from eegxai_support.trials import unknown_name
 
+METRE = 1.0  # to MNE, positions are in metres
 MONTAGE = "colin27_1005"  # all 10-05 positions; MNE's name for what was standard_1005
 # The 64 electrodes of PhysioNet's EEGBCI, in its order.
 EEGBCI_CHANNELS = tuple(
@@ -77,4 +80,39 @@ def electrode_info(ch_names: tuple[str, ...], sfreq: float) -> mne.Info:
         known = mne.channels.make_standard_montage(MONTAGE).ch_names
         name = next(name for name in ch_names if name not in known)
         raise unknown_name("electrode", name, known) from None
+    return info
+
+
+def located(info: mne.Info) -> mne.Info:
+    """Name and place electrodes by the 10-05 system where a recording has no positions at all, and log it.
+
+    Parameters
+    ----------
+    info : mne.Info
+        Left as it is. Positions more than a metre from the middle of the head, which were written in millimetres, count
+        as none.
+
+    Returns
+    -------
+    mne.Info
+        The same where a channel has a position. Else a copy; two derivations of one electrode keep their names.
+    """
+    position = np.array([channel["loc"][:3] for channel in info["chs"]])
+    if (np.isfinite(position).all(1) & position.any(1) & (np.abs(position) < METRE).all(1)).any():
+        return info
+    names = dict(zip(info.ch_names, canonical_names(info.ch_names), strict=True))
+    wanted = Counter(new or old for old, new in names.items())
+    names = {old: new for old, new in names.items() if new and wanted[new] == 1}
+    if not names:
+        return info
+    info = info.copy()
+    mne.rename_channels(info, names, verbose=False)
+    info.set_montage(MONTAGE, on_missing="ignore", verbose=False)
+    renamed = ", ".join(f"{old} → {new}" for old, new in names.items() if old != new)
+    without = ", ".join(name for name in info.ch_names if name not in names.values())
+    mne.utils.logger.info(
+        f"Positions of {MONTAGE} for {len(names)} of {len(info.ch_names)} channels."
+        + (f" Renamed: {renamed}." if renamed else "")
+        + (f" Without a position: {without}." if without else "")
+    )
     return info
