@@ -138,8 +138,8 @@ def fit_ica(
     rank = int(np.linalg.matrix_rank(np.atleast_2d(np.cov(signal)), rtol=STABLE, hermitian=True))
     if rank < 2:
         raise ValueError(
-            f"ICA separates what several channels mix. {', '.join(epochs.ch_names)}: these hold one signal, as two do in"
-            " average reference. Take more channels, or explain these without components."
+            f"ICA separates what several channels mix. {', '.join(epochs.ch_names)}: these hold one signal, as two do"
+            " in average reference. Take more channels, or explain these without components."
         )
     if refused := _not_for_iclabel(epochs):
         warnings.warn(f"label_components will refuse the components. {' '.join(refused)}", stacklevel=2)
@@ -251,7 +251,7 @@ def _broadband(trials: Trials | mne.io.BaseRaw | mne.BaseEpochs) -> mne.BaseEpoc
     picks = mne.pick_types(trials.info, eeg=True, exclude="bads")
     if not len(picks):
         raise ValueError(f"No good EEG channel; the types are {sorted(set(trials.get_channel_types()))}.")
-    copy = trials.copy().pick(picks, verbose=False).load_data(verbose=False)
+    copy = trials.copy().load_data().pick(picks, verbose=False)
     signal = copy.get_data(verbose=False)
     if len(flat := flat_channels(signal.reshape(-1, *signal.shape[-2:]))):
         names = [copy.ch_names[channel] for channel in flat]
@@ -299,12 +299,10 @@ def _not_for_iclabel(epochs: mne.BaseEpochs) -> list[str]:
             f"{len(epochs.ch_names)} channels are too few for ICLabel, which judges a map of the whole head and was"
             f" trained on caps; expected {ICLABEL_CHANNELS} or more."
         )
-    if unplaced := [
-        c["ch_name"] for c in epochs.info["chs"] if not (np.isfinite(c["loc"][:3]).all() and c["loc"][:3].any())
-    ]:
-        refused.append(
-            f"Channels without a position: {', '.join(unplaced[:8])}. Give them one with set_montage, or leave them out."
-        )
+    position = np.array([channel["loc"][:3] for channel in epochs.info["chs"]])
+    unplaced = np.array(epochs.ch_names)[~(np.isfinite(position).all(1) & position.any(1))]
+    if len(unplaced):
+        refused.append(f"Channels without a position: {', '.join(unplaced[:8])}. Set a montage, or leave them out.")
     if epochs.info["sfreq"] < ICLABEL_SFREQ:
         refused.append(
             f"The trials are sampled at {epochs.info['sfreq']:g} Hz; ICLabel needs {ICLABEL_SFREQ:g} Hz or more. Load"
