@@ -108,11 +108,12 @@ def located(info: mne.Info) -> mne.Info:
     info = info.copy()
     mne.rename_channels(info, names, verbose=False)
     info.set_montage(MONTAGE, on_missing="ignore", verbose=False)
-    renamed = ", ".join(f"{old} → {new}" for old, new in names.items() if old != new)
-    without = ", ".join(name for name in info.ch_names if name not in names.values())
-    mne.utils.logger.info(
-        f"Positions of {MONTAGE} for {len(names)} of {len(info.ch_names)} channels."
-        + (f" Renamed: {renamed}." if renamed else "")
-        + (f" Without a position: {without}." if without else "")
-    )
+    said = [f"Positions of {MONTAGE} for {len(names)} of {len(info.ch_names)} channels."]
+    for what, which in (
+        ("Renamed", [f"{old} → {new}" for old, new in names.items() if old != new]),
+        ("Without a position", [name for name in info.ch_names if name not in names.values()]),
+    ):
+        if which:
+            said.append(f"{what}: {', '.join(which[:8])}{f' and {len(which) - 8} more' * (len(which) > 8)}.")
+    mne.utils.logger.info(" ".join(said))
     return info
