@@ -12,16 +12,21 @@ from eegxai_support.attribution import (
     METHODS,
     Attribution,
     BaselineWarning,
+    Maps,
     Method,
+    Problem,
     attribute,
     make_baseline,
+    register,
 )
 from eegxai_support.benchmark import rank_methods, run_benchmark
 from eegxai_support.decoders import (
     RECIPES,
+    Accuracy,
     DeepNet,
     InterpretableCNN,
     Training,
+    accuracy,
     build_decoder,
     cross_validate,
     csp_lda,
@@ -29,6 +34,7 @@ from eegxai_support.decoders import (
     load,
     permutation_p_value,
     predict,
+    recipe,
     save,
     train,
 )
@@ -49,7 +55,7 @@ from eegxai_support.filters import (
     stability,
     unit_activations,
 )
-from eegxai_support.model import UnsupportedOperation, best_device, frozen, simplify
+from eegxai_support.model import TrainingRecord, UnsupportedOperation, adapted, best_device, frozen, simplify
 from eegxai_support.patterns import ClusterTest, haufe_patterns, pattern_cluster_test, pattern_interval
 from eegxai_support.recordings import (
     from_array,
@@ -107,6 +113,7 @@ __all__ = [
     "METRICS",
     "RECIPES",
     "REGIONS",
+    "Accuracy",
     "AmplitudeEffect",
     "Attribution",
     "BaselineWarning",
@@ -117,12 +124,17 @@ __all__ = [
     "FilterLayers",
     "Filters",
     "InterpretableCNN",
+    "Maps",
     "Method",
+    "Problem",
     "SimulatedTrials",
     "Training",
+    "TrainingRecord",
     "Trials",
     "UnsupportedOperation",
     "ablate_units",
+    "accuracy",
+    "adapted",
     "amplitude_gradients",
     "amplitude_perturbation",
     "area_under_curve",
@@ -173,9 +185,11 @@ __all__ = [
     "randomize",
     "rank_methods",
     "read_filters",
+    "recipe",
     "recorded",
     "reference_trials",
     "region_relevance",
+    "register",
     "remove_components",
     "roar",
     "run_benchmark",

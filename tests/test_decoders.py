@@ -14,6 +14,7 @@ from torch import nn
 
 from eegxai_support import decoders
 from eegxai_support.decoders import inference, training
+from eegxai_support.model import frozen, model_input
 from eegxai_support.trials import Trials
 
 RNG = np.random.default_rng(0)
@@ -119,7 +120,7 @@ def test_frozen_gives_the_model_back_as_it_was():
     model.conv_spatial.bias.requires_grad_(False)
     model.conv_spatial.weight.grad = grad = torch.ones_like(model.conv_spatial.weight)
     statistics = model.bnorm.running_mean.clone()
-    with pytest.raises(KeyError), decoders.frozen(model):
+    with pytest.raises(KeyError), frozen(model):
         x = torch.randn(2, 4, 64, requires_grad=True)
         model(x).sum().backward()
         assert x.grad.abs().sum() > 0
@@ -145,7 +146,7 @@ def test_frozen_gives_the_model_back_as_it_was():
 )
 def test_model_input_refuses(x, message):
     with pytest.raises(ValueError, match=message):
-        decoders.model_input(small_cnn(), x)
+        model_input(small_cnn(), x)
 
 
 def test_predict_averages_crops_and_does_not_depend_on_the_batch():

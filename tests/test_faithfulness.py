@@ -332,13 +332,13 @@ def test_ranks():
 
 @pytest.mark.parametrize("test", TESTS)
 def test_errors_of_the_arrays(network, x, target, maps, test):
-    for wrong, message in (
-        (target[:3], r"target has shape \(3,\)"),
-        (target.astype(float), "type float64; expected whole numbers"),
-        (target + 1, r"classes \[1, 2, 3\]; the model has the outputs 0 … 2"),
-        (target - 1, r"classes \[-1, 0, 1\]"),
+    for wrong, error, message in (
+        (target[:3], ValueError, r"target has shape \(3,\)"),
+        (target.astype(float), TypeError, "an output's index, one index per trial, a pair"),
+        (target + 1, ValueError, "the model has the outputs 0 … 2"),
+        (target - 1, ValueError, "the model has the outputs 0 … 2"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(error, match=message):
             test(network, x, wrong, maps)
     with pytest.raises(ValueError, match="maps has shape"):
         test(network, x, target, maps[:3])
@@ -382,7 +382,7 @@ def test_ends_of_the_curves_are_computed_once(x, target, maps):
             return super().forward(x)
 
     perturbation_curves(Counting(), x, target, {"p": maps, "q": -maps}, shares=(0, 0.5, 1))
-    assert sum(passes) == 1 + 2 * N_TRIALS + 2 * len(MAPS) * N_TRIALS  # outputs are counted on one trial
+    assert sum(passes) == 2 + 2 * N_TRIALS + 2 * len(MAPS) * N_TRIALS  # two trials tell what the outputs are
 
 
 def test_errors_of_the_options(network, x, target, maps):
@@ -396,6 +396,85 @@ def test_errors_of_the_options(network, x, target, maps):
             sensitivity_test(network, x, target, maps, shares=shares)
     with pytest.raises(ValueError, match="needs two of each"):
         sensitivity_test(network, x, target, maps, n_patches=1)
+
+
+# ------------------------------------------------------------------------------------- what is explained, and its kind
+
+
+class Ending(Linear):
+    """A linear model with something behind its logits."""
+
+    def __init__(self, ending):
+        super().__init__()
+        self.ending = ending
+
+    def forward(self, x):
+        return self.ending(super().forward(x) / 20)
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize(
+    ("target", "explained"),
+    [
+        (2, lambda outputs: outputs[:, 2]),
+        ((2, 0), lambda outputs: outputs[:, 2] - outputs[:, 0]),
+        (lambda outputs: outputs.square().sum(1), lambda outputs: outputs.square().sum(1)),
+    ],
+    ids=["one index", "a difference", "a function"],
+)
+def test_every_test_takes_every_form_of_target(x, maps, test, target, explained):
+    """As a model whose one output is what is explained; one index per trial is the form of the other tests."""
+    number = Ending(lambda outputs: explained(outputs)[:, None])
+    table = test(Ending(lambda outputs: outputs), x, target, maps)
+    if test is sensitivity_test:
+        expected = test(number, x, 0, maps)
+    else:
+        expected = test(number, x, 0, maps, link="identity")
+        assert table["probability"].notna().all() if target == 2 else table["probability"].isna().all()
+    columns = [column for column in ("correlation", "logit", "logit_drop") if column in table]
+    assert columns
+    pd.testing.assert_frame_equal(table[columns], expected[columns], rtol=1e-9)
+
+
+def test_tables_name_the_target():
+    def energy(outputs):
+        return outputs.square().sum(1)
+
+    for target, expected in (
+        (1, [1, 1]),
+        (torch.tensor([2, 0]), [2, 0]),
+        ((np.int64(2), 0), ["(2, 0)"] * 2),
+        (energy, ["energy"] * 2),
+    ):
+        values = np.ones((2, N_CHANNELS, N_TIMES))
+        table = own(perturbation_curves(Linear(), values, target, values, shares=[0]))
+        assert table["target"].tolist() == expected
+        assert table["target"].dtype.kind == ("i" if isinstance(expected[0], int) else "O")
+
+
+@pytest.mark.parametrize("test", [deletion_test, perturbation_curves])
+@pytest.mark.parametrize("ending", [torch.softmax, torch.log_softmax])
+def test_outputs_that_are_probabilities_are_used_as_they_are(x, target, maps, test, ending):
+    expected = test(Ending(lambda logits: logits), x, target, maps)
+    table = test(Ending(lambda logits: ending(logits, 1)), x, target, maps)
+    np.testing.assert_allclose(table["probability"], expected["probability"], rtol=1e-9)
+    explained = table["probability"] if ending is torch.softmax else np.log(table["probability"])
+    np.testing.assert_allclose(table["logit"], explained, rtol=1e-9)
+
+
+@pytest.mark.parametrize("test", [deletion_test, perturbation_curves])
+def test_one_output_is_a_logit_or_a_number_by_the_link(x, maps, test):
+    one, two = Ending(lambda logits: logits[:, 1:2]), Ending(lambda logits: logits[:, :2] * torch.tensor([0.0, 1.0]))
+    for link in (None, "softmax"):
+        with pytest.raises(ValueError, match="one output, whose softmax is always 1"):
+            test(one, x, 0, maps, link=link)
+    expected = test(two, x, 1, maps)  # the softmax of zero and a logit is the logit's sigmoid
+    np.testing.assert_allclose(test(one, x, 0, maps, link="sigmoid")["probability"], expected["probability"])
+    number = test(one, x, 0, maps, link="identity")
+    np.testing.assert_array_equal(number["probability"], number["logit"])
+    assert test(one, x, lambda outputs: outputs[:, 0], maps)["probability"].isna().all()  # needs no link
+    with pytest.raises(ValueError, match="link"):
+        test(one, x, 0, maps, link="probit")
 
 
 # ------------------------------------------------------------------------------------------------------- retraining
@@ -521,7 +600,7 @@ def test_errors_of_retraining(labelled):
     maps = informative(train), informative(test)
     with pytest.raises(ValueError, match="train_maps has shape"):
         roar(nearest_mean, train, test, maps[1], maps[1])
-    with pytest.raises(ValueError, match="and 5600 NaN or infinite"):
+    with pytest.raises(ValueError, match="test_maps holds NaN or infinity at 5600 points"):
         roar(nearest_mean, train, test, maps[0], np.where(maps[1] > 0, 1, np.nan))
     with pytest.raises(ValueError, match="expected increasing numbers above 0, up to 1"):
         roar(nearest_mean, train, test, *maps, shares=(0.0, 0.5))

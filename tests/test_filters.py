@@ -1,5 +1,6 @@
 """Filters read from weights against the impulse response of the network, patterns against planted sources."""
 
+import warnings
 from dataclasses import replace
 from itertools import permutations
 
@@ -142,6 +143,148 @@ def test_which_kernels_a_unit_reads(name, layer, shape):
     n_read = (filters.spatial != 0).any(2).sum(1)
     dense = {"ShallowFBCSPNet": 4, "Deep4Net": 4, "new": 2}
     assert (n_read == dense.get(name, 1)).all()
+
+
+class Own(nn.Module):
+    """Somebody's own network, made for trials of one length: two convolutions, then Flatten and Linear."""
+
+    def __init__(self, temporal, spatial, norm, n_features, axis=False, order=("temporal", "norm", "spatial")):
+        super().__init__()
+        self.temporal, self.norm, self.spatial, self.axis, self.order = temporal, norm, spatial, axis, order
+        self.head = nn.Sequential(nn.ELU(), nn.AvgPool2d((1, 30), 10), nn.Flatten(), nn.Linear(n_features, 3))
+
+    def forward(self, x):
+        if self.axis:
+            x = x.unsqueeze(1)
+        for name in self.order:
+            x = getattr(self, name)(x)
+        return self.head(x if x.ndim == 4 else x.unsqueeze(2))
+
+
+class Kept(nn.Module):
+    """Keeps what it computed first: another length or another number of trials has to be a copy's."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.linspace(0.5, 2, 4, dtype=torch.float64))
+        self.kept = None
+
+    def forward(self, x):
+        if self.kept is None:
+            self.kept = self.scale.view(-1, *(1 for _ in x.shape[2:])).expand_as(x[0])
+        return x * self.kept
+
+
+class MaxNorm(nn.Conv2d):
+    """EEGNet's constraint as most write it: each forward pass shrinks the stored weight."""
+
+    def forward(self, x):
+        self.weight.data = torch.renorm(self.weight.data, 2, 0, 0.3)
+        return super().forward(x)
+
+
+class MaxNormInPassing(nn.Conv2d):
+    """The stored weight stays as it is."""
+
+    def forward(self, x):
+        return self._conv_forward(x, torch.renorm(self.weight, 2, 0, 0.3), self.bias)
+
+
+def own(spatial=None, norm=None, **options):
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        spatial = nn.Conv2d(4, 6, (5, 1)) if spatial is None else spatial
+        model = Own(nn.Conv2d(1, 4, (1, 9), padding="same"), spatial, norm or nn.BatchNorm2d(4), 60, True, **options)
+        return model.double().eval()
+
+
+def axis_wanted():
+    model = own()
+    model.axis = False
+    return model
+
+
+def old_norm(norm):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = own(norm(nn.Conv2d(4, 6, (5, 1))))
+    with torch.no_grad():  # as an optimiser, or load_state_dict, leaves the weight that is kept
+        for name, parameter in model.spatial.named_parameters():
+            parameter.mul_(3 if name in ("weight_g", "weight_orig") else 1)
+    return model
+
+
+def one_dimensional(temporal, spatial, order):
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        temporal, spatial = nn.Conv1d(*temporal, 9, padding="same", groups=temporal[0]), nn.Conv1d(*spatial, 1)
+        first, last = (temporal, spatial) if order[0] == "temporal" else (spatial, temporal)
+        n_features = last.out_channels * 10
+        return Own(temporal, spatial, nn.BatchNorm1d(first.out_channels), n_features, False, order).double().eval()
+
+
+TEMPORAL_FIRST, SPATIAL_FIRST = ("temporal", "norm", "spatial"), ("spatial", "norm", "temporal")
+OWN = {
+    "flatten and linear": own,
+    "an axis of one": axis_wanted,
+    "max-norm of the stored weight": lambda: own(MaxNorm(4, 6, (5, 1))),
+    "max-norm in passing": lambda: own(MaxNormInPassing(4, 6, (5, 1))),
+    "weight norm with a hook": lambda: old_norm(nn.utils.weight_norm),
+    "spectral norm with a hook": lambda: old_norm(nn.utils.spectral_norm),
+    "keeps what it computed": lambda: own(norm=Kept()),
+    "1-D, spatial first": lambda: one_dimensional((4, 8), (5, 4), SPATIAL_FIRST),
+    "1-D, kernels of each channel's own": lambda: one_dimensional((5, 10), (10, 6), TEMPORAL_FIRST),
+    "1-D, the same sizes, temporal first": lambda: one_dimensional((5, 5), (5, 5), TEMPORAL_FIRST),
+    "1-D, the same sizes, spatial first": lambda: one_dimensional((5, 5), (5, 5), SPATIAL_FIRST),
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_networks_of_ones_own_are_read_as_they_run(kind):
+    """Before their first forward pass, without a word about the length, and left as they were."""
+    model = OWN[kind]()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    filters = read_filters(model, FilterLayers("temporal", "spatial", "norm"), SFREQ)
+    assert getattr(model.norm, "kept", None) is None
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    model.axis = model.axis or kind == "an axis of one"
+    with torch.no_grad():  # what the first pass changes is there when the impulses come
+        model(torch.zeros(1, 5, N_TIMES, dtype=torch.float64))
+    response = impulse_responses(model, filters.layer, 5, len(filters.spatial))
+    expected = np.einsum("ukc,kt->uct", filters.spatial, filters.kernels)[:, :, ::-1]
+    inside = response[:, :, N_TIMES // 2 - 4 : N_TIMES // 2 + 5]
+    np.testing.assert_allclose(inside, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+def test_the_length_is_asked_for_where_it_matters():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(N_TIMES).double())
+
+        def forward(self, x):
+            return x + self.weight
+
+    model = own()
+    model.positions, model.order = Positions(), ("positions", *model.order)
+    layers = FilterLayers("temporal", "spatial", "norm")
+    with pytest.raises(ValueError, match=r"5 channels and 18 samples \(RuntimeError: .*as n_times="):
+        read_filters(model, layers, SFREQ)
+    assert read_filters(model, layers, SFREQ, n_times=N_TIMES).layer == "spatial"
+    with pytest.raises(ValueError, match="if it is not 60, as n_times="):
+        read_filters(model, layers, SFREQ, n_times=60)
+
+
+def test_networks_that_never_ran_are_refused():
+    with pytest.raises(ValueError, match="learns its sizes from its first trials"):
+        read_filters(own(nn.LazyConv2d(6, (5, 1))), FilterLayers("temporal", "spatial", "norm"), SFREQ)
+
+
+def test_units_without_a_derivative_are_refused():
+    model = own()
+    model.temporal.register_forward_hook(lambda module, given, output: output.detach())
+    with pytest.raises(UnsupportedOperation, match="no derivative"):
+        read_filters(model, FilterLayers("temporal", "spatial", "norm"), SFREQ)
 
 
 def test_sampling_rate_of_the_model_is_the_default():

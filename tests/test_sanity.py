@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from functools import cached_property
 
 import mne
 import numpy as np
@@ -301,6 +302,121 @@ def test_randomize_refuses_what_it_cannot_do():
         randomize(model, 0)
     with pytest.raises(ValueError, match=r"shape=\(n_channels, n_times\)"):
         randomize(nn.Linear(3, 3), 0)
+
+
+# ------------------------------------------------------------------------------------------ what a network keeps
+
+
+class Keeps(nn.Module):
+    """Computes something from its weights in the first forward pass and goes on with it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.table = nn.Parameter(torch.linspace(-1, 1, 10)), torch.linspace(1, 2, 10)
+        self.register_buffer("constant", torch.ones(10))
+
+    def computed(self):
+        return torch.tanh(self.weight) * self.table + self.constant
+
+
+class AsAttribute(Keeps):
+    def __init__(self):
+        super().__init__()
+        self.kept = None
+
+    def forward(self, x):
+        if self.kept is None:
+            self.kept = self.computed()
+        return x * self.kept
+
+
+class AsNewAttribute(Keeps):
+    def forward(self, x):
+        if not hasattr(self, "kept"):
+            self.kept = self.computed()
+        return x * self.kept
+
+
+class AsBuffer(Keeps):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("kept", None, persistent=False)
+
+    def forward(self, x):
+        if self.kept is None:
+            self.kept = self.computed()
+        return x * self.kept
+
+
+class ByLength(Keeps):
+    def __init__(self):
+        super().__init__()
+        self.kept = {}
+
+    def forward(self, x):
+        if len(x[0, 0]) not in self.kept:
+            self.kept[len(x[0, 0])] = self.computed()
+        return x * self.kept[len(x[0, 0])]
+
+
+class AsProperty(Keeps):
+    @cached_property
+    def kept(self):
+        return self.computed()
+
+    def forward(self, x):
+        return x * self.kept
+
+
+class ByFlag(Keeps):
+    ran = False
+
+    def forward(self, x):
+        if not self.ran:
+            self.kept, self.ran = self.computed(), True
+        return x * self.kept
+
+
+class EveryTime(Keeps):
+    def forward(self, x):
+        self.kept = self.computed()
+        return x * self.kept
+
+
+def keeping(layer):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(10, 10), layer(), nn.Flatten(), nn.Linear(40, 3))
+
+
+@pytest.mark.parametrize("layer", [AsAttribute, AsNewAttribute, AsBuffer, ByLength, AsProperty, EveryTime])
+@pytest.mark.parametrize("gradients", [False, True])  # torch does not copy a tensor with a history
+@pytest.mark.parametrize("order", ["cascading", "independent", "at_once"])
+def test_what_was_computed_from_the_weights_is_computed_anew(layer, gradients, order):
+    """A network that ran is randomised as one that did not."""
+    fresh, ran, x = keeping(layer), keeping(layer), torch.as_tensor(X)
+    with torch.set_grad_enabled(gradients):
+        before = ran(x)
+    options = {"seed": 1, "order": order, "shape": (4, 10)}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("error")
+        for (_, one), (_, other) in zip(randomize(ran, **options), randomize(fresh, **options), strict=True):
+            assert torch.equal(one(x), other(x)) and not torch.equal(one(x), before)
+        assert torch.equal(ran(x), before)
+
+
+def test_weights_without_an_effect_are_named():
+    model = keeping(ByFlag)
+    with torch.no_grad():
+        model(torch.as_tensor(X))
+    with pytest.warns(
+        UserWarning, match=r"Replacing 1\.weight of Sequential .* It keeps 1\.table, 1\.kept, 1\.constant:"
+    ):
+        randomize(model, 0, shape=(4, 10))
+    with pytest.raises(ValueError, match=r"shape=\(n_channels, n_times\)"):
+        randomize(model, 0, order="at_once")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(randomize(keeping(ByFlag), 0, shape=(4, 10)))
 
 
 # -------------------------------------------------------------------------------------------------------------- labels

@@ -180,6 +180,17 @@ def test_braindecode_protocol_reproduces_braindecode(positive, topographic, info
     assert n_skipped == 1
 
 
+@pytest.mark.parametrize("topographic", [False, True])
+def test_float32_maps_are_scored_in_float64(topographic, info):
+    """Braindecode itself computes in the maps' type, and is up to 1e-7 from its own numbers for the same values."""
+    maps, reference = (smooth_maps(seed).astype(np.float32) for seed in (4, 5))
+    chs_info = info["chs"] if topographic else None
+    twelve, _ = peer.compute_metrics(maps.astype(float), reference.astype(float), chs_info)
+    four, _ = peer.compute_ssim_metrics(maps.astype(float), reference.astype(float), chs_info)
+    scores = score_maps(maps, reference, info if topographic else None, protocol="braindecode", n_null=0)
+    np.testing.assert_allclose(scores, np.hstack([twelve, four]), rtol=0, atol=1e-9)
+
+
 def test_columns_are_those_of_braindecode_in_its_order():
     theirs = [name.removesuffix("_vs_refnorm") for name in peer.METRIC_NAMES + peer.SSIM_METRIC_NAMES]
     assert list(METRICS) == theirs

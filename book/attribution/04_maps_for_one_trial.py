@@ -40,6 +40,7 @@ if importlib.util.find_spec("eegxai_support") is None:
 # %% tags=["parameters"]
 FAST = False  # True runs the same code on less data
 SEED = 0
+DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
 
 # %% [markdown]
 # ## The known answer first
@@ -59,11 +60,13 @@ import torch
 
 import eegxai_support as xs
 
+device = xs.best_device(DEVICE)
 warnings.simplefilter("ignore", xs.BaselineWarning)  # shown on purpose under "No baseline is neutral"
 simulated = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=-5, sfreq=80, duration=2, seed=SEED)
 held_out = (simulated.metadata["run"] == 4).to_numpy()
-network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"])
-xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True)
+recipe = xs.RECIPES["ShallowFBCSPNet"]
+network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **recipe).to(device)
+xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True, device=device)
 correct = xs.predict(network, simulated.signal).argmax(1) == simulated.label
 print(f"Accuracy on the run left out: {correct[held_out].mean():.2f} (chance 0.33)")
 known = simulated.subset(np.flatnonzero(held_out & correct)[: 8 if FAST else 16])
@@ -76,7 +79,7 @@ known = simulated.subset(np.flatnonzero(held_out & correct)[: 8 if FAST else 16]
 # sum over trials may be differentiated at once: each trial's gradient reaches only its own input.
 
 # %%
-x = torch.tensor(known.signal, requires_grad=True)  # (trial, channel, time)
+x = torch.tensor(known.signal, device=device, requires_grad=True)  # (trial, channel, time)
 (gradient,) = torch.autograd.grad(network(x)[range(len(known)), known.label].sum(), x)
 
 # %% [markdown]
@@ -85,7 +88,7 @@ x = torch.tensor(known.signal, requires_grad=True)  # (trial, channel, time)
 # which mixes all classes.
 
 # %%
-assert np.allclose(gradient.abs(), xs.attribute(network, known.signal, known.label, "saliency").values, atol=1e-5)
+assert np.allclose(gradient.abs().cpu(), xs.attribute(network, known.signal, known.label, "saliency").values, atol=1e-5)
 
 # %% [markdown]
 # ## Integrated gradients: what did the whole way contribute?
@@ -110,7 +113,7 @@ for alpha, share in zip((node + 1) / 2, weight / 2, strict=True):
     mean_gradient += share * torch.autograd.grad(score, point)[0]
 
 coarse = xs.attribute(network, known.signal, known.label, "integrated_gradients", tol=np.inf)  # 32 positions
-assert np.allclose(mean_gradient, coarse.multiplier, atol=1e-4 * np.abs(coarse.multiplier).max())
+assert np.allclose(mean_gradient.cpu(), coarse.multiplier, atol=1e-4 * np.abs(coarse.multiplier).max())
 
 # %% [markdown]
 # Here is the first receipt: the sum of each map over the change of the output, which needs nothing but the network.
@@ -142,7 +145,7 @@ for name, maps in {"32 positions": coarse.values, "as many as needed": fine.valu
 # %%
 one, other = known.signal[:2].astype(float)  # a trial, and another one as its baseline
 conv = torch.nn.Conv1d(64, 1, 1, bias=False, dtype=torch.float64)
-w = conv.weight.detach().numpy()[0, :, 0]
+w = conv.weight.detach().cpu().numpy()[0, :, 0]
 v, v0 = w @ one, w @ other
 p, p0 = np.mean(v**2), np.mean(v0**2)
 multiplier = np.outer(w, v + v0) / 160 * (np.log(p) - np.log(p0)) / (p - p0)
@@ -188,8 +191,8 @@ from captum.attr import DeepLift
 def captum_deep_lift(model, x, baseline, target):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # captum announces its hooks
-        maps = DeepLift(model).attribute(torch.tensor(x), torch.tensor(baseline), torch.as_tensor(target))
-    return maps.detach().numpy()
+        maps = DeepLift(model).attribute(*(torch.tensor(each, device=device) for each in (x, baseline, target)))
+    return maps.detach().cpu().numpy()
 
 
 def pearson(a, b):
@@ -201,7 +204,7 @@ for kind in ("zero", "other_class"):
     baseline = xs.make_baseline(known.signal, kind, label=known.label, seed=SEED)
     captum = captum_deep_lift(network, known.signal, baseline, known.label)
     right = xs.attribute(network, known.signal, known.label, "deep_lift", baseline=baseline).values
-    assert np.allclose(captum, (known.signal - baseline) * gradient.numpy(), atol=1e-5)
+    assert np.allclose(captum, (known.signal - baseline) * gradient.cpu().numpy(), atol=1e-5)
     missing = [np.median(np.abs(m.sum((1, 2)) / change(xs.predict(network, baseline)) - 1)) for m in (captum, right)]
     print(f"{kind}: captum misses {missing[0]:.0%}, ours {missing[1]:.0e}; r = {pearson(captum, right).mean():.2f}")
 
@@ -306,7 +309,7 @@ print(f"The trial itself: r = {pearson(known.signal, known.truth).mean():.2f}")
 kinds = {"log-power": "ShallowFBCSPNet", "ELU": "EEGNet", "max pool": "Deep4Net", "attention": "EEGConformer"}
 sample, applies = xs.simulate("spectral", n_trials=4, sfreq=100, duration=2, seed=SEED), pd.DataFrame()
 for kind, name in (kinds | {"LSTM": "DeepSleepNet"}).items():
-    model = xs.build_decoder(name, sample, seed=SEED)
+    model = xs.build_decoder(name, sample, seed=SEED).to(device)
     applies[kind] = pd.Series({name: method.applies_to(model) for name, method in xs.METHODS.items()})
 applies[~applies.all(axis=1)].replace({True: "yes", False: "–"})
 
@@ -324,13 +327,13 @@ maps["lrp_epsilon"].report.query("trial == 0").set_index("layer").iloc[:, 3:].st
 # ## No baseline is neutral
 #
 # Zeros look like "no signal". To the network they are an input like any other, and it has an opinion about them. The
-# explanation is then of the distance to that opinion. `attribute` warns where the opinion is firm. We have silenced
-# that warning at the top of the chapter; here it is.
+# explanation is then of the distance to that opinion. `attribute` warns where the opinion is firm and another baseline
+# has less of one. We have silenced that warning at the top of the chapter; here it is.
 
 # %%
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always", xs.BaselineWarning)
-    xs.attribute(network, known.signal[:1], known.label[:1], "deep_lift")
+    xs.attribute(network, known.signal, known.label, "deep_lift")
 print(caught[0].message)
 
 # %% [markdown]
@@ -365,8 +368,8 @@ pd.DataFrame(rows).T.round(2)
 # %%
 trials = xs.load_motor_imagery(subjects=7, runs=(3, 7, 11, 4, 8, 12), sfreq=80)
 left_out = (trials.metadata["run"] == 12).to_numpy()
-decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"])
-xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 60, seed=SEED, cache=True)
+decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **recipe).to(device)
+xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 60, seed=SEED, cache=True, device=device)
 
 window = trials.subset(left_out & (trials.label < 2)).crop(1.5, 3.5)
 explained = window.subset(xs.predict(decoder, window.signal).argmax(1) == window.label)
@@ -491,8 +494,8 @@ xs.recorded("trial_map_receipts").style.format({"median_delta": "{:.1e}", "max_d
 # :::
 
 # %% tags=["hide-cell"]
-eegnet = xs.build_decoder("EEGNet", simulated, seed=SEED, **xs.RECIPES["EEGNet"])
-xs.train(eegnet, simulated.subset(~held_out), epochs=5, seed=SEED, cache=True)
+eegnet = xs.build_decoder("EEGNet", simulated, seed=SEED, **xs.RECIPES["EEGNet"]).to(device)
+xs.train(eegnet, simulated.subset(~held_out), epochs=5, seed=SEED, cache=True, device=device)
 zeros = np.zeros_like(known.signal)
 should = (xs.predict(eegnet, known.signal) - xs.predict(eegnet, zeros))[range(len(known)), known.label]
 found = {

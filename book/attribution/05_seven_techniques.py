@@ -41,6 +41,7 @@ if importlib.util.find_spec("eegxai_support") is None:
 # %% tags=["parameters"]
 FAST = False  # True runs the same code on less data
 SEED = 0
+DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
 
 # %% [markdown]
 # ## Drivers, real or simulated
@@ -60,6 +61,7 @@ import torch
 
 import eegxai_support as xs
 
+device = xs.best_device(DEVICE)
 warnings.simplefilter("ignore", xs.BaselineWarning)  # zeros are not neutral (chapter 4), but these tests use them
 
 # %%
@@ -78,8 +80,8 @@ trials = trials.crop(0.5, 2.5) if FAST else trials
 electrodes = {"source": "Fz", "ch_names": trials.info.ch_names, "sfreq": 128, "duration": 2 if FAST else 3}
 simulated = xs.simulate("spectral", n_trials=480, frequencies=(20, 5), snr_db=-14, seed=SEED, **electrodes)
 left_out = simulated.metadata["run"].to_numpy() == 4
-network = xs.build_decoder("InterpretableCNN", simulated, seed=SEED)
-xs.train(network, simulated.subset(~left_out), epochs=5 if FAST else 8, lr=1e-2, seed=SEED, cache=True)
+network = xs.build_decoder("InterpretableCNN", simulated, seed=SEED).to(device)
+xs.train(network, simulated.subset(~left_out), epochs=5 if FAST else 8, lr=1e-2, seed=SEED, cache=True, device=device)
 
 known = simulated.subset(left_out)
 logits = xs.predict(network, known.signal)
@@ -209,7 +211,7 @@ def as_published(model, company):
     changed = copy.deepcopy(model).train()
     changed.bnorm.momentum = 1.0  # of these trials alone
     with torch.no_grad():
-        changed(torch.tensor(company))
+        changed(torch.tensor(company, device=device))
     return changed.eval()
 
 
@@ -324,8 +326,10 @@ used = (subject > 7) & (np.arange(len(trials)) % 2 == 0) if FAST else subject > 
 driver, others = trials.subset(used & (subject == 9)), trials.subset(used & (subject != 9))
 decoders = {}
 for name, options in {"InterpretableCNN": {}, "EEGNet": xs.RECIPES["EEGNet"] | {"kernel_length": 51}}.items():
-    decoders[name] = xs.build_decoder(name, others, seed=SEED, **options)
-    xs.train(decoders[name], others, epochs=8 if FAST else 2, batch_size=8, lr=1e-2, seed=SEED, cache=True)
+    decoders[name] = xs.build_decoder(name, others, seed=SEED, **options).to(device)
+    xs.train(
+        decoders[name], others, epochs=8 if FAST else 2, batch_size=8, lr=1e-2, seed=SEED, cache=True, device=device
+    )
     right = xs.predict(decoders[name], driver.signal).argmax(axis=1) == driver.label
     print(f"{name}: {right.mean():.2f} of {len(driver)} trials of subject 9")
 

@@ -41,6 +41,7 @@ if importlib.util.find_spec("eegxai_support") is None:
 # %% tags=["parameters"]
 FAST = False  # True runs the same code on less data
 SEED = 0
+DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
 
 # %% [markdown]
 # ## The known answer first
@@ -59,6 +60,7 @@ import torch
 
 import eegxai_support as xs
 
+device = xs.best_device(DEVICE)
 names = "Fp1 Fpz Fp2 F7 F3 Fz F4 F8 FC5 FC1 FC2 FC6 T7 C3 Cz C4 T8 CP5 CP1 CP2 CP6 P7 P3 Pz P4 P8 O1 Oz O2".split()
 options = {"n_trials": 120 if FAST else 240, "sources": ("C3", "C4"), "sfreq": 100, "duration": 1.6, "seed": SEED}
 quiet = xs.simulate("spatial", ch_names=names, **options)
@@ -71,8 +73,8 @@ held_out = (brain.metadata["run"] == 4).to_numpy()
 networks, correct = {}, {}
 for name, trials in {"brain": brain, "eyes": eyes}.items():
     for seed in range(2 if FAST else 5):
-        network = xs.build_decoder("EEGNet", trials, seed=seed, **xs.RECIPES["EEGNet"])
-        xs.train(network, trials.subset(~held_out), epochs=10, seed=seed, cache=True)
+        network = xs.build_decoder("EEGNet", trials, seed=seed, **xs.RECIPES["EEGNet"]).to(device)
+        xs.train(network, trials.subset(~held_out), epochs=10, seed=seed, cache=True, device=device)
         networks[name, seed] = network, trials.subset(held_out)
         correct[name, seed] = xs.predict(network, trials.signal[held_out]).argmax(1) == trials.label[held_out]
 print(
@@ -108,7 +110,9 @@ def run_lrp(layers, rules, x, sign):
     activations = [x]
     for layer in layers:
         activations.append(layer(activations[-1]).detach())
-    relevance = activations.pop() * torch.tensor(sign)  # of right minus left, say: minus one output, plus the other
+    relevance = activations.pop() * torch.tensor(
+        sign, device=device
+    )  # of right minus left, say: minus one output, plus the other
     for layer, rule, a in zip(layers[::-1], rules[::-1], activations[::-1], strict=True):
         relevance = rule(layer, a, relevance)
     return relevance
@@ -131,7 +135,7 @@ layers = [*first, convs[2], point, network.elu_2, network.pool_2, network.final_
 # %%
 rules = [(lambda layer, a, r: r) if isinstance(layer, torch.nn.ELU) else epsilon_rule for layer in layers]
 with xs.frozen(network):
-    by_hand = run_lrp(layers, rules, torch.tensor(test.signal)[:, None], (-1.0, 1.0))[:, 0]
+    by_hand = run_lrp(layers, rules, torch.tensor(test.signal, device=device)[:, None], (-1.0, 1.0))[:, 0].cpu()
 lrp = xs.attribute(network, test.signal, (1, 0), "lrp_epsilon")
 assert np.allclose(by_hand, lrp.values, atol=1e-4 * np.abs(lrp.values).max())
 
@@ -165,7 +169,9 @@ published = [*published[:-3], network.final_layer]
 kinds = {torch.nn.Conv2d: alpha_beta_rule, torch.nn.BatchNorm2d: gradient_rule, torch.nn.ELU: rules[2]}
 chain = [next((rule for kind, rule in kinds.items() if isinstance(layer, kind)), epsilon_rule) for layer in published]
 with xs.frozen(network):
-    unfolded = run_lrp(published, chain, torch.tensor(test.signal)[:, None], (-1.0, 1.0))[:, 0].numpy()
+    unfolded = (
+        run_lrp(published, chain, torch.tensor(test.signal, device=device)[:, None], (-1.0, 1.0))[:, 0].cpu().numpy()
+    )
 folded = xs.attribute(network, test.signal, (1, 0), "lrp_alpha_beta")
 output = xs.predict(network, test.signal) @ (-1, 1)
 sums = {"published chain": unfolded.sum((1, 2))}

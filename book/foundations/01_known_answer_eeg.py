@@ -39,6 +39,7 @@ if importlib.util.find_spec("eegxai_support") is None:
 # %% tags=["parameters"]
 FAST = False  # True runs the same code on fewer trials
 SEED = 0
+DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
 
 # %% [markdown]
 # ## A trial by hand
@@ -290,7 +291,9 @@ def with_interval(right):
 
 
 # %%
-fit = xs.decoder_fit("InterpretableCNN", epochs=12 if FAST else 20, n_times=100, seed=SEED, lr=3e-3, cache=True)
+fit = xs.decoder_fit(
+    "InterpretableCNN", epochs=12 if FAST else 20, n_times=100, seed=SEED, lr=3e-3, cache=True, device=DEVICE
+)
 rows = []
 for regime, snr_db in product(REGIMES, range(-40, 1, 10 if FAST else 5)):
     data = xs.simulate(regime, snr_db=snr_db, **ASKED)

@@ -39,6 +39,7 @@ if importlib.util.find_spec("eegxai_support") is None:
 # %% tags=["parameters"]
 FAST = False  # True runs the same code on fewer trials, epochs and folds
 SEED = 0
+DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
 
 # %% [markdown]
 # ## The known answer first
@@ -59,6 +60,7 @@ from scipy.stats import binom, binomtest, ttest_1samp
 
 import eegxai_support as xs
 
+device = xs.best_device(DEVICE)
 EPOCHS = 10 if FAST else 20
 known = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=0, sfreq=100, seed=SEED)
 left_out = (known.metadata["run"] == 4).to_numpy()
@@ -81,7 +83,7 @@ print(seen)
 # %%
 def train_by_hand(model, trials, lr):
     """Train in place and return the loss of each epoch."""
-    x, y = torch.tensor(trials.signal), torch.tensor(trials.label)
+    x, y = (torch.tensor(values, device=device) for values in (trials.signal, trials.label))
     rng, n_steps, losses = torch.Generator().manual_seed(SEED), -(-len(y) // 16), []
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * n_steps)
@@ -106,9 +108,9 @@ def train_by_hand(model, trials, lr):
 # order and the same crops from the seed, so losses and weights must agree.
 
 # %%
-by_hand, decoder = (xs.build_decoder("InterpretableCNN", known, n_times=80, seed=SEED) for _ in range(2))
+by_hand, decoder = (xs.build_decoder("InterpretableCNN", known, n_times=80, seed=SEED).to(device) for _ in range(2))
 losses = train_by_hand(by_hand, seen, lr=3e-3)
-training = xs.train(decoder, seen, epochs=EPOCHS, seed=SEED, lr=3e-3, device="cpu")
+training = xs.train(decoder, seen, epochs=EPOCHS, seed=SEED, lr=3e-3, device=device)
 assert np.allclose(losses, training.history["train_loss"])
 assert all(torch.allclose(a, b) for a, b in zip(by_hand.parameters(), decoder.parameters(), strict=True))
 
@@ -133,8 +135,8 @@ print(f"left-out run: {accuracy(decoder, unseen):.2f}, chance {1 / known.n_class
 
 # %%
 shuffled = replace(seen, label=np.random.default_rng(SEED).permutation(seen.label))
-fooled = xs.build_decoder("InterpretableCNN", known, n_times=80, seed=SEED)
-history = xs.train(fooled, shuffled, epochs=3 * EPOCHS, seed=SEED, lr=3e-3, device="cpu").history
+fooled = xs.build_decoder("InterpretableCNN", known, n_times=80, seed=SEED).to(device)
+history = xs.train(fooled, shuffled, epochs=3 * EPOCHS, seed=SEED, lr=3e-3, device=device).history
 print(f"on the shuffled labels that it was trained with: {history['train_accuracy'].iloc[-1]:.2f}")
 print(f"on the left-out run: {accuracy(fooled, unseen):.2f}")
 
@@ -187,7 +189,7 @@ xs.viz.plot_trials(trials)
 # %%
 fits = {"CSP+LDA": xs.csp_lda()}
 for name in ("EEGNet", "ShallowFBCSPNet"):
-    fits[name] = xs.decoder_fit(name, epochs=10 if FAST else 60, n_times=160, seed=SEED, cache=True)
+    fits[name] = xs.decoder_fit(name, epochs=10 if FAST else 60, n_times=160, seed=SEED, cache=True, device=device)
 
 # %% [markdown]
 # Each imagined run is left out in turn. The decoder is trained on all the others, executed ones included, and tested on
@@ -406,7 +408,7 @@ assert below[needed - 1] < 0.5
 # %% tags=["hide-cell"]
 from copy import deepcopy
 
-copy, x = deepcopy(decoder), torch.tensor(crop.signal[:8])
+copy, x = deepcopy(decoder), torch.tensor(crop.signal[:8], device=device)
 with torch.no_grad():
     alone_train, together_train = copy.train()(x[:1]), copy.train()(x)[:1]
     alone_eval, together_eval = copy.eval()(x[:1]), copy.eval()(x)[:1]

@@ -42,6 +42,7 @@ if importlib.util.find_spec("eegxai_support") is None:
 # %% tags=["parameters"]
 FAST = False  # True runs the same code on fewer trials and epochs
 SEED = 0
+DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
 
 # %% [markdown]
 # ## The known answer first
@@ -60,6 +61,7 @@ from torch import nn
 
 import eegxai_support as xs
 
+device = xs.best_device(DEVICE)
 SMALL = {"F1": 4, "D": 1, "F2": 4, "kernel_length": 32, "drop_prob": 0.25, "batch_norm_momentum": 0.1}
 
 
@@ -67,8 +69,8 @@ def trained(trials, epochs):
     """Return an EEGNet trained on runs 1 to 3, those runs, and run 4."""
     left_out = (trials.metadata["run"] == 4).to_numpy()
     seen, unseen = trials.subset(~left_out), trials.subset(left_out)
-    model = xs.build_decoder("EEGNet", trials, seed=SEED, **SMALL)
-    return xs.train(model, seen, epochs=epochs, lr=3e-3, seed=SEED, device="cpu").model, seen, unseen
+    model = xs.build_decoder("EEGNet", trials, seed=SEED, **SMALL).to(device)
+    return xs.train(model, seen, epochs=epochs, lr=3e-3, seed=SEED, device=device).model, seen, unseen
 
 
 # %%
@@ -96,10 +98,10 @@ print(f"left-out run: {(xs.predict(decoder, unseen.signal).argmax(1) == unseen.l
 # smooth curve.
 
 # %%
-kernels = decoder.conv_temporal.weight.detach().numpy()[:, 0, 0]  # (kernel, tap)
+kernels = decoder.conv_temporal.weight.detach().cpu().numpy()[:, 0, 0]  # (kernel, tap)
 norm = decoder.bnorm_temporal
-scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).detach().numpy()
-spatial = decoder.conv_spatial.weight.detach().numpy()[:, 0, :, 0] * scale[:, None]  # (unit, channel)
+scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).detach().cpu().numpy()
+spatial = decoder.conv_spatial.weight.detach().cpu().numpy()[:, 0, :, 0] * scale[:, None]  # (unit, channel)
 gain = np.abs(np.fft.rfft(kernels, 512))
 
 filters = xs.read_filters(decoder)
@@ -143,7 +145,7 @@ xs.viz.plot_filters(filters.unit_kernels, filters.unit_filters, patterns, rhythm
 
 # %%
 source = np.linalg.svd(rhythms.truth[0])[0][:, 0]  # topography of the planted source
-untrained = xs.read_filters(xs.build_decoder("EEGNet", rhythms, seed=SEED, **SMALL))
+untrained = xs.read_filters(xs.build_decoder("EEGNet", rhythms, seed=SEED, **SMALL).to(device))
 
 
 def likeness(maps):
@@ -199,7 +201,7 @@ xs.viz.plot_ablation(ablation)
 motor = xs.load_motor_imagery(subjects=42, runs=(3, 7, 11, 4, 8, 12), sfreq=80)
 rows, options = {}, {"Deep4Net": {"pool_time_length": 2, "pool_time_stride": 2}}  # its own are for longer trials
 for name, where in xs.FILTER_LAYERS.items():
-    read = xs.read_filters(xs.build_decoder(name, motor, **options.get(name, {})), sfreq=80)
+    read = xs.read_filters(xs.build_decoder(name, motor, **options.get(name, {})).to(device), sfreq=80)
     rows[name] = {"temporal": where.temporal, "spatial": where.spatial, "output": read.layer}
     rows[name] |= {"kernels": len(read.kernels), "units": len(read.spatial), "rank one": read.share.mean()}
 pd.DataFrame(rows).T
@@ -278,8 +280,8 @@ print(
 left_out = (motor.metadata["run"] == 12).to_numpy()
 seen, unseen = motor.subset(~left_out), motor.subset(left_out)
 shape = xs.RECIPES["EEGNet"] | {"F1": 4, "D": 2, "F2": 8}
-decoder = xs.build_decoder("EEGNet", motor, n_times=160, seed=SEED, **shape)
-xs.train(decoder, seen, epochs=10 if FAST else 60, seed=SEED, cache=True)
+decoder = xs.build_decoder("EEGNet", motor, n_times=160, seed=SEED, **shape).to(device)
+xs.train(decoder, seen, epochs=10 if FAST else 60, seed=SEED, cache=True, device=device)
 print(f"left-out run: {(xs.predict(decoder, unseen.signal, stride=20).argmax(1) == unseen.label).mean():.2f}")
 
 # %%
@@ -485,7 +487,7 @@ from itertools import combinations
 
 decoder, seen, unseen = trained(rhythms, epochs)
 layer = xs.read_filters(decoder).layer
-mean = torch.as_tensor(xs.unit_activations(decoder, unseen.signal, layer)[0].mean(axis=(0, 2)))
+mean = torch.tensor(xs.unit_activations(decoder, unseen.signal, layer)[0].mean(axis=(0, 2)), device=device)
 
 
 # %% tags=["hide-cell"]

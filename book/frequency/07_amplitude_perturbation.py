@@ -42,6 +42,7 @@ if importlib.util.find_spec("eegxai_support") is None:
 # %% tags=["parameters"]
 FAST = False  # True runs the same code on less data
 SEED = 0
+DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
 
 # %% [markdown]
 # ## The known answer first
@@ -60,10 +61,12 @@ from scipy.stats import norm, permutation_test
 
 import eegxai_support as xs
 
+device = xs.best_device(DEVICE)
 simulated = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=-5, sfreq=80, duration=2, seed=SEED)
 held_out = (simulated.metadata["run"] == 4).to_numpy()
-network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"])
-xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True)
+recipe = xs.RECIPES["ShallowFBCSPNet"]
+network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **recipe).to(device)
+xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True, device=device)
 known = simulated.subset(held_out)
 accuracy = (xs.predict(network, known.signal).argmax(1) == known.label).mean()
 print(f"Accuracy on the {len(known)} trials of the run left out: {accuracy:.2f} (chance 0.33)")
@@ -90,7 +93,8 @@ def iterate(seeds):
     noise = [torch.randn(amplitude.shape[1:], generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
     changed = (amplitude + torch.stack(noise)).clamp(min=0)
     rebuilt = torch.fft.irfft(torch.polar(changed, phase), n=x.shape[2])
-    return changed - amplitude - expected, network(rebuilt) - network(x)
+    response = network(rebuilt.to(device)) - network(x.to(device))
+    return changed - amplitude - expected, response.cpu()
 
 
 # %% [markdown]
@@ -285,13 +289,13 @@ def decoder_and_trials(subject, runs, left_out, epochs):
     """Return a model of the logits less their mean, and 2 s of the trials that it has not seen."""
     trials = xs.load_motor_imagery(subjects=subject, runs=runs, sfreq=80)
     out = trials.metadata["run"].isin(left_out).to_numpy()
-    decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"])
-    xs.train(decoder, trials.subset(~out), epochs=20 if FAST else epochs, seed=SEED, cache=True)
+    decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **recipe).to(device)
+    xs.train(decoder, trials.subset(~out), epochs=20 if FAST else epochs, seed=SEED, cache=True, device=device)
     right = xs.predict(decoder, trials.signal[out], stride=20).argmax(1) == trials.label[out]
     print(f"  accuracy on {out.sum()} trials left out: {right.mean():.2f} (chance {1 / trials.n_classes:.2f})")
     centre = torch.nn.Linear(trials.n_classes, trials.n_classes, bias=False)
     centre.weight.data = torch.eye(trials.n_classes) - 1 / trials.n_classes
-    return torch.nn.Sequential(decoder, centre), trials.subset(out).crop(1.5, 3.5)
+    return torch.nn.Sequential(decoder, centre.to(device)), trials.subset(out).crop(1.5, 3.5)
 
 
 # %%
@@ -332,7 +336,9 @@ for name, test in {name: lateral(*what) for name, what in decoders.items()}.item
 # %%
 trials = decoders["S007"][1]
 options = xs.RECIPES["ShallowFBCSPNet"]
-untrained = [xs.build_decoder("ShallowFBCSPNet", trials, seed=seed, **options) for seed in range(4 if FAST else 12)]
+untrained = [
+    xs.build_decoder("ShallowFBCSPNet", trials, seed=seed, **options).to(device) for seed in range(4 if FAST else 12)
+]
 print("p of untrained networks:", *sorted(f"{lateral(model, trials).pvalue:.4f}" for model in untrained))
 
 # %% [markdown]
@@ -513,7 +519,7 @@ xs.viz.plot_channel_topomaps(means.to_numpy(), simulated.info, titles, label="co
 # %% tags=["hide-cell"]
 torch.manual_seed(SEED)
 share = (first.correlation**2).sum((0, 1))
-linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(known.signal[0].size, 3))
+linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(known.signal[0].size, 3)).to(device)
 effect = xs.amplitude_perturbation(linear, known.signal, method="first_order")
 share_of_linear = (effect.correlation**2).sum((0, 1))
 print(share.round(3), share_of_linear.round(3))

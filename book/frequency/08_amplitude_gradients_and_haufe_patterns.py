@@ -41,6 +41,7 @@ if importlib.util.find_spec("eegxai_support") is None:
 # %% tags=["parameters"]
 FAST = False  # True runs the same code on less data
 SEED = 0
+DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
 
 # %% [markdown]
 # ## The known answer first
@@ -56,10 +57,11 @@ import torch
 
 import eegxai_support as xs
 
+device = xs.best_device(DEVICE)
 simulated = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=-5, sfreq=80, duration=2, seed=SEED)
 held_out = (simulated.metadata["run"] == 4).to_numpy()
-network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"])
-xs.train(network, simulated.subset(~held_out), epochs=8 if FAST else 20, seed=SEED, cache=True)
+network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"]).to(device)
+xs.train(network, simulated.subset(~held_out), epochs=8 if FAST else 20, seed=SEED, cache=True, device=device)
 known = simulated.subset(held_out)
 print(f"Accuracy, run 4: {(xs.predict(network, known.signal).argmax(1) == known.label).mean():.2f} (chance 0.33)")
 
@@ -79,11 +81,11 @@ print(f"Accuracy, run 4: {(xs.predict(network, known.signal).argmax(1) == known.
 # same from one input gradient per class and one Fourier transform.
 
 # %%
-x = torch.tensor(known.signal)  # (trial, channel, time)
+x = torch.tensor(known.signal, device=device)  # (trial, channel, time)
 spectrum = torch.fft.rfft(x)
 amplitude = spectrum.abs().requires_grad_()
 outputs = network(torch.fft.irfft(torch.polar(amplitude, spectrum.angle()), n=x.shape[2])).sum(0)
-by_hand = torch.stack([torch.autograd.grad(output, amplitude, retain_graph=True)[0] for output in outputs])
+by_hand = torch.stack([torch.autograd.grad(output, amplitude, retain_graph=True)[0] for output in outputs]).cpu()
 
 gradients = xs.amplitude_gradients(network, known.signal)  # (class, trial, channel, freq), in logits per amplitude
 assert np.allclose(by_hand, gradients, rtol=0, atol=1e-4 * np.abs(gradients).max())
@@ -238,10 +240,10 @@ print(f"p = {test.p_value[found].min():.4f}, smallest possible {test.smallest_p_
 
 # %%
 baseline = xs.make_baseline(known.signal, "mean_amplitude")
-spectrum, start = (torch.fft.rfft(torch.tensor(part[:1])) for part in (known.signal, baseline))
-path = (start + (torch.arange(200)[:, None, None] + 0.5) / 200 * (spectrum - start)).requires_grad_()
+spectrum, start = (torch.fft.rfft(torch.tensor(part[:1], device=device)) for part in (known.signal, baseline))
+path = (start + (torch.arange(200, device=device)[:, None, None] + 0.5) / 200 * (spectrum - start)).requires_grad_()
 network(torch.fft.irfft(path, n=x.shape[2]).float())[:, known.label[0]].sum().backward()
-by_hand = ((spectrum - start) * path.grad.mean(0).conj()).real[0]
+by_hand = ((spectrum - start) * path.grad.mean(0).conj()).real[0].cpu()
 
 # %% [markdown]
 # The package takes the map over time, $\mathbf{R} = \mathbf{M} \odot (\mathbf{x} - \mathbf{x}')$, and transforms both
@@ -312,8 +314,8 @@ except ValueError as error:
 trials = xs.load_motor_imagery(subjects=42, runs=(4, 8, 12, 6, 10, 14), tmin=-2, sfreq=80)
 left_out = trials.metadata["run"].isin((12, 14)).to_numpy()
 seen, tested = trials.subset(~left_out).crop(1, 4), trials.subset(left_out)
-decoder = xs.build_decoder("ShallowFBCSPNet", seen, n_times=160, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"])
-xs.train(decoder, seen, epochs=15 if FAST else 80, seed=SEED, cache=True)
+decoder = xs.build_decoder("ShallowFBCSPNet", seen, n_times=160, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"]).to(device)
+xs.train(decoder, seen, epochs=15 if FAST else 80, seed=SEED, cache=True, device=device)
 
 explained = tested.crop(1.5, 3.5)
 logit = xs.predict(decoder, explained.signal)

@@ -42,6 +42,7 @@ if importlib.util.find_spec("eegxai_support") is None:
 # %% tags=["parameters"]
 FAST = False  # True runs the same code on less data
 SEED = 0
+DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
 METHODS = ("saliency", "integrated_gradients", "deep_lift")
 
 # %% [markdown]
@@ -60,14 +61,15 @@ import numpy as np
 
 import eegxai_support as xs
 
+device = xs.best_device(DEVICE)
 warnings.simplefilter("ignore", xs.BaselineWarning)  # zeros are not neutral either; chapter 4 shows it
 
 
 # %%
 def fit(trials, seed):
     """Return a trained EEGNet."""
-    model = xs.build_decoder("EEGNet", trials, seed=seed, **xs.RECIPES["EEGNet"])
-    return xs.train(model, trials, epochs=10 if FAST else 20, lr=1e-2, seed=seed, cache=True).model
+    model = xs.build_decoder("EEGNet", trials, seed=seed, **xs.RECIPES["EEGNet"]).to(device)
+    return xs.train(model, trials, epochs=10 if FAST else 20, lr=1e-2, seed=seed, cache=True, device=device).model
 
 
 def simulated_decoder(frequencies):
@@ -141,7 +143,7 @@ import torch
 
 generator, by_hand = torch.Generator().manual_seed(SEED), deepcopy(decoder)
 for name, p in by_hand.named_parameters():
-    noise = torch.randn(p.shape, generator=generator)
+    noise = torch.randn(p.shape, generator=generator).to(device)
     if name.startswith("final_layer"):
         p.data = p.data.mean() + p.data.std(correction=0) * noise
 
@@ -186,7 +188,7 @@ assert share.filter(like="conv_spatial", axis=0)["reset_parameters()"].max() == 
 # destroyed network many times. *Several draws*: one draw of random weights may by chance resemble the trained ones.
 
 # %%
-reordered = xs.build_decoder("InterpretableCNN", explained, seed=SEED)
+reordered = xs.build_decoder("InterpretableCNN", explained, seed=SEED).to(device)
 reordered._modules["conv_spatial"] = reordered._modules.pop("conv_spatial")
 levels = dict(xs.randomize(reordered, SEED))
 assert list(reordered._modules)[-1] == "conv_spatial" == list(levels)[-1]
@@ -356,8 +358,9 @@ xs.mean_and_interval(table, ["method"]).set_index("method").round(2)
 # %%
 trials = xs.load_motor_imagery(subjects=42, runs=(4, 6, 8, 10, 12, 14), sfreq=80)
 left_out = trials.metadata["run"].isin((12, 14)).to_numpy()
-decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"])
-xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 80, seed=SEED, cache=True)
+recipe = xs.RECIPES["ShallowFBCSPNet"]
+decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **recipe).to(device)
+xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 80, seed=SEED, cache=True, device=device)
 
 tested = trials.subset(left_out).crop(1.5, 3.5)
 right = xs.predict(decoder, tested.signal).argmax(axis=1) == tested.label

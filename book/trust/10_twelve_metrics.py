@@ -41,6 +41,7 @@ if importlib.util.find_spec("eegxai_support") is None:
 # %% tags=["parameters"]
 FAST = False  # True runs the same code on less data
 SEED = 0
+DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
 METHODS = ("saliency", "input_x_gradient", "integrated_gradients", "deep_lift", "random")
 
 # %% [markdown]
@@ -59,6 +60,7 @@ import pandas as pd
 
 import eegxai_support as xs
 
+device = xs.best_device(DEVICE)
 warnings.simplefilter("ignore", xs.BaselineWarning)  # zeros are not neutral either; chapter 4 shows it
 
 pd.DataFrame(map(vars, xs.METRICS.values()), index=xs.METRICS)
@@ -112,8 +114,8 @@ pd.DataFrame(columns).round(2)
 options = {"frequencies": (10.0, 14.0, 22.0), "sfreq": 80, "duration": 2, "seed": SEED}
 trials = xs.simulate("spectral", n_trials=120 if FAST else 240, **options)
 left_out = trials.metadata["run"].to_numpy() == 4
-decoder = xs.build_decoder("EEGNet", trials, seed=SEED, **xs.RECIPES["EEGNet"])
-xs.train(decoder, trials.subset(~left_out), epochs=10 if FAST else 20, lr=1e-2, seed=SEED, cache=True)
+decoder = xs.build_decoder("EEGNet", trials, seed=SEED, **xs.RECIPES["EEGNet"]).to(device)
+xs.train(decoder, trials.subset(~left_out), epochs=10 if FAST else 20, lr=1e-2, seed=SEED, cache=True, device=device)
 
 
 def rightly_classified(model, tested):
@@ -355,8 +357,9 @@ gain.round(1)
 # %% tags=["hide-input"]
 trials = xs.load_motor_imagery(subjects=42, runs=(4, 6, 8, 10, 12, 14), sfreq=80)
 left_out = trials.metadata["run"].isin((12, 14)).to_numpy()
-decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"])
-xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 80, seed=SEED, cache=True)
+recipe = xs.RECIPES["ShallowFBCSPNet"]
+decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **recipe).to(device)
+xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 80, seed=SEED, cache=True, device=device)
 explained = rightly_classified(decoder, trials.subset(left_out).crop(1.5, 3.5))
 ((_, redrawn),) = xs.randomize(decoder, SEED, order="at_once")
 

@@ -44,6 +44,7 @@ if importlib.util.find_spec("eegxai_support") is None:
 # %% tags=["parameters"]
 FAST = False  # True runs the same code on less data
 SEED = 0
+DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
 
 # %% [markdown]
 # ## The known answer first
@@ -65,6 +66,7 @@ import pandas as pd
 import eegxai_support as xs
 from eegxai_support.simulate import dipole_topography
 
+device = xs.best_device(DEVICE)
 warnings.simplefilter("ignore", xs.BaselineWarning)  # a network may lean to one side at zero; here it does not matter
 
 # %% tags=["hide-input"]
@@ -89,8 +91,10 @@ tested = (known.metadata["run"] == 4).to_numpy()
 
 def fit(trials, epochs, lr=1e-3):
     """Return an EEGNet; without epochs an untrained one."""
-    model = xs.build_decoder("EEGNet", trials, seed=SEED, **xs.RECIPES["EEGNet"])
-    return xs.train(model, trials, epochs=epochs, lr=lr, seed=SEED, cache=True).model if epochs else model
+    model = xs.build_decoder("EEGNet", trials, seed=SEED, **xs.RECIPES["EEGNet"]).to(device)
+    return (
+        xs.train(model, trials, epochs=epochs, lr=lr, seed=SEED, cache=True, device=device).model if epochs else model
+    )
 
 
 def accuracy(model, signal, label):

@@ -7,14 +7,18 @@ from eegxai_support.attribution import perturbation, shapley, random  # noqa: F4
 
 # isort: on
 from eegxai_support.attribution.baselines import make_baseline
-from eegxai_support.attribution.core import Attribution, BaselineWarning, attribute
-from eegxai_support.attribution.problem import METHODS, Method
+from eegxai_support.attribution.core import BaselineWarning, attribute
+from eegxai_support.attribution.problem import METHODS, Maps, Method, Problem, register
+from eegxai_support.attribution.result import Attribution
 
 __all__ = [
     "METHODS",
     "Attribution",
     "BaselineWarning",
+    "Maps",
     "Method",
+    "Problem",
     "attribute",
     "make_baseline",
+    "register",
 ]

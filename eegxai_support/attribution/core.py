@@ -1,114 +1,58 @@
-"""`attribute`, and what it returns."""
+"""`attribute`: from a model and trials to maps with their receipt."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from eegxai_support.attribution.baselines import BASELINES, make_baseline
-from eegxai_support.attribution.problem import METHODS, Maps, Method, Problem, score_of
-from eegxai_support.model import checked_batch_size, copied, device_of, frozen, model_input
+from eegxai_support.attribution.problem import METHODS, Maps, Method, Problem, check_rows_apart, score_of
+from eegxai_support.attribution.result import Attribution, OnDemand, product
+from eegxai_support.decoders.accuracy import Accuracy, accuracy
+from eegxai_support.model import (
+    Look,
+    checked_batch_size,
+    exact,
+    frozen,
+    look,
+    model_input,
+    name_of,
+    probabilities,
+    record_of,
+)
 from eegxai_support.trials import unknown_name
 
 DEFAULT_BATCH_SIZE = 64
 CONFIDENT = 0.9
 LARGE = 2**29  # bytes of a map above which its values are multiplied on demand
-MIXED = 1e-2  # share of the output by which it may change with the company of another trial
 SURE = 4  # standard errors of a mean over random draws
+N_TRIED = 16  # trials from which other baselines are made, to see what the network says of them
 
 
 class BaselineWarning(UserWarning):
-    """The network has an opinion at the baseline."""
+    """The network has an opinion at the baseline, and none at another one."""
 
 
-@dataclass(frozen=True, eq=False)
-class Attribution:
-    """Attribution maps and the evidence for them.
-
-    Parameters
-    ----------
-    values : ndarray, shape (trial, channel, time)
-        The maps.
-    multiplier : ndarray, shape (trial, channel, time), optional
-        ``values = multiplier * (x - baseline)`` for methods that are linear in their input, else None.
-    baseline : ndarray, shape (1 or trial, channel, time), optional
-        What the trials were compared with, for methods that compare; all baselines where a method takes many.
-    delta : ndarray, shape (trial,), optional
-        ``values.sum((1, 2)) - (f(x) - f(baseline))`` for methods that conserve, else None; f(baseline) is the mean
-        over the baselines where a method takes many.
-    method : str
-        Key of `METHODS`.
-    target : object
-        The target as it was given.
-    standard_error : ndarray, shape (trial,), optional
-        Of the sum of a map that is a mean over random draws.
-    report : pandas.DataFrame, optional
-        Where the relevance went, a row per layer, for the methods that start with ``lrp_``.
-    """
-
-    values: np.ndarray
-    multiplier: np.ndarray | None = None
-    baseline: np.ndarray | None = None
-    delta: np.ndarray | None = None
-    method: str = ""
-    target: object = None
-    standard_error: np.ndarray | None = None
-    report: pd.DataFrame | None = None
-
-
-class OnDemand(Attribution):
-    """An `Attribution` whose values are multiplied when they are first asked for, to save the memory of large ones.
-
-    Parameters
-    ----------
-    x : ndarray, shape (trial, channel, time)
-        The trials, not copied.
-    total : ndarray, shape (trial,)
-        What the values of each trial sum to.
-    **fields
-        Of `Attribution`, but for `values`.
-    """
-
-    def __init__(self, x: np.ndarray, total: np.ndarray, **fields):
-        vars(self).update({"x": x, "total": total, **fields})
-
-    @cached_property
-    def values(self) -> np.ndarray:
-        """The maps, ``multiplier * (x - baseline)``."""
-        values = _product(self.x, self.baseline, self.multiplier)
-        total, before = np.nan_to_num(values.sum((1, 2), dtype=np.float64)), np.nan_to_num(self.total)
-        if not np.allclose(total, before, rtol=0, atol=1e-6 * np.abs(before).max()):
-            raise RuntimeError(
-                "The trials were changed after `attribute` explained them, so their maps can no longer be multiplied."
-                " Read `values` first, or give `attribute` a copy."
-            )
-        return values
-
-
-def _product(x: np.ndarray, baseline: np.ndarray, multiplier: np.ndarray) -> np.ndarray:
-    values = x - baseline
-    values *= multiplier
-    return values
-
-
-def attribute(model, x, target, method, *, baseline=None, batch_size=None, **options) -> Attribution:
+def attribute(model, x, target, method, *, baseline=None, batch_size=None, extra=(), **options) -> Attribution:
     """Explain a network's output for each trial by a map over channels and time.
 
     Parameters
     ----------
-    model : torch.nn.Module
-        Maps (trial, channel, time) to (trial, output). It is explained in eval mode and given back as it was.
-    x : ndarray or Tensor, shape (trial, channel, time)
+    model : torch.nn.Module, or a fitted EEGClassifier, DataParallel or compiled model
+        Maps (trial, channel, time) to (trial, output); (trial, 1, channel, time) and one number per trial are taken
+        too. A copy of it is explained, in eval mode.
+    x : array-like, Trials, mne.Epochs, or a dataset of windows; shape (trial, channel, time)
+        Channels and sampling rate are compared with those of the model where both are known. The labels of Trials
+        tell the receipt how well the network decodes them.
     target : int, array of int (trial,), tuple (int, int) or callable
         Which output is explained, before any softmax: one output, one per trial, the first minus the second of a
-        pair, or a function of the outputs ``(row, output) -> (row,)`` that treats each row by itself. A tuple of two
-        is always a difference; give one class per trial as a list or an array.
+        pair, or a function of the outputs ``(row, output) -> (row,)`` that treats each row by itself. A function of
+        two arguments is given the outputs and the index of each row's trial, ``(row,)``. A tuple of two is always a
+        difference; give one class per trial as a list or an array.
     method : str
         A key of `METHODS`.
     baseline : {"zero", "trial_mean", "phase_scrambled"} or array (channel, time) or (trial, channel, time), optional
@@ -116,6 +60,9 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
         and "deep_lift_shap" compare each trial with all baselines given, (n, channel, time).
     batch_size : int, optional
         Rows per forward pass, 64 if None. The result does not depend on it.
+    extra : tuple of array-like, optional
+        What the model takes after the trials, each with a row per trial: ``model(x, *extra)``. They are not explained;
+        a baseline is seen with those of its trial.
     **options
         Of the method, each documented in the reference under the method's name:
 
@@ -137,58 +84,83 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, **opt
     UserWarning
         A trial's map misses more of f(x) - f(baseline) than the method should: its relative delta exceeds the method's
         `tolerance`, ``tol`` (integrated_gradients), or four standard errors (expected_gradients). Input and biases
-        together miss more than 1e-3 of the output (LRP). Or a map or an output is not finite.
+        together miss more than 1e-3 of the output (LRP). Or a map or an output is not finite, maps are zero
+        everywhere, outputs are probabilities, or a trial's output depends on its batch or on chance.
     BaselineWarning
-        The network is already confident at a baseline that is not a trial: the softmax of its outputs exceeds 0.9.
+        The network is confident at a baseline that is not a trial, a class having a mean probability over 0.9 there,
+        and not at another one, which is named.
 
     Raises
     ------
+    TypeError
+        No network or no trials, with what to give instead; half precision; outputs in a tuple or dict.
     ValueError
-        Unknown method, target out of range, `x` or `baseline` of the wrong shape, a baseline for a method without.
+        Unknown method, target out of range or without training trials, `x` or `baseline` of the wrong shape, channels,
+        order or rate, a baseline for a method without, or a model or target function that holds one row per trial.
     UnsupportedOperation
-        The method has no rule for an operation of the network, which is named, or no meaning for the network.
+        The method has no rule for an operation of the network, which is named, or no meaning for the network; the
+        outputs have no derivative.
     torch.OutOfMemoryError
         Not even a single row fits on a GPU; larger batches are halved without a word.
+
+    Notes
+    -----
+    float32 is IEEE's while a network is explained: TF32, autocast and reduced matrix products are off, whatever the
+    process allows elsewhere.
     """
     kind = _lookup(method)
-    with torch.inference_mode(False), torch.enable_grad(), frozen(model):
-        return _attribute(model, x, target, method, kind, baseline, batch_size, options)
+    with torch.inference_mode(False), torch.enable_grad(), exact():
+        seen = look(model, x, extra=extra)
+        with frozen(seen.model), exact(seen.model):
+            return _attribute(seen, target, method, kind, baseline, batch_size, options)
 
 
-def _attribute(model, x, target, method: str, kind: Method, baseline, batch_size, options: dict) -> Attribution:
-    x = model_input(model, x).cpu()
+def _attribute(seen: Look, target, method: str, kind: Method, baseline, batch_size, options: dict) -> Attribution:
+    x, model = seen.x, seen.model
     batch_size = DEFAULT_BATCH_SIZE if batch_size is None else checked_batch_size(batch_size)
-    given, baseline = baseline, _checked_baseline(model, kind, method, baseline, x)
-    explained = copied(model)  # so that nothing that happens in its forward passes stays
-    n_outputs = _n_outputs(explained, x)
-    score = score_of(target, len(x), n_outputs) if kind.uses_target else None
+    asked, baseline = baseline, _checked_baseline(model, kind, method, baseline, x)
+    if kind.uses_gradient:
+        seen.require_gradient(method)
+        if not isinstance(target, tuple) or seen.kind == "probabilities":  # a difference of logarithms is one of logits
+            seen.warn_of_kind(method)
+    score = None
+    if kind.uses_target:
+        score = score_of(target, len(x), seen.n_outputs)
+        check_rows_apart(target, seen.outputs)
+        _check_learned(model, target)
     compared = baseline if kind.many_baselines else baseline.expand_as(x)
-    problem = Problem(explained, x, compared, kind.many_baselines, score, batch_size)
+    problem = Problem(model, x, compared, kind.many_baselines, score, batch_size, seen.extra)
     maps = kind.compute(problem, **options)
     if isinstance(maps, Tensor):
         maps = Maps(multiplier=maps) if kind.linear_in_input else Maps(values=maps)
-    total = problem.sums(maps)
-    delta, share = problem.delta(total) if kind.conserves else (None, total)
+    total, zero = problem.sums_and_zeros(maps)
+    delta, change, share = _delta(problem, kind, maps, total)
     finite = total.isfinite() & share.isfinite()
+    if kind.uses_target:
+        finite &= problem.at_x.isfinite()
     if not finite.all():
         _warn_of_not_finite(method, model, finite)
     if kind.conserves:
         _warn_of_delta(method, model, delta, share, _tolerance(kind, maps, delta, share, options))
-    if kind.needs_baseline and (given is None or isinstance(given, str) or np.ndim(given) == 2):
-        _warn_of_confidence(method, replace(problem, baseline=baseline))
+    if zero.any() and kind.uses_target:
+        _warn_of_zeros(method, model, zero)
+    confidence = _confidence(method, seen, problem, asked, baseline) if kind.needs_baseline else None
     evidence = {
         "baseline": baseline if kind.linear_in_input or kind.needs_baseline else None,
         "delta": None if delta is None else delta.to(x.dtype),
+        "change": None if delta is None else change.to(x.dtype),
+        "kept": None if maps.kept is None else maps.kept.to(x.dtype),
         "standard_error": maps.standard_error,
     }
     evidence = {name: None if number is None else _array(number) for name, number in evidence.items()}
-    evidence |= {"method": method, "target": target, "report": maps.report}
+    evidence |= {"method": method, "target": target, "report": maps.report, "network": name_of(model)}
+    evidence |= {"n_zero": int(zero.sum()), "at_baseline": confidence, "decoder": _decoder(seen, problem)}
     if maps.multiplier is None:
         return Attribution(_array(maps.values), **evidence)
     x, evidence["multiplier"] = _array(x), _array(maps.multiplier)
     if x.nbytes > LARGE:
         return OnDemand(x, total.numpy(), **evidence)
-    return Attribution(_product(x, evidence["baseline"], evidence["multiplier"]), **evidence)
+    return Attribution(product(x, evidence["baseline"], evidence["multiplier"]), **evidence)
 
 
 def _lookup(method: str) -> Method:
@@ -228,27 +200,6 @@ def _array(number: Tensor) -> np.ndarray:
     return (number if number.dtype == torch.float64 else number.float()).cpu().numpy()
 
 
-def _n_outputs(model: nn.Module, x: Tensor) -> int:
-    """Return the number of outputs; warn where a trial's output depends on the other trials of its batch."""
-    pair = x[:2].to(device_of(model))
-    with torch.no_grad():
-        alone = model(pair[:1].clone())
-        if not isinstance(alone, Tensor):
-            raise TypeError(f"The model returns {type(alone).__name__}; expected a tensor (trial, output). Wrap it.")
-        if alone.ndim != 2:
-            hint = "Keep the axis of trials." if alone.ndim < 2 else "Average dense predictions over time first."
-            raise ValueError(
-                f"The model returns shape {tuple(alone.shape)} for one trial; expected (1, output). {hint}"
-            )
-        if len(pair) == 2 and (model(pair.clone())[:1] - alone).abs().max() > MIXED * alone.abs().max():
-            warnings.warn(
-                f"{type(model).__name__} gives the first trial another output when the second one is in the same batch."
-                " Its maps depend on `batch_size` and on the other trials; look for statistics over the batch.",
-                stacklevel=4,
-            )
-    return alone.shape[1]
-
-
 def _warn_of_not_finite(method: str, model: nn.Module, finite: Tensor) -> None:
     warnings.warn(
         f"{method} on {type(model).__name__}: in {int((~finite).sum())} of {len(finite)} trials the map, or the output"
@@ -280,18 +231,90 @@ def _warn_of_delta(method: str, model: nn.Module, delta: Tensor, share: Tensor, 
         )
 
 
-def _warn_of_confidence(method: str, problem: Problem) -> None:
-    """Warn where the baseline is not neutral: the map then explains the distance to an opinion."""
-    outputs = problem.at_baselines
-    if outputs.shape[1] < 2:
+def _delta(problem: Problem, kind: Method, maps: Maps, total: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Return delta, what the maps account for and the share that delta is of it; no delta where nothing is promised."""
+    if kind.conserves:
+        at_x, at_baseline = problem.ends
+        delta, share = problem.delta(total)
+        return delta, at_x - at_baseline, share
+    if maps.kept is None:
+        return None, total, total
+    return total + maps.kept.cpu() - problem.at_x, problem.at_x, total
+
+
+def _check_learned(model: nn.Module, target) -> None:
+    """Refuse classes that the model was never shown: it has no opinion of them that could be explained."""
+    record = record_of(model)
+    if record is None or callable(target):
         return
-    probability, label = outputs.softmax(1).max(1)
-    if probability.max() > CONFIDENT:
-        surest = int(probability.argmax())
-        warnings.warn(
-            f"{method} on {type(problem.model).__name__}: at the baseline the softmax already gives output"
-            f" {label[surest]} a probability of {probability[surest]:.3f}. The map explains the distance from that"
-            " opinion, not from no opinion; compare with another baseline, such as trials of the other class.",
-            BaselineWarning,
-            stacklevel=4,
+    asked = np.unique(np.asarray(target.cpu() if isinstance(target, Tensor) else target))
+    missing = [record.class_names[k] for k in asked if k < len(record.n_trials) and not record.n_trials[k]]
+    if missing:
+        raise ValueError(
+            f"The {name_of(model)} was trained without a trial of {', '.join(missing)}: what it says of that class is"
+            " left from its first weights. Train it with such trials, or explain the other classes."
         )
+
+
+def _warn_of_zeros(method: str, model: nn.Module, zero: Tensor) -> None:
+    cause = (
+        "Nothing in the layer speaks for the target there; relu=False keeps what speaks against it"
+        if method == "grad_cam"
+        else "The product of Grad-CAM, which keeps only what speaks for the target, and guided backpropagation is empty"
+        if method == "guided_grad_cam"
+        else "The trial is its own baseline, or the output does not answer to it: units that are off, or a softmax that"
+        " is sure"
+    )
+    warnings.warn(
+        f"{method} on {name_of(model)}: {int(zero.sum())} of {len(zero)} maps are zero everywhere, the first that of"
+        f" trial {int(zero.nonzero()[0])}. {cause}. Leave these trials out of what is averaged over maps, or take"
+        " another method.",
+        stacklevel=4,
+    )
+
+
+def _decoder(seen: Look, problem: Problem) -> Accuracy | None:
+    """Return how well the network decodes the trials that are explained, None where their labels are not known."""
+    label = None if seen.trials is None else seen.trials.label
+    if label is None or label.dtype.kind not in "iu" or seen.n_outputs < 2:
+        return None
+    trial = torch.arange(len(problem.x))
+    with torch.no_grad():
+        outputs = problem.in_batches(
+            lambda rows: problem.outputs(problem.x[rows].to(problem.device), trial[rows]), len(trial)
+        )
+    return accuracy(label, outputs.argmax(1).cpu().numpy(), seen.n_outputs)
+
+
+def _confidence(method: str, seen: Look, problem: Problem, asked, baseline: Tensor) -> float | None:
+    """Return the largest mean probability of a class over the baselines.
+
+    Warn where it says that the baseline is an opinion and there is a baseline that is none: where all are, as for many
+    networks of log-power, nobody can act on it, and the receipt states the number all the same.
+    """
+    if seen.n_outputs < 2:
+        return None
+    confidence = _largest_mean(problem, seen.kind, baseline)
+    shared = asked is None or isinstance(asked, str) or np.ndim(asked) == 2
+    if not (shared and confidence > CONFIDENT) or problem.many:
+        return confidence
+    trials = problem.x[:N_TRIED].numpy()
+    for name in BASELINES:
+        if name == (asked or "zero"):
+            continue
+        other = _largest_mean(problem, seen.kind, torch.as_tensor(make_baseline(trials, name)))
+        if other <= CONFIDENT:
+            warnings.warn(
+                f"{method} on {name_of(problem.model)}: at the baseline the network already gives one class a"
+                f" probability of {confidence:.3f}, so the map explains the distance from that opinion. It has less of"
+                f" one ({other:.2f}) at baseline={name!r}: compare with that.",
+                BaselineWarning,
+                stacklevel=4,
+            )
+            break
+    return confidence
+
+
+def _largest_mean(problem: Problem, kind: str, baseline: Tensor) -> float:
+    outputs = replace(problem, baseline=baseline).at_baselines
+    return float(probabilities(outputs, kind).mean(0).max())

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from eegxai_support.attribution.core import Attribution, OnDemand
 from eegxai_support.attribution.problem import METHODS
+from eegxai_support.attribution.result import Attribution, OnDemand
 
 SAME = 1e-6  # share of a map by which rounding may change its sum
 

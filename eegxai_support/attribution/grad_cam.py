@@ -57,9 +57,9 @@ def grad_cam(problem: Problem, *, layer: str | None = None, relu: bool = True) -
     """
     n_channels, n_times = problem.x.shape[1:]
     if layer is None:
-        layer, fields = last_convolution(problem.model, n_channels, n_times)
+        layer, fields = last_convolution(problem.model, n_channels, n_times, problem.extra)
     else:
-        fields = receptive_fields(problem.model, layer, n_channels, n_times)
+        fields = receptive_fields(problem.model, layer, n_channels, n_times, problem.extra)
 
     def maps(trial):
         cam = _class_activation(problem, layer, fields, trial)
@@ -78,7 +78,9 @@ def guided_grad_cam(problem: Problem, *, layer: str | None = None) -> Tensor:
     return METHODS["guided_backprop"].compute(problem) * grad_cam(problem, layer=layer)
 
 
-def last_convolution(model: nn.Module, n_channels: int, n_times: int) -> tuple[str, ReceptiveFields]:
+def last_convolution(
+    model: nn.Module, n_channels: int, n_times: int, extra: tuple[Tensor, ...] = ()
+) -> tuple[str, ReceptiveFields]:
     """Find the last convolution whose output has more than one position in time; its name and receptive fields.
 
     Last in the order in which they run: of branches side by side, the one that runs last.
@@ -89,7 +91,7 @@ def last_convolution(model: nn.Module, n_channels: int, n_times: int) -> tuple[s
         There is none.
     """
     convolutions = {name: module for name, module in model.named_modules() if _is_convolution(module)}
-    x, outputs = probe(model, convolutions, n_channels, n_times)
+    x, outputs = probe(model, convolutions, n_channels, n_times, extra)
     for name in reversed(outputs):
         fields = fields_of(outputs[name][0], x) if len(outputs[name]) == 1 else None
         if fields is not None:

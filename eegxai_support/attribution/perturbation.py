@@ -13,7 +13,7 @@ from eegxai_support.attribution.problem import Problem, register
 SHARE = 0.1  # of the trial, the default length of a window
 
 
-@register("occlusion", reference="Zeiler & Fergus 2014, ECCV", needs_baseline=True)
+@register("occlusion", reference="Zeiler & Fergus 2014, ECCV", needs_baseline=True, uses_gradient=False)
 def occlusion(
     problem: Problem, *, window: tuple[int, int] | None = None, stride: tuple[int, int] | None = None
 ) -> Tensor:
@@ -42,14 +42,14 @@ def occlusion(
     return _mean_effect(problem, *map(_windows, (n_channels, n_times), window, stride))
 
 
-@register("channel_ablation", reference="Zeiler & Fergus 2014, ECCV", needs_baseline=True)
+@register("channel_ablation", reference="Zeiler & Fergus 2014, ECCV", needs_baseline=True, uses_gradient=False)
 def channel_ablation(problem: Problem) -> Tensor:
     """Replace one channel at a time; every sample of the channel carries f(x) - f(x without the channel)."""
     n_times = problem.x.shape[2]
     return occlusion(problem, window=(1, n_times), stride=(1, n_times))
 
 
-@register("window_ablation", reference="Zeiler & Fergus 2014, ECCV", needs_baseline=True)
+@register("window_ablation", reference="Zeiler & Fergus 2014, ECCV", needs_baseline=True, uses_gradient=False)
 def window_ablation(problem: Problem, *, length: int | None = None) -> Tensor:
     """Replace one stretch of time at a time on all channels; its points carry f(x) - f(x without the stretch).
 

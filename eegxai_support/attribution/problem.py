@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.model import device_of, simplify
+from eegxai_support.model import device_of, same, simplify
 
 METHODS: dict[str, Method] = {}
 N_COMPARED = 2  # trials on which a simplified model has to equal the model
@@ -36,6 +37,8 @@ class Problem:
         ``(outputs, trial) -> (row,)``: the explained number of each row, `trial` the row's trial index.
     batch_size : int
         Rows per forward pass; halved when a GPU runs out of memory.
+    extra : tuple of Tensor
+        Further inputs of the model, a row per trial, on the CPU.
     """
 
     model: nn.Module
@@ -44,24 +47,34 @@ class Problem:
     many: bool
     score: Callable[[Tensor, Tensor], Tensor]
     batch_size: int
+    extra: tuple[Tensor, ...] = ()
 
     @cached_property
     def simplified(self) -> nn.Module:
         """The same function with fewer operations, for what needs no layer; the model itself where they differ."""
-        faster, x = simplify(self.model, self.x), self.x[:N_COMPARED].to(self.device)
+        trial = torch.arange(N_COMPARED) % len(self.x)
+        rows = self.x[trial].to(self.device)
+        faster = simplify(self.model, self.x, tuple(each[trial] for each in self.extra))
         with torch.no_grad():
-            right, made = (network(x.clone()) for network in (self.model, faster))
-        tolerance = torch.finfo(right.dtype).eps ** 0.5 * right.abs().max()
-        return faster if torch.allclose(made, right, rtol=0, atol=float(tolerance), equal_nan=True) else self.model
+            right, made = (self.outputs(rows, trial, network) for network in (self.model, faster))
+        return faster if same(made, right, torch.finfo(right.dtype).eps ** 0.5) else self.model
 
     @cached_property
     def device(self) -> torch.device:
         """Where the model is."""
         return device_of(self.model)
 
+    def outputs(self, x: Tensor, trial: Tensor, model: nn.Module | None = None) -> Tensor:
+        """Return the outputs at each row of `x`, (row, output), `trial` being those whose further inputs go with them.
+
+        By the simplified model, or by `model`.
+        """
+        extra = (each[trial.to(each.device)].to(x.device) for each in self.extra)
+        return (model or self.simplified)(x.clone(), *extra)  # a model may write into its input
+
     def value(self, x: Tensor, trial: Tensor, model: nn.Module | None = None) -> Tensor:
         """Return f of each row of `x`, shape (row,), by the simplified model or by `model`."""
-        return self.score((model or self.simplified)(x.clone()), trial)  # a model may write into its input
+        return self.score(self.outputs(x, trial, model), trial)
 
     def values(self, x: Tensor, trial: Tensor) -> Tensor:
         """Return f of each of any number of rows, shape (row,), without gradients."""
@@ -116,27 +129,43 @@ class Problem:
 
     @cached_property
     def at_baselines(self) -> Tensor:
-        """The outputs of the model at all baselines, shape (baseline, output)."""
+        """The outputs at all baselines, with the first trial's further inputs, shape (baseline, output)."""
+        return self._outputs_at_baselines(0)
+
+    def scores_at_baselines(self, trial: int) -> Tensor:
+        """Return f of a trial at all baselines, with its own further inputs, shape (baseline,)."""
+        outputs = self._outputs_at_baselines(trial) if self.extra else self.at_baselines
+        return self.score(outputs, torch.full((len(outputs),), trial))
+
+    def _outputs_at_baselines(self, trial: int) -> Tensor:
+        own = torch.full((len(self.baseline),), trial)
         with torch.no_grad():
             return self.in_batches(
-                lambda rows: self.simplified(self.baseline[rows].to(self.device).clone()), len(self.baseline)
+                lambda rows: self.outputs(self.baseline[rows].to(self.device), own[rows]), len(self.baseline)
             )
+
+    @cached_property
+    def at_x(self) -> Tensor:
+        """The function at the trials, shape (trial,) in float64."""
+        return self.values(self.x, torch.arange(len(self.x))).cpu().double()
 
     @cached_property
     def ends(self) -> tuple[Tensor, Tensor]:
         """The function at the trials and at their baselines, the mean of many, each (trial,) in float64."""
-        trial = torch.arange(len(self.x))
-        at_x = self.values(self.x, trial).double().cpu()
         if not self.many:
-            return at_x, self.values(self.baseline, trial).double().cpu()
+            return self.at_x, self.values(self.baseline, torch.arange(len(self.x))).cpu().double()
         with torch.no_grad():
-            outputs = self.at_baselines
-            mean = [self.score(outputs, each.expand(len(outputs))).double().mean() for each in trial]
-        return at_x, torch.stack(mean).cpu()
+            mean = [self.scores_at_baselines(each).cpu().double().mean() for each in range(len(self.x))]
+        return self.at_x, torch.stack(mean)
 
     def sums(self, maps: Maps) -> Tensor:
         """Return the sum of each map, shape (trial,) in float64, without holding all values."""
+        return self.sums_and_zeros(maps)[0]
+
+    def sums_and_zeros(self, maps: Maps) -> tuple[Tensor, Tensor]:
+        """Return the sum of each map and whether it is zero everywhere, each (trial,), without holding all values."""
         sums = torch.empty(len(self.x), dtype=torch.float64)
+        zero = torch.empty(len(self.x), dtype=torch.bool)
         for start in range(0, len(sums), self.batch_size):
             rows = slice(start, start + self.batch_size)
             if maps.multiplier is None:
@@ -144,7 +173,8 @@ class Problem:
             else:
                 values = maps.multiplier[rows] * (self.x[rows] - self.baseline[rows])
             sums[rows] = values.flatten(1).sum(1, dtype=torch.float64)
-        return sums
+            zero[rows] = ~values.flatten(1).any(1)
+        return sums, zero
 
     def delta(self, total: Tensor, trial: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Return what maps that sum to `total` miss of f(x) - f(baseline), and its share of it, each (trial,).
@@ -168,6 +198,9 @@ class Maps:
         One of the two.
     standard_error : Tensor, shape (trial,), optional
         Of the sum of each map, where it is a mean over random draws.
+    kept : Tensor, shape (trial,), optional
+        What of the output did not go to the trial but stayed with biases and constants, in float64; None where the
+        method promises nothing of the kind.
     report : pandas.DataFrame, optional
         A row per layer.
     """
@@ -175,6 +208,7 @@ class Maps:
     multiplier: Tensor | None = None
     values: Tensor | None = None
     standard_error: Tensor | None = None
+    kept: Tensor | None = None
     report: pd.DataFrame | None = field(default=None)
 
 
@@ -197,6 +231,8 @@ class Method:
         The values of a trial sum to f(x) - f(baseline); implies `needs_baseline`.
     uses_target : bool
         The map depends on the target.
+    uses_gradient : bool
+        The outputs need a derivative with respect to the trials.
     linear_in_input : bool
         ``values = multiplier * (x - baseline)``.
     tolerance : float
@@ -211,15 +247,41 @@ class Method:
     many_baselines: bool = False
     conserves: bool = False
     uses_target: bool = True
+    uses_gradient: bool = True
     linear_in_input: bool = False
     tolerance: float = 1e-3
     applies_to: Callable[[nn.Module], bool] = lambda model: True
 
 
 def register(name: str, **properties) -> Callable:
-    """Enter the decorated function into `METHODS` as the `compute` of a method."""
+    """Enter the decorated function into `METHODS` as a method; `attribute` then takes its name.
+
+    The function is called with a `Problem` and the options that `attribute` was given, and returns a tensor
+    (trial, channel, time), the values or, where the method is linear in its input, the multiplier; or `Maps`.
+
+    Parameters
+    ----------
+    name : str
+        Key of `METHODS`. A function of the same module may take it again, as does the cell of a notebook that is run
+        twice.
+    **properties
+        Of `Method`; ``reference`` is needed.
+
+    Returns
+    -------
+    callable
+        Decorator that returns the function as it is.
+
+    Raises
+    ------
+    ValueError
+        The name is that of another module's method.
+    """
 
     def enter(compute):
+        taken = METHODS[name].compute.__module__ if name in METHODS else compute.__module__
+        if taken != compute.__module__:
+            raise ValueError(f"{name!r} is the name of a method of {taken}; register yours under another one.")
         METHODS[name] = Method(compute, **properties)
         return compute
 
@@ -227,9 +289,26 @@ def register(name: str, **properties) -> Callable:
 
 
 def score_of(target, n_trials: int, n_outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Turn a target into the function that picks the explained number of each row."""
+    """Turn a target into the function that picks the explained number of each row.
+
+    Parameters
+    ----------
+    target : int, array of int (trial,), tuple (int, int) or callable
+        See `attribute`.
+    n_trials, n_outputs : int
+
+    Returns
+    -------
+    callable
+        ``(outputs, trial) -> (row,)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A target of another form, or out of range.
+    """
     if callable(target):
-        return partial(_called, target)
+        return partial(_called, target, _takes_trial(target))
     index = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
     if index.dtype.kind not in "iu":
         raise TypeError(
@@ -243,11 +322,54 @@ def score_of(target, n_trials: int, n_outputs: int) -> Callable[[Tensor, Tensor]
     if index.shape not in ((), (n_trials,)):
         raise ValueError(f"target has shape {index.shape}; expected one index, or {n_trials}, one per trial.")
     per_trial = torch.as_tensor(np.broadcast_to(index, n_trials).astype(np.int64))
-    return lambda outputs, trial: outputs.gather(1, per_trial[trial].to(outputs.device)[:, None])[:, 0]
+    return lambda outputs, trial: outputs.gather(1, per_trial[trial.cpu()].to(outputs.device)[:, None])[:, 0]
 
 
-def _called(target: Callable, outputs: Tensor, trial: Tensor) -> Tensor:
-    score = target(outputs)
+def check_rows_apart(target, outputs: Tensor) -> None:
+    """Refuse a target function that gives a row another number at another place, since it holds a row per trial.
+
+    Parameters
+    ----------
+    target : object
+        As in `score_of`; what is no function of the outputs alone passes.
+    outputs : Tensor, shape (2, output)
+
+    Raises
+    ------
+    ValueError
+        With what to do instead.
+    """
+    if not callable(target) or _takes_trial(target):
+        return
+    trial = torch.arange(len(outputs))
+    try:
+        score, swapped = (_called(target, False, each, trial) for each in (outputs, outputs.flip(0)))
+    except RuntimeError as error:
+        raise ValueError(
+            f"The target function fails on {len(outputs)} rows of outputs ({str(error).splitlines()[0]}). It gets as"
+            " many rows as a method likes, a trial more than once among them. Where it needs what belongs to each"
+            " trial, let it take their indices too: lambda outputs, trial: ..."
+        ) from error
+    if not same(swapped.flip(0), score):
+        raise ValueError(
+            "The target function gives a trial another number at another place in the batch: it holds one row per trial"
+            " itself, and methods put trials in other places. Let it take the indices of the trials too:"
+            " lambda outputs, trial: torch.cosine_similarity(outputs, images[trial])."
+        )
+
+
+def _takes_trial(target: Callable) -> bool:
+    """Tell whether a target function takes the indices of the trials beside the outputs."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # some functions written in C tell nothing
+        return False
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(needed) > 1
+
+
+def _called(target: Callable, takes_trial: bool, outputs: Tensor, trial: Tensor) -> Tensor:
+    score = target(outputs, trial.to(outputs.device)) if takes_trial else target(outputs)
     if not isinstance(score, Tensor) or score.shape != trial.shape:
         raise ValueError(
             f"The target function returned {getattr(score, 'shape', type(score))} for outputs of shape"

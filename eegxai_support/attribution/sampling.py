@@ -82,7 +82,6 @@ def expected_gradients(problem: Problem, *, n_samples: int = 100, seed: int = 0)
     n_baselines = len(problem.baseline)
     if n_samples > n_baselines:
         n_samples = -(-n_samples // n_baselines) * n_baselines
-    outputs = problem.at_baselines
     error = torch.zeros(len(problem.x), dtype=torch.float64)
 
     def mean_draw(trial):
@@ -98,7 +97,7 @@ def expected_gradients(problem: Problem, *, n_samples: int = 100, seed: int = 0)
             step *= gradient.unflatten(0, baseline.shape)
             mean = mean + step.sum(1) / n_samples
             totals.append(step.sum((2, 3), dtype=torch.float64).cpu())
-        at_baseline = torch.stack([problem.score(outputs, each.expand(n_baselines)) for each in trial])
+        at_baseline = torch.stack([problem.scores_at_baselines(int(each)) for each in trial])
         error[trial] = _standard_error(torch.cat(totals, 1), at_baseline.double().cpu(), chosen)
         return mean
 

@@ -18,6 +18,7 @@ from eegxai_support.attribution.problem import Problem, register
     reference="Lundberg & Lee 2017, NeurIPS; Covert & Lee 2021, AISTATS",
     needs_baseline=True,
     conserves=True,
+    uses_gradient=False,
 )
 def kernel_shap(problem: Problem, *, n_samples: int = 1024, seed: int = 0) -> Tensor:
     """Divide the change of the output among the channels by their Shapley values [1]_.

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from eegxai_support.benchmark.evaluation import EMPTY, evaluate_fit
 from eegxai_support.benchmark.grid import Fit, read_grid
 from eegxai_support.decoders import build_decoder
+from eegxai_support.decoders.named import reference
 from eegxai_support.recordings.results import write_recorded
 from eegxai_support.simulate import simulate
 
@@ -47,18 +48,21 @@ def run_benchmark(
 
         - ``regimes``: ``{name: options of simulate}`` or a list of names
         - ``snr_db``: a list, or ``{regime: list}``
-        - ``decoders``: ``{label: {name, build, train}}``. ``name`` is that of `build_decoder`, the label if left out,
-          ``build`` its options, ``train`` those of `train`: ``epochs``, and if wanted ``batch_size``, ``lr``, …
+        - ``decoders``: ``{label: {name, build, train}}``. ``name`` is that of `build_decoder`, the label if left out:
+          a name, a class or function, or "module:name"; ``build`` its options, ``train`` those of `train`: ``epochs``,
+          and if wanted ``batch_size``, ``lr``, …
         - ``seeds``: a list
         - ``methods``: a list of names, or ``{label: {method, baseline, options of the method}}``. ``method`` is the
-          label if left out; ``baseline`` is a kind of `make_baseline`, or, for methods that compare with many, the
+          label if left out: a key of `METHODS`, a function ``(problem, **options)`` as for `register`, or its
+          "module:name"; ``baseline`` is a kind of `make_baseline`, or, for methods that compare with many, the
           number of training trials to compare with (16 if left out)
         - ``n_train``, ``n_valid``, ``n_test``: trials to train on, to stop on, and to measure the accuracy on
         - ``n_datasets``, ``n_explained``: fresh data sets whose maps are scored, and trials in each
         - ``n_null``: draws of the chance levels, 0 for none
     results_dir : path
         Takes ``cells/*.parquet`` and ``weights/*.safetensors``; shared by all workers. Each is named by a hash of the
-        part of the configuration that determines it and of the version of eegxai-support.
+        part of the configuration that determines it, of the version of eegxai-support, and of the source of what is
+        one's own.
     client : dask.distributed.Client, optional
         A cluster that runs the fits, one task each.
     n_jobs : int
@@ -98,6 +102,10 @@ def run_benchmark(
     All signals of a fit are divided by one number, the standard deviation of its training signal. The trials depend on
     regime, SNR and seed alone, so that decoders and methods are compared on the same ones.
 
+    A worker imports networks and methods of one's own by "module:name", also where the object was given, so they stand
+    in a file that every worker can import: one on PYTHONPATH, or an installed package. Only the single process that
+    `n_jobs` = 1 means takes what a notebook or a function defines.
+
     The checks "label" and "weights" take the first data set, "label" with one random wrong class per trial. In the
     regime with a suppressor, the metric "suppressor_mass" is the share of ``abs(map)`` on its channel.
 
@@ -115,6 +123,9 @@ def run_benchmark(
     fits = read_grid(config)
     if client is not None and n_jobs != 1:
         raise ValueError(f"n_jobs is {n_jobs}, but with a client its workers do the work; leave one of the two out.")
+    if client is not None or effective_n_jobs(n_jobs) > 1:
+        for fit in fits:
+            _refuse_what_stays_here(fit)
     folder = Path(results_dir).resolve()
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     if not resume:
@@ -133,6 +144,18 @@ def run_benchmark(
             else:
                 _on_cores(todo, folder, n_jobs)
     return _collected(fits, folder)
+
+
+def _refuse_what_stays_here(fit: Fit) -> None:
+    """Refuse objects that no other process can import, before one fails at them."""
+    own = {f"decoders.{fit.decoder}.name": fit.network["name"]}
+    own |= {f"methods.{label}.method": it["method"] for label, it in fit.methods.items()}
+    for where, given in own.items():
+        if not isinstance(given, str):
+            raise ValueError(
+                f"{where} is {reference(given)}, which exists in this process alone. Write it into a file, such as"
+                f" my_own.py on the path of Python, and give 'my_own:{given.__name__}'; or leave n_jobs at 1."
+            )
 
 
 def cell_path(folder: Path, fit: Fit, cell: str) -> Path:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from eegxai_support.attribution import attribute, make_baseline
-from eegxai_support.benchmark.grid import DECODER, Fit, options_of
+from eegxai_support.benchmark.grid import DECODER, Fit, entered, options_of
 from eegxai_support.decoders import build_decoder, load, predict, save, train
 from eegxai_support.model import UnsupportedOperation, device_of
 from eegxai_support.sanity import random_target, randomize
@@ -204,7 +204,8 @@ def _explain(
         baseline = make_baseline(data.signal, baseline, label=data.label, seed=fit.seed_of("baseline", dataset))[index]
     if "seed" in options_of(method):
         options["seed"] = fit.seed_of("method", fit.decoder, dataset)
-    return attribute(model, data.signal[index], target[index], method, baseline=baseline, **options).values
+    with entered(method) as name:
+        return attribute(model, data.signal[index], target[index], name, baseline=baseline, **options).values
 
 
 def _accuracy_rows(experiment: Experiment, dataset: int, maps: np.ndarray, of_predicted: np.ndarray) -> list[dict]:
@@ -234,7 +235,7 @@ def _views(data: Trials) -> tuple:
 
 def _scores(experiment: Experiment, maps: np.ndarray, data: Trials, info) -> pd.DataFrame:
     maps = torch.as_tensor(maps, device=device_of(experiment.model))
-    scores = score_maps(maps, torch.as_tensor(data.truth), info, n_null=0)
+    scores = score_maps(maps, torch.tensor(data.truth), info, n_null=0)
     if data.suppressor is not None and info is None:
         mass = maps.abs().sum(2, dtype=torch.float64)
         scores["suppressor_mass"] = (mass[:, data.info.ch_names.index(data.suppressor)] / mass.sum(1)).cpu().numpy()
@@ -247,7 +248,7 @@ def _chance(experiment: Experiment, maps: np.ndarray, data: Trials, correct: np.
     label = data.label if len(np.unique(data.label)) > 1 else None
     maps = torch.as_tensor(maps, device=device_of(experiment.model))
     seed = experiment.fit.seed_of("chance")
-    chance = score_maps(maps, torch.as_tensor(data.truth), info, label=label, n_null=n_null, seed=seed).attrs["chance"]
+    chance = score_maps(maps, torch.tensor(data.truth), info, label=label, n_null=n_null, seed=seed).attrs["chance"]
     return {null: levels for null, levels in chance.items() if null == "surrogate" or label is not None}
 
 

@@ -7,17 +7,19 @@ import inspect
 import itertools
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from numbers import Real
 from pathlib import Path
 
 import yaml
 
-from eegxai_support.attribution import METHODS
+from eegxai_support.attribution import METHODS, Method
 from eegxai_support.attribution.baselines import BASELINES
 from eegxai_support.decoders import train
+from eegxai_support.decoders.named import imported, is_importable, reference, source_digest
 from eegxai_support.simulate import REGIMES
 from eegxai_support.trials import unknown_name
 
@@ -37,6 +39,8 @@ COUNTS = ("epochs", "batch_size")  # whole numbers among these
 class Fit:
     """One trained decoder and all methods that explain it; plain values, so that it travels to any worker.
 
+    What is one's own stands there as "module:name", and as the object itself only where no worker could import it.
+
     Parameters
     ----------
     regime, options, snr_db
@@ -51,6 +55,8 @@ class Fit:
         Numbers of trials, data sets and draws, by the names of the configuration.
     methods : dict
         For each label ``method`` and ``baseline``; the rest are the method's options.
+    sources : dict
+        A hash of the source of each own network and method, by the cell that it is needed for first.
     """
 
     regime: str
@@ -61,6 +67,7 @@ class Fit:
     seed: int
     sizes: dict
     methods: dict
+    sources: dict = field(default_factory=dict)
 
     @property
     def place(self) -> dict:
@@ -75,12 +82,15 @@ class Fit:
     def content(self, cell: str | None = None) -> dict:
         """Everything that determines the results of a cell, or the trained weights where none is given."""
         content = {"package": version("eegxai-support"), "regime": self.regime, "options": self.options}
-        content |= {"snr_db": self.snr_db, "network": self.network, "seed": self.seed}
+        content |= {"snr_db": self.snr_db, "network": _stated(self.network, "name"), "seed": self.seed}
         used = {None: (), DECODER: ("n_test",)}.get(cell, ("n_datasets", "n_explained", "n_null"))
         content |= {name: self.sizes[name] for name in ("n_train", "n_valid", *used)}
+        if sources := [self.sources[it] for it in dict.fromkeys((DECODER, cell)) if it in self.sources]:
+            content["sources"] = sources
         if cell is None:
             return content
-        return content | {"decoder": self.decoder, "label": cell, "method": self.methods.get(cell)}
+        method = _stated(self.methods[cell], "method") if cell else None
+        return content | {"decoder": self.decoder, "label": cell, "method": method}
 
     def key(self, cell: str | None = None) -> str:
         """Name of the file that holds a cell, or the weights."""
@@ -126,11 +136,12 @@ def read_grid(config: dict | str | Path) -> list[Fit]:
         snr_db = dict.fromkeys(regimes, snr_db)
     _mapping(snr_db, "snr_db", regimes, required=regimes)
     snr_db = {name: [float(_finite(snr, "snr_db")) for snr in _list(snr_db[name], "snr_db")] for name in regimes}
-    networks = {label: _network(label, it) for label, it in _named(config["decoders"], "decoders").items()}
+    networks, of_networks = _with_sources(_named(config["decoders"], "decoders"), _network, "name")
     seeds = [_count(seed, "seeds", least=0) for seed in _list(config["seeds"], "seeds")]
-    methods = {label: _method(label, it) for label, it in _named(config["methods"], "methods").items()}
+    methods, of_methods = _with_sources(_named(config["methods"], "methods"), _method, "method")
+    sources = {it: of_methods | ({DECODER: of_networks[it]} if it in of_networks else {}) for it in networks}
     return [
-        Fit(regime, regimes[regime], snr, decoder, networks[decoder], seed, sizes, methods)
+        Fit(regime, regimes[regime], snr, decoder, networks[decoder], seed, sizes, methods, sources[decoder])
         for regime in regimes
         for snr, decoder, seed in itertools.product(snr_db[regime], networks, seeds)
     ]
@@ -143,10 +154,64 @@ def _parsed(path: Path):
         raise ValueError(f"{path} is not YAML: {error}") from error
 
 
-def options_of(method: str) -> set[str]:
-    """Return the options that a method of `METHODS` takes."""
-    _, *options = inspect.signature(METHODS[method].compute).parameters  # the first is the problem
+def options_of(method: str | Callable) -> set[str]:
+    """Return the options that a method takes."""
+    _, *options = inspect.signature(method_of(method).compute).parameters  # the first is the problem
     return set(options)
+
+
+def method_of(given: str | Callable) -> Method:
+    """Return the method that a key of `METHODS`, "module:name" or a function stands for."""
+    if given in METHODS:
+        return METHODS[given]
+    compute = imported(given) if isinstance(given, str) else given
+    entered = [method for method in METHODS.values() if method.compute is compute]  # on import, by `register`
+    return entered[0] if entered else Method(compute, reference="")
+
+
+@contextmanager
+def entered(given: str | Callable) -> Iterator[str]:
+    """Give a method a name in `METHODS` for as long as it is used."""
+    method = method_of(given)
+    if names := [name for name, known in METHODS.items() if known is method]:
+        yield names[0]
+        return
+    name = _name_of(given)
+    METHODS[name] = method
+    try:
+        yield name
+    finally:
+        del METHODS[name]
+
+
+def _with_sources(given: dict, checked: Callable, key: str) -> tuple[dict, dict]:
+    """Return checked entries by label, and by label the hash of what is one's own among what `key` holds."""
+    entries, sources = {label: checked(label, it) for label, it in given.items()}, {}
+    for label, entry in entries.items():
+        if not isinstance(entry[key], str) or ":" in entry[key]:
+            sources[label] = source_digest([imported(entry[key]) if isinstance(entry[key], str) else entry[key]])
+    return entries, sources
+
+
+def _stated(entry: dict, key: str) -> dict:
+    return entry | {key: _name_of(entry[key])}
+
+
+def _name_of(given: str | Callable) -> str:
+    return given if isinstance(given, str) else reference(given)
+
+
+def _portable(given, where: str) -> str | Callable:
+    """Return the name of a network or method, "module:name" of one's own, or the object where it has none."""
+    if isinstance(given, str):
+        try:
+            if ":" not in given or callable(imported(given)):
+                return given
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+    if not callable(given) or not hasattr(given, "__qualname__"):
+        raise ValueError(f"{where} is {given!r}; expected a name, a class or function, or 'module:name' of one.")
+    return reference(given) if is_importable(given) else given
 
 
 def _network(label: str, given) -> dict:
@@ -157,7 +222,7 @@ def _network(label: str, given) -> dict:
         _number(value, f"{where}.train.{name}")
     counts = {name: _count(training[name], f"{where}.train.{name}") for name in COUNTS if name in training}
     return {
-        "name": _text(given.get("name", label), f"{where}.name"),
+        "name": _portable(given.get("name", label), f"{where}.name"),
         "build": _mapping(given.get("build"), f"{where}.build"),
         "train": training | counts,
     }
@@ -166,8 +231,13 @@ def _network(label: str, given) -> dict:
 def _method(label: str, given) -> dict:
     where = f"methods.{label}"
     given = {"method": label, "baseline": None, **_mapping(given, where)}
-    _known("method", _text(given["method"], f"{where}.method"), METHODS)
-    kind = METHODS[given["method"]]
+    if isinstance(given["method"], str) and ":" not in given["method"]:
+        _known("method", given["method"], METHODS)
+        compute = METHODS[given["method"]].compute
+        if not compute.__module__.startswith("eegxai_support."):  # registered here, but not in another process
+            given["method"] = compute
+    given["method"] = _portable(given["method"], f"{where}.method")
+    kind = method_of(given["method"])
     _mapping(given, where, ({"method", "baseline"} | options_of(given["method"])) - {"seed"})  # a fit has one seed
     baseline = given["baseline"]
     if kind.many_baselines:
@@ -213,12 +283,6 @@ def _list(given, where: str) -> list:
     if not isinstance(given, (list, tuple)) or not given or any(it in given[:i] for i, it in enumerate(given)):
         raise ValueError(f"{where} is {given!r}; expected a list of different values, at least one.")
     return list(given)
-
-
-def _text(given, where: str) -> str:
-    if not isinstance(given, str):
-        raise ValueError(f"{where} is {given!r}; expected text.")
-    return given
 
 
 def _number(given, where: str) -> Real:

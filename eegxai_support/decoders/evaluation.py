@@ -7,26 +7,29 @@ from collections.abc import Callable
 import mne
 import numpy as np
 import pandas as pd
+from einops import rearrange
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.pipeline import make_pipeline
 from tqdm import tqdm
 
+from eegxai_support.decoders.accuracy import class_labels
 from eegxai_support.decoders.inference import predict
-from eegxai_support.decoders.models import RECIPES, build_decoder
+from eegxai_support.decoders.models import build_decoder, recipe
 from eegxai_support.decoders.training import train
 from eegxai_support.trials import Trials
 
+RANK_TOLERANCE = 1e-10  # variances below this share of the largest are rounding
 Classifier = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[Trials], Classifier]
 
 
-def decoder_fit(name: str, *, epochs: int, n_times: int, seed: int = 0, stride: int = 20, **training) -> Fit:
+def decoder_fit(name, *, epochs: int, n_times: int, seed: int = 0, stride: int = 20, **training) -> Fit:
     """Return a function that trains a network with its recipe and gives back its classifier.
 
     Parameters
     ----------
-    name : str
-        A decoder's name; its entry in `RECIPES`, where there is one, sets its options.
+    name : str, class or function
+        See `build_decoder`; the network's `recipe` at the rate of the trials, where it has one, sets its options.
     epochs, seed, **training
         Passed to `train`.
     n_times : int
@@ -36,7 +39,8 @@ def decoder_fit(name: str, *, epochs: int, n_times: int, seed: int = 0, stride: 
     """
 
     def fit(trials: Trials) -> Classifier:
-        model = build_decoder(name, trials, n_times=n_times, seed=seed, **RECIPES.get(name, {}))
+        options = recipe(name, trials.sfreq) if isinstance(name, str) else {}
+        model = build_decoder(name, trials, n_times=n_times, seed=seed, **options)
         train(model, trials, epochs=epochs, seed=seed, **training)
         return lambda signal: predict(model, signal, stride=stride).argmax(1)
 
@@ -60,13 +64,20 @@ def csp_lda(n_components: int = 6) -> Fit:
     """
 
     def fit(trials: Trials) -> Classifier:
-        csp = mne.decoding.CSP(n_components, reg="ledoit_wolf", log=True, rank={"eeg": trials.signal.shape[1] - 1})
+        label, signal = class_labels(trials, "trials"), trials.signal.astype(float)
+        csp = mne.decoding.CSP(n_components, reg="ledoit_wolf", log=True, rank={"eeg": _rank(signal)})
         pipeline = make_pipeline(csp, LinearDiscriminantAnalysis())
         with mne.use_log_level("ERROR"):
-            pipeline.fit(trials.signal.astype(float), trials.label)
+            pipeline.fit(signal, label)
         return lambda signal: pipeline.predict(signal.astype(float))
 
     return fit
+
+
+def _rank(signal: np.ndarray) -> int:
+    """Rank of the signal: with an average reference one less than channels, with pairs of electrodes all of them."""
+    channels = rearrange(signal, "trial channel time -> channel (trial time)")
+    return int(np.linalg.matrix_rank(channels @ channels.T, rtol=RANK_TOLERANCE, hermitian=True))
 
 
 def cross_validate(fit: Fit, trials: Trials, *, by="run", tested=None) -> pd.DataFrame:
@@ -86,8 +97,14 @@ def cross_validate(fit: Fit, trials: Trials, *, by="run", tested=None) -> pd.Dat
     Returns
     -------
     DataFrame
-        The metadata of the predicted trials with their label and predicted class.
+        The metadata of the predicted trials with their label and predicted class; `accuracy` sums it up.
+
+    Raises
+    ------
+    ValueError
+        Trials of one group only, without labels, or with continuous ones.
     """
+    class_labels(trials, "trials")
     group = trials.metadata[by].to_numpy() if isinstance(by, str) else np.asarray(by)
     tested = np.ones(len(trials), bool) if tested is None else np.asarray(tested, bool)
     folds = pd.unique(group[tested])
@@ -116,11 +133,21 @@ def permutation_p_value(label, predicted, group, *, n_permutations: int = 10_000
     float
         ``(1 + #{permuted ≥ observed}) / (1 + n_permutations)`` [1]_, never zero.
 
+    Raises
+    ------
+    ValueError
+        Arrays of different lengths, or labels that are no classes.
+
     References
     ----------
     .. [1] Phipson & Smyth (2010). Permutation P-values should never be zero. Stat. Appl. Genet. Mol. Biol. 9(1), 39.
     """
     label, predicted, group = np.asarray(label), np.asarray(predicted), np.asarray(group)
+    if label.dtype.kind not in "iu" or not len(label) == len(predicted) == len(group):
+        raise ValueError(
+            f"label ({label.dtype}), predicted and group have the lengths {len(label)}, {len(predicted)} and"
+            f" {len(group)}; expected one whole number, one class and one group per trial."
+        )
     rng = np.random.default_rng(seed)
     n_right = np.zeros(n_permutations, int)
     for value in np.unique(group):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
-from einops import rearrange, reduce
+from einops import reduce
 from torch import nn
 
-from eegxai_support.model import crop_view, device_of, frozen, model_input
+from eegxai_support.model import checked_batch_size, crop_view, device_of, dtype_of, frozen, model_input
 
 
 def predict(model: nn.Module, x, *, stride: int | None = None, batch_size: int = 256) -> np.ndarray:
@@ -27,11 +29,25 @@ def predict(model: nn.Module, x, *, stride: int | None = None, batch_size: int =
     -------
     ndarray, shape (trial, class)
     """
-    n_trials = len(x)
-    if stride:
-        crops = crop_view(model, torch.as_tensor(x), stride)
-        x = rearrange(crops, "trial channel crop time -> (trial crop) channel time")
-    x = model_input(model, x)
+    crops = crop_view(model, shared(x), stride) if stride else model_input(model, x)[:, :, None]
+    n_crops = crops.shape[2]
+    for crop in range(n_crops if stride else 0):
+        model_input(model, crops[:, :, crop])
+    # A copy of all crops would take n_times / stride times the memory of the trials, so each batch makes its own.
+    rows = torch.arange(len(crops) * n_crops).split(checked_batch_size(batch_size))
     with frozen(model), torch.no_grad():
-        logits = torch.cat([model(batch.to(device_of(model)).clone()) for batch in x.split(batch_size)])
-    return reduce(logits, "(trial crop) output -> trial output", "mean", trial=n_trials).cpu().numpy()
+        logits = torch.cat([model(_crops(crops, each).to(device_of(model), dtype_of(model))) for each in rows])
+    return reduce(logits, "(trial crop) output -> trial output", "mean", crop=n_crops).cpu().numpy()
+
+
+def _crops(crops: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return some rows of "(trial crop) channel time", copied, from all crops (trial, channel, crop, time)."""
+    rows = rows.to(crops.device)
+    return crops[rows // crops.shape[2], :, rows % crops.shape[2]]
+
+
+def shared(x) -> torch.Tensor:
+    """Return an array as a tensor that shares its memory; it is only read, so a read-only one is as good."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.as_tensor(x)

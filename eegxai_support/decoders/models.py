@@ -1,16 +1,21 @@
-"""Networks by name: every braindecode model, Cui's InterpretableCNN, and DeepNet."""
+"""Networks: every braindecode model, Cui's InterpretableCNN, DeepNet, and those of one's own."""
 
 from __future__ import annotations
 
+import inspect
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from eegxai_support.decoders.accuracy import class_labels
+from eegxai_support.decoders.named import imported
+from eegxai_support.model import dtype_of, seeded
 from eegxai_support.trials import Trials, unknown_name
 
-# Measured on left-out runs of EEGBCI at 80 Hz (chapter 02); the kernels span 0.4 s and 0.16 s. The faster batch-norm
-# momentum matters: with EEGNet's own 0.01 the running statistics lag behind 60 short epochs.
+# Measured on left-out runs of EEGBCI at 80 Hz (chapter 02). The faster batch-norm momentum matters: with EEGNet's own
+# 0.01 the running statistics lag behind 60 short epochs.
 RECIPES = {
     "EEGNet": {"kernel_length": 32, "drop_prob": 0.25, "batch_norm_momentum": 0.1},
     "ShallowFBCSPNet": {
@@ -21,6 +26,34 @@ RECIPES = {
         "pool_time_stride": 8,
     },
 }
+RECIPE_SFREQ = 80.0
+IN_SAMPLES = ("kernel_length", "filter_time_length", "pool_time_length", "pool_time_stride")
+HALF_A_SECOND = {"InterpretableCNN": {"kernel_length": 40}}  # as in its paper, at the rate of the recipes
+
+
+def recipe(name: str, sfreq: float) -> dict:
+    """Return the options of `build_decoder` that the book uses, with kernels and pools as long in seconds.
+
+    Parameters
+    ----------
+    name : str
+        "EEGNet" (kernels of 0.4 s), "ShallowFBCSPNet" (0.16 s, pools of 0.5 s) or "InterpretableCNN" (0.5 s).
+    sfreq : float
+        Sampling rate of the trials in Hz.
+
+    Returns
+    -------
+    dict
+        Lengths in samples; at 80 Hz those of `RECIPES`. Empty for any other network.
+
+    Examples
+    --------
+    >>> recipe("EEGNet", 250)
+    {'kernel_length': 100, 'drop_prob': 0.25, 'batch_norm_momentum': 0.1}
+    """
+    options = (RECIPES | HALF_A_SECOND).get(name, {})
+    faster = sfreq / RECIPE_SFREQ
+    return {key: max(1, round(it * faster)) if key in IN_SAMPLES else it for key, it in options.items()}
 
 
 class InterpretableCNN(nn.Module):
@@ -115,13 +148,20 @@ class DeepNet(nn.Module):
 OWN_NETWORKS = {network.__name__: network for network in (InterpretableCNN, DeepNet)}
 
 
-def build_decoder(name: str, trials: Trials, *, n_times: int | None = None, seed: int = 0, **options) -> nn.Module:
+# What `build_decoder` can tell a network, by the names that braindecode gave these arguments.
+ARGUMENTS = ("n_chans", "n_outputs", "n_times", "sfreq", "chs_info")
+AMPLE = 1999  # samples; who takes these and not fewer wants longer trials. Prime, so that no patch divides it
+
+
+def build_decoder(name, trials: Trials, *, n_times: int | None = None, seed: int = 0, **options) -> nn.Module:
     """Build an untrained network for a set of trials.
 
     Parameters
     ----------
-    name : str
-        "InterpretableCNN", "DeepNet" or a braindecode model: "EEGNet", "ShallowFBCSPNet", "Deep4Net", …
+    name : str, class or function
+        "InterpretableCNN", "DeepNet" or a braindecode model: "EEGNet", "ShallowFBCSPNet", "Deep4Net", … Or a network
+        of your own: a class or function that returns a `torch.nn.Module`, or its name as "module:name". Of ``n_chans``,
+        ``n_outputs``, ``n_times``, ``sfreq`` and ``chs_info`` (MNE's list of channels) it is given those that it takes.
     trials : Trials
         Gives channels, classes and sampling rate.
     n_times : int, optional
@@ -129,7 +169,7 @@ def build_decoder(name: str, trials: Trials, *, n_times: int | None = None, seed
     seed : int
         Seed of the initial weights; the caller's random state is left alone.
     **options
-        Passed to the network; `RECIPES` holds the book's settings at 80 Hz.
+        Passed to the network; `recipe` has the book's settings.
 
     Returns
     -------
@@ -139,35 +179,92 @@ def build_decoder(name: str, trials: Trials, *, n_times: int | None = None, seed
     Raises
     ------
     ValueError
-        Unknown name, or a number of samples that the network cannot take.
+        Unknown name, trials without classes, a network that cannot be built for them, or one that returns anything but
+        a logit per class.
+    TypeError
+        What is given returns no `torch.nn.Module`, or the network takes none of these arguments or options.
     """
+    class_labels(trials, "trials")
     n_times = n_times or trials.signal.shape[2]
     if n_times > trials.signal.shape[2]:
         raise ValueError(f"n_times is {n_times} but the trials have only {trials.signal.shape[2]} samples.")
-    sizes = {"n_chans": trials.signal.shape[1], "n_outputs": trials.n_classes, "n_times": n_times}
-    if name in OWN_NETWORKS:
-        network = OWN_NETWORKS[name]
-    else:
-        network = _braindecode_model(name)
-        sizes |= {"sfreq": trials.sfreq, "chs_info": trials.info["chs"]}
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(seed)
-        try:
-            model = network(**sizes, **options).eval()
-            with torch.no_grad():
-                output = model(torch.zeros(1, sizes["n_chans"], n_times))
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+    network, title = _network(name)
+    n_chans = trials.signal.shape[1]
+    sizes = dict(zip(ARGUMENTS, (n_chans, trials.n_classes, n_times, trials.sfreq, trials.info["chs"]), strict=True))
+    try:
+        model, output = _built(network, title, sizes, options, seed)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        if _wants_longer_trials(network, title, sizes, options, seed, error):
             raise ValueError(
-                f"{name} cannot take {n_times} samples of {sizes['n_chans']} channels with these options ({reason})."
+                f"{title} cannot take {n_times} samples of {n_chans} channels with these options ({reason})."
                 " Use longer trials, or shorter kernels and pools."
             ) from error
-    if output.shape != (1, trials.n_classes):
-        raise ValueError(
-            f"{name} returns {tuple(output.shape)} for one trial; expected (1, {trials.n_classes}), a logit per class."
-        )
+        rate = f"{n_chans} channels and {n_times} samples at {trials.sfreq:g} Hz"
+        raise ValueError(f"{title} cannot be built for {rate} with these options: {reason}.") from error
+    shape = getattr(output, "shape", type(output).__name__)
+    if shape != (1, trials.n_classes):
+        given = tuple(shape) if isinstance(output, torch.Tensor) else f"a {shape}"
+        raise ValueError(f"{title} returns {given} for one trial; expected (1, {trials.n_classes}), a logit per class.")
     return model
+
+
+def _built(network: Callable, title: str, sizes: dict, options: dict, seed: int) -> tuple[nn.Module, object]:
+    """Return a network in eval mode and what it makes of zeros."""
+    arguments = _taken(network, title, sizes, options)
+    with seeded(seed, torch.get_default_device()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = network(**arguments)
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"{title} returns a {type(model).__name__}; expected a torch.nn.Module.")
+        with torch.no_grad():
+            return model, model.eval()(torch.zeros(1, sizes["n_chans"], sizes["n_times"], dtype=dtype_of(model)))
+
+
+def _taken(network: Callable, title: str, sizes: dict, options: dict) -> dict:
+    """Return the arguments for a network: those sizes that it has a parameter for, and the options."""
+    parameters = inspect.signature(network).parameters
+    takes_all = any(it.kind == it.VAR_KEYWORD for it in parameters.values())
+    arguments = {name: size for name, size in sizes.items() if takes_all or name in parameters} | options
+    try:
+        inspect.signature(network).bind(**arguments)
+    except TypeError as error:
+        raise TypeError(
+            f"{title}{inspect.signature(network)}: {error}. It is called with the options and, of"
+            f" {', '.join(ARGUMENTS)}, those that it takes, all by name; rename its parameters, or wrap it, as in"
+            " lambda n_chans, n_outputs, n_times: Net(n_chans, n_outputs)."
+        ) from error
+    return arguments
+
+
+def _wants_longer_trials(network, title, sizes: dict, options: dict, seed: int, error: Exception) -> bool:
+    """Tell whether length is what a network lacks, by giving it more: its message may say anything."""
+    if isinstance(error, OSError):  # a download
+        return False
+    try:
+        _built(network, title, sizes | {"n_times": max(AMPLE, 2 * sizes["n_times"] + 1)}, options, seed)
+    except (RuntimeError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _network(given) -> tuple[Callable, str]:
+    """Return what builds a network, and what to call it."""
+    if isinstance(given, nn.Module):
+        raise TypeError(
+            f"A {type(given).__name__} is a network already; give `train` and `attribute` this object, and"
+            " `build_decoder` its class or a function that makes one."
+        )
+    if isinstance(given, str):
+        network = imported(given) if ":" in given else OWN_NETWORKS.get(given) or _braindecode_model(given)
+    else:
+        network = given
+    title = given if isinstance(given, str) else getattr(given, "__name__", repr(given))
+    if not callable(network):
+        raise TypeError(
+            f"{title} is a {type(network).__name__}; expected a name, a class or function, or 'module:name'."
+        )
+    return network, title
 
 
 def _braindecode_model(name: str) -> type[nn.Module]:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import itertools
 import json
 import os
+import re
+import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +27,23 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from eegxai_support.decoders.inference import predict
-from eegxai_support.model import crop_view, model_input, model_size
+from eegxai_support.decoders.accuracy import class_labels
+from eegxai_support.decoders.inference import predict, shared
+from eegxai_support.decoders.named import source_digest
+from eegxai_support.model import (
+    TrainingRecord,
+    best_device,
+    crop_view,
+    device_of,
+    dtype_of,
+    model_input,
+    model_size,
+    record_of,
+    seeded,
+)
 from eegxai_support.trials import Trials
+
+INTERNAL = {*vars(nn.Module()), "training_record"}  # attributes that say nothing about the function of a module
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +82,8 @@ def train(
     Parameters
     ----------
     model : torch.nn.Module
-        From `build_decoder`; trained in place. Each batch takes a fresh crop of ``model.n_times`` samples from each
-        of its trials, at its own random start.
+        From `build_decoder`; trained in place, and given an attribute ``training_record`` that says on what. Each
+        batch takes a fresh crop of ``model.n_times`` samples from each of its trials, at its own random start.
     train, valid : Trials
         `valid` turns on early stopping: the weights of the epoch with the lowest validation loss are kept, and
         training ends when it has not fallen for `patience` epochs.
@@ -72,23 +92,29 @@ def train(
     seed : int
         Seeds order, crops and dropout; the caller's random state is left alone.
     device : str or torch.device, optional
-        Where to train; the GPU when there is one. The model comes back on the device it was on.
+        Where to train, see `best_device`. The model comes back on the device it was on; after an exception, or where
+        a key interrupts the training, also in the mode it was in, with the weights it had got to.
     batch_size, lr, weight_decay
         Trials per step and the settings of AdamW [1]_.
     patience : int
         Epochs without a lower validation loss before training stops.
     cache : bool
         Keep the trained weights in the user's cache (folder ``EEGXAI_CACHE`` where that is set) under a hash of
-        model, trials, options and versions, and take them from there the next time.
+        model, source of its classes, trials, options and versions, and take them from there the next time.
 
     Returns
     -------
     Training
 
+    Warns
+    -----
+    UserWarning
+        A class of ``train.class_names`` has no training trial. Or the cache cannot be used.
+
     Raises
     ------
     ValueError
-        Trials of one class only, or trials that do not fit the model.
+        Trials of one class only, without labels or with continuous ones, or trials that do not fit the model.
 
     References
     ----------
@@ -102,29 +128,60 @@ def train(
         "weight_decay": weight_decay,
         "patience": patience,
     }
-    if len(np.unique(train.label)) < 2:
-        raise ValueError(
-            f"The training trials all belong to {train.class_names[train.label[0]]!r}; a decoder needs at least two"
-            " classes. Check the runs and the events."
-        )
-    home = next(model.parameters()).device
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    record = _record(train)
+    device = best_device(device)
     path = _cache_path(model, train, valid, device, options) if cache else None
     if path and (history := _from_cache(model, path)) is not None:
         return Training(model.eval(), history)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        history = _fit(model.to(device), train, valid, device, **options)
-    model.to(home).eval()
+    with _lent(model, device), seeded(seed, device):
+        history = _fit(model, train, valid, device, **options)
+    model.eval().training_record = record
     if path:
         _to_cache(model, history, path)
     return Training(model, history)
 
 
+def _record(train: Trials) -> TrainingRecord:
+    """Return what the training trials are; refuse those of one class, and warn of classes without any."""
+    n_trials = np.bincount(class_labels(train, "train"), minlength=train.n_classes).tolist()
+    names = train.class_names
+    if np.count_nonzero(n_trials) < 2:
+        raise ValueError(
+            f"The training trials all belong to {names[int(np.argmax(n_trials))]!r}; a decoder needs at least two"
+            " classes. Check the runs and the events."
+        )
+    scale = float(train.signal.std())
+    record = TrainingRecord(tuple(train.info.ch_names), train.sfreq, train.unit, scale, names, tuple(n_trials))
+    if record.never_seen:
+        warnings.warn(
+            f"No training trial belongs to {', '.join(map(repr, record.never_seen))}: the decoder learns never to"
+            " answer so, and a map of that output explains nothing. Split the trials otherwise, or leave the class out"
+            " of class_names.",
+            stacklevel=3,
+        )
+    return record
+
+
+@contextmanager
+def _lent(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Move a model to a device for a while; what ends that early finds its modes as they were, too."""
+    home, modes = device_of(model), [(module, module.training) for module in model.modules()]
+    try:
+        model.to(device)
+        yield
+    except BaseException:  # KeyboardInterrupt is no Exception
+        for module, mode in modes:
+            module.training = mode
+        raise
+    finally:
+        model.zero_grad()
+        model.to(home)
+
+
 def _fit(model, train, valid, device, *, epochs, seed, batch_size, lr, weight_decay, patience) -> pd.DataFrame:
-    windows = crop_view(model, torch.from_numpy(train.signal).to(device), stride=1)
+    windows = crop_view(model, shared(train.signal).to(device, dtype_of(model)), stride=1)
     model_input(model, windows[:1, :, 0], name="train")
-    label = torch.from_numpy(train.label).to(device)
+    label = torch.tensor(train.label, device=device)
     rng = torch.Generator().manual_seed(seed)
     n_steps = -(-len(train) // batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
@@ -167,7 +224,7 @@ def _random_crops(windows: torch.Tensor, batch: torch.Tensor, rng: torch.Generat
 @torch.no_grad()
 def _validate(model, valid) -> dict[str, float]:
     output = torch.from_numpy(predict(model, valid.signal, stride=20))
-    label = torch.from_numpy(valid.label)
+    label = torch.tensor(class_labels(valid, "valid"))
     return {
         "valid_loss": cross_entropy(output, label).item(),
         "valid_accuracy": (output.argmax(1) == label).float().mean().item(),
@@ -175,7 +232,7 @@ def _validate(model, valid) -> dict[str, float]:
 
 
 def save(model: nn.Module, path: str | Path, **metadata: str) -> None:
-    """Write a model's weights to a safetensors file; a file is either whole or not there.
+    """Write a model's weights, and what it was trained on, to a safetensors file; it is either whole or not there.
 
     Parameters
     ----------
@@ -186,7 +243,10 @@ def save(model: nn.Module, path: str | Path, **metadata: str) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    # Cloned, since the format has no weights that share memory.
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    if record := record_of(model):
+        metadata = {"training_record": record.to_json(), **metadata}
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     os.close(handle)
     try:
@@ -199,6 +259,8 @@ def save(model: nn.Module, path: str | Path, **metadata: str) -> None:
 def load(model: nn.Module, path: str | Path) -> nn.Module:
     """Read weights that `save` wrote into a model of the same architecture, and put it in eval mode.
 
+    Its attribute ``training_record`` becomes that of the model that was saved, None where that had none.
+
     Raises
     ------
     ValueError
@@ -207,6 +269,8 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
     expected = {name: value.shape for name, value in model.state_dict().items()}
     try:
         weights = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            record = (file.metadata() or {}).get("training_record")
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}). Train the decoder again.") from error
     if {name: value.shape for name, value in weights.items()} != expected:  # before anything is overwritten
@@ -215,22 +279,46 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
             " trained with."
         )
     model.load_state_dict(weights)
+    model.training_record = TrainingRecord.from_json(record) if record else None
     return model.eval()
 
 
-def _cache_path(model, train, valid, device, options) -> Path:
+def _cache_path(model, train, valid, device, options) -> Path | None:
+    """Return where the trained weights are kept, None where it cannot be told what the model computes."""
     sizes = [model_size(model, "n_times"), *(p.requires_grad for p in model.parameters())]
     digest = hashlib.sha256(f"{nn.Module.__repr__(model)}{sizes}".encode())
-    for value in model.state_dict().values():
+    try:
+        digest.update(_function(model).encode())
+    except ValueError as error:
+        warnings.warn(
+            f"{type(model).__name__} is trained without the cache: {error} A change of its code would go unnoticed."
+            " Define it in a file or a notebook.",
+            stacklevel=3,
+        )
+        return None
+    for value in itertools.chain(model.state_dict().values(), model.buffers()):  # the latter hold those not persistent
         digest.update(value.cpu().numpy().tobytes())
     for trials in (train, valid) if valid is not None else (train,):
         digest.update(repr(trials.signal.shape).encode() + trials.signal.tobytes() + trials.label.tobytes())
+        digest.update(repr((trials.info.ch_names, trials.sfreq, trials.unit, trials.class_names)).encode())
     versions = [version("torch"), version("braindecode")]
     digest.update(json.dumps([options, versions, device.type, valid is not None]).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):  # a change in how we train is a new version too
         digest.update(source.read_bytes())
     folder = Path(os.environ.get("EEGXAI_CACHE") or pooch.os_cache("eegxai"))
     return folder / f"{type(model).__name__}-{digest.hexdigest()[:20]}.safetensors"
+
+
+def _function(model: nn.Module) -> str:
+    """Return what a model computes besides its weights: the source of its classes, and what else its modules hold.
+
+    Its printed form names the layers, but neither what `forward` does with them nor a number that it multiplies by.
+    """
+    held = [{k: v for k, v in vars(module).items() if k not in INTERNAL} for module in model.modules()]
+    functions = [value for each in held for value in each.values() if inspect.isroutine(value)]
+    source = source_digest([*map(type, model.modules()), *functions])
+    with np.printoptions(threshold=sys.maxsize):
+        return source + re.sub("0x[0-9a-f]+", "", repr(held))  # an address says nothing
 
 
 def _from_cache(model, path: Path) -> pd.DataFrame | None:

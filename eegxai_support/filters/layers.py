@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 import torch
-from scipy.signal import correlate, oaconvolve
-from torch import nn
+from scipy.signal import oaconvolve
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from eegxai_support.model import frozen, model_size, probe
+from eegxai_support.filters.units import Units, are_units, run_units
+from eegxai_support.model import copied, exact, frozen, model_size
 from eegxai_support.trials import Trials, unknown_name
 
 
@@ -56,7 +59,7 @@ class Filters:
     ----------
     kernels : ndarray, shape (kernel, tap)
         Temporal filters. A network that filters in space first has one for each pair of a unit and a spatial filter
-        that it reads.
+        that it reads; one with kernels of each channel's own has them channel by channel.
     spatial : ndarray, shape (unit, kernel, channel)
         Weight that a unit gives each channel behind each kernel, zero where it does not read it, with the scale of
         the batch norm between the two filters.
@@ -135,20 +138,27 @@ class Filters:
             return sign * unit_kernels, sign * unit_filters, size[:, 0] ** 2 / (size**2).sum(1)
 
 
-def read_filters(model: nn.Module, layers: FilterLayers | None = None, sfreq: float | None = None) -> Filters:
+def read_filters(
+    model: nn.Module, layers: FilterLayers | None = None, sfreq: float | None = None, *, n_times: int | None = None
+) -> Filters:
     """Read the temporal and spatial filters of a network from its weights.
 
-    Weights are taken as the network uses them, with their max-norm or other parametrisation, and compared with the
-    gradients of the network's own units: what the reading leaves out, such as a nonlinearity between the filters or a
-    batch norm that is not named, raises an error.
+    The network runs first, on a copy, as far as these two layers. Weights are those that it used there, with their
+    max-norm or other parametrisation, wherever that is computed. They are compared with the gradients of the network's
+    own units: what the reading leaves out, such as a nonlinearity between the filters or a batch norm that is not
+    named, raises an error.
 
     Parameters
     ----------
     model : torch.nn.Module
+        Takes (trial, channel, time) or (trial, 1, channel, time).
     layers : FilterLayers, optional
         Needed for an architecture that is not in `FILTER_LAYERS`.
     sfreq : float, optional
         Sampling rate in Hz; that of the model by default.
+    n_times : int, optional
+        Samples of a trial; those that the model declares by default, else two kernels. What follows the two layers does
+        not run, so that it matters only where they or what is before them was made for one length.
 
     Returns
     -------
@@ -158,25 +168,35 @@ def read_filters(model: nn.Module, layers: FilterLayers | None = None, sfreq: fl
     Raises
     ------
     ValueError
-        Unknown architecture or module, no sampling rate, two convolutions of which none takes the other's output, or
-        units that differ from what the weights say.
+        Unknown architecture or module, no sampling rate, a network that does not run, two convolutions of which none
+        takes the other's output, or units that differ from what the weights say.
     TypeError
         A named module that is no convolution.
+    UnsupportedOperation
+        The units have no derivative to compare with.
     """
     layers = layers or _layers_of(model)
     sfreq = sfreq or model_size(model, "sfreq")
     if sfreq is None:
         raise ValueError(f"{type(model).__name__} does not know its sampling rate; pass sfreq in Hz.")
-    with frozen(model), torch.no_grad():
-        kernels, spatial, second = _weights(model, layers)
-    layer, agrees = _check(model, second, kernels, spatial)
+    if any(map(is_lazy, model.parameters())):
+        raise ValueError(
+            f"{type(model).__name__} learns its sizes from its first trials, and has seen none: call it once."
+        )
+    model = copied(model)
+    _may_be_first(model, layers)
+    with torch.inference_mode(False), frozen(model), exact(model):
+        units = run_units(model, layers.temporal, layers.spatial, n_times)
+        with torch.no_grad():
+            kernels, spatial = _weights(model, layers, units)
+        agrees = are_units(units, kernels, spatial)
     if not agrees:
         raise ValueError(
-            f"The units of {layer!r} in {type(model).__name__} are not what the weights of {layers} make of a trial."
-            " Name the batch norm between the two, if there is one; with a nonlinearity between them, a dilation or"
-            " another filter before them, the unit cannot be read as kernels and spatial filters."
+            f"The units of {units.layer!r} in {type(model).__name__} are not what the weights of {layers} make of a"
+            " trial. Name the batch norm between the two, if there is one; with a nonlinearity between them, a dilation"
+            " or another filter before them, the unit cannot be read as kernels and spatial filters."
         )
-    return Filters(kernels, spatial, float(sfreq), layer)
+    return Filters(kernels, spatial, float(sfreq), units.layer)
 
 
 def filter_patterns(filters: Filters, trials: Trials) -> np.ndarray:
@@ -229,25 +249,39 @@ def _layers_of(model: nn.Module) -> FilterLayers:
     return FILTER_LAYERS[name]
 
 
-def _weights(model: nn.Module, layers: FilterLayers) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return the kernels (kernel, tap), the spatial weights (unit, kernel, channel) and which layer runs second."""
+def _weights(model: nn.Module, layers: FilterLayers, units: Units) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kernels (kernel, tap) and the spatial weights (unit, kernel, channel)."""
+    temporal, spatial = (model.get_submodule(name) for name in (layers.temporal, layers.spatial))
+    kernels, filters = (_array(units.weights[name]) for name in (layers.temporal, layers.spatial))
+    first = _may_be_first(model, layers, units.first)[0]
+    if first == layers.temporal:
+        dense = np.zeros((len(filters), spatial.in_channels, filters.shape[2]), filters.dtype)
+        np.put_along_axis(dense, _inputs(spatial)[..., None], filters, 1)
+        # Channels are an axis that all kernels leave as it is, or inputs of which each kernel reads its own.
+        own = np.eye(temporal.in_channels, dtype=filters.dtype)[_inputs(temporal)[:, 0]]
+        return kernels[:, 0], dense * own * _scale(model, layers.norm, temporal)[:, None]
+    scale, inputs = _scale(model, layers.norm, spatial), _inputs(temporal)
+    read = (filters.reshape(len(scale), -1) * scale[:, None])[inputs]  # (unit, input, channel)
+    own = np.eye(len(kernels), dtype=kernels.dtype)[:, :, None, None]  # a unit reads only its own kernels
+    return kernels.reshape(-1, kernels.shape[2]), (own * read).reshape(len(read), -1, read.shape[2])
+
+
+def _may_be_first(model: nn.Module, layers: FilterLayers, ran_first: str | None = None) -> list[str]:
+    """Return which of two convolutions can come first, by what each takes and makes, if only one did by their order."""
     temporal, spatial = (_convolution(model, name) for name in (layers.temporal, layers.spatial))
-    if temporal.in_channels == 1 and spatial.in_channels == temporal.out_channels:
-        scale = _scale(model, layers.norm, temporal)
-        weight = _weight(spatial)
-        dense = np.zeros((len(weight), spatial.in_channels, weight.shape[2]), weight.dtype)
-        np.put_along_axis(dense, _inputs(spatial)[..., None], weight, 1)
-        return _weight(temporal)[:, 0], dense * scale[:, None], layers.spatial
-    if spatial.groups == 1 and temporal.in_channels == spatial.out_channels:
-        scale = _scale(model, layers.norm, spatial)
-        weight, inputs = _weight(temporal), _inputs(temporal)
-        read = (_weight(spatial).reshape(len(scale), -1) * scale[:, None])[inputs]  # (unit, input, channel)
-        own = np.eye(len(weight), dtype=weight.dtype)[:, :, None, None]  # a unit reads only its own kernels
-        return weight.reshape(-1, weight.shape[2]), (own * read).reshape(len(read), -1, read.shape[2]), layers.temporal
+    of_one_channel = temporal.in_channels == temporal.groups and 1 in (temporal.in_channels, prod(spatial.kernel_size))
+    fits = {
+        layers.temporal: of_one_channel and spatial.in_channels == temporal.out_channels,
+        layers.spatial: spatial.groups == 1 and temporal.in_channels == spatial.out_channels,
+    }
+    first = [name for name, fit in fits.items() if fit and ran_first in (None, name)]
+    if first:
+        return first
     raise ValueError(
         f"{layers.temporal!r} takes {temporal.in_channels} inputs and makes {temporal.out_channels} outputs,"
         f" {layers.spatial!r} {spatial.in_channels} and {spatial.out_channels}: neither reads the trial for the other."
-        " Name the two convolutions that follow each other at the beginning of the network."
+        " Name the two convolutions that follow each other at the beginning of the network. A convolution over time"
+        " that also mixes the EEG channels has no separate kernels."
     )
 
 
@@ -270,9 +304,9 @@ def _module(model: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def _weight(module: nn.Module) -> np.ndarray:
+def _array(weight: Tensor) -> np.ndarray:
     """Return the weight of a convolution, shape (output, input of its group, tap or channel)."""
-    return module.weight.flatten(2).cpu().numpy()
+    return weight.detach().flatten(2).cpu().numpy()
 
 
 def _inputs(module: nn.Module) -> np.ndarray:
@@ -284,36 +318,11 @@ def _inputs(module: nn.Module) -> np.ndarray:
 
 def _scale(model: nn.Module, norm: str | None, first: nn.Module) -> np.ndarray:
     """Return by how much a batch norm multiplies each output of the first convolution."""
-    if norm is None:
-        return np.ones(1, _weight(first).dtype).repeat(first.out_channels)
     zeros = first.weight.new_zeros(1, first.out_channels, *(1 for _ in first.kernel_size))
+    if norm is None:
+        return _array(zeros + 1)[0, :, 0]
     module = _module(model, norm)
-    return (module(zeros + 1) - module(zeros)).flatten().cpu().numpy()
-
-
-def _check(model: nn.Module, second: str, kernels: np.ndarray, spatial: np.ndarray) -> tuple[str, bool]:
-    """Return the module that makes the units, and whether their gradients are the filters.
-
-    The module is the innermost one that runs: braindecode's CombinedConv computes its two convolutions itself.
-    """
-    n_channels, n_taps = spatial.shape[2], kernels.shape[1]
-    parts = second.split(".")
-    names = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
-    n_times = model_size(model, "n_times") or 2 * n_taps
-    x, outputs = probe(model, {name: model.get_submodule(name) for name in names}, n_channels, n_times)
-    layer = next((name for name in reversed(names) if name in outputs), second)
-    output = outputs.get(layer, [None])[0]
-    if output is None or output.shape[1] != len(spatial):
-        return layer, False
-    output = output.flatten(2)
-    mix = np.random.default_rng(0).standard_normal(len(spatial)).astype(kernels.dtype)
-    total = (output[:, :, output.shape[2] // 2].sum(0) * torch.as_tensor(mix).to(output)).sum()
-    given = torch.autograd.grad(total, x)[0].cpu().numpy()
-    expected = np.einsum("u,ukc,kt->ct", mix, spatial, kernels)
-    start = correlate(given[0], expected)[n_channels - 1].argmax() - (n_taps - 1)
-    padded = np.pad(expected, [(0, 0), (n_times, n_times)])[:, n_times - start : 2 * n_times - start]
-    tolerance = np.sqrt(np.finfo(kernels.dtype).eps) * np.abs(expected).max()
-    return layer, bool(np.abs(given - padded).max() <= tolerance)
+    return _array(module(zeros + 1) - module(zeros))[0, :, 0]
 
 
 def _check_trials(filters: Filters, trials: Trials) -> None:

@@ -1,28 +1,59 @@
 """What knows a network and no decoder, training or method."""
 
+from eegxai_support.model.arithmetic import exact, wide
 from eegxai_support.model.batches import checked_batch_size, crop_view
 from eegxai_support.model.devices import best_device
 from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.fields import ReceptiveFields, fields_of, probe, receptive_fields
-from eegxai_support.model.look import model_input
+from eegxai_support.model.inputs import Given, given, model_input
+from eegxai_support.model.look import Look, adapted, look, name_of, same, unwrapped
+from eegxai_support.model.outputs import output_kind, probabilities
+from eegxai_support.model.record import TrainingRecord, record_of
+from eegxai_support.model.seeds import seeded
 from eegxai_support.model.simplify import simplify
-from eegxai_support.model.state import copied, device_of, dtype_of, frozen, is_braindecode, model_size
+from eegxai_support.model.state import (
+    copied,
+    copy_of,
+    device_of,
+    dtype_of,
+    duplicate,
+    frozen,
+    is_braindecode,
+    model_size,
+)
 
 __all__ = [
+    "Given",
+    "Look",
     "ReceptiveFields",
+    "TrainingRecord",
     "UnsupportedOperation",
+    "adapted",
     "best_device",
     "checked_batch_size",
     "copied",
+    "copy_of",
     "crop_view",
     "device_of",
     "dtype_of",
+    "duplicate",
+    "exact",
     "fields_of",
     "frozen",
+    "given",
     "is_braindecode",
+    "look",
     "model_input",
     "model_size",
+    "name_of",
+    "output_kind",
+    "probabilities",
     "probe",
     "receptive_fields",
+    "record_of",
+    "same",
+    "seeded",
     "simplify",
+    "unwrapped",
+    "wide",
 ]

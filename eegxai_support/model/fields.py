@@ -44,7 +44,9 @@ class ReceptiveFields:
         return (self.start + self.end) / 2
 
 
-def receptive_fields(model: nn.Module, layer: str, n_channels: int, n_times: int) -> ReceptiveFields:
+def receptive_fields(
+    model: nn.Module, layer: str, n_channels: int, n_times: int, extra: tuple[Tensor, ...] = ()
+) -> ReceptiveFields:
     """Find which samples of a trial each position of a layer's output sees.
 
     The gradients of a few positions with respect to random trials are zero outside the receptive field. A single
@@ -59,6 +61,8 @@ def receptive_fields(model: nn.Module, layer: str, n_channels: int, n_times: int
         Qualified name of a layer, as in ``model.named_modules()``.
     n_channels, n_times : int
         Size of a trial.
+    extra : tuple of Tensor
+        Further inputs of the model; those of the first trial are taken.
 
     Returns
     -------
@@ -76,7 +80,7 @@ def receptive_fields(model: nn.Module, layer: str, n_channels: int, n_times: int
         raise unknown_name("layer", layer, filter(None, modules))
     parts = layer.split(".")
     parents = [".".join(parts[:n]) for n in range(1, len(parts))]
-    x, outputs = probe(model, {name: modules[name] for name in [*parents, layer]}, n_channels, n_times)
+    x, outputs = probe(model, {name: modules[name] for name in [*parents, layer]}, n_channels, n_times, extra)
     if layer not in outputs:
         running = [name for name in parents if name in outputs]
         hint = f"its parent {running[-1]!r}, which does" if running else "a layer that does"
@@ -98,7 +102,9 @@ def receptive_fields(model: nn.Module, layer: str, n_channels: int, n_times: int
     return fields
 
 
-def probe(model: nn.Module, modules: dict, n_channels: int, n_times: int) -> tuple[Tensor, dict[str, list]]:
+def probe(
+    model: nn.Module, modules: dict, n_channels: int, n_times: int, extra: tuple[Tensor, ...] = ()
+) -> tuple[Tensor, dict[str, list]]:
     """Return random trials and what the modules made of them, in the order in which they ran."""
     noise = np.random.default_rng(0).standard_normal((len(PROBE_SCALES), n_channels, n_times))
     x = torch.as_tensor(noise * PROBE_SCALES[:, None, None]).to(device_of(model), dtype_of(model)).requires_grad_()
@@ -113,7 +119,7 @@ def probe(model: nn.Module, modules: dict, n_channels: int, n_times: int) -> tup
     ]
     try:
         with frozen(model), torch.enable_grad():
-            model(x.clone())
+            model(x.clone(), *(each[[0] * len(x)].to(x.device) for each in extra))
     finally:
         for handle in handles:
             handle.remove()

@@ -1,60 +1,347 @@
-"""Check what goes into a model."""
+"""One look at a model and its trials, before anything is explained."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from eegxai_support.model.state import dtype_of, model_size
+from eegxai_support.model.errors import UnsupportedOperation
+from eegxai_support.model.inputs import extra_inputs, given, model_input, warn_of_scale
+from eegxai_support.model.outputs import output_kind
+from eegxai_support.model.state import copied, device_of, duplicate
+from eegxai_support.trials import Trials
+
+APART = 1e-3  # share of the outputs by which a trial's may differ from place to place and in other company
+PRECISIONS = (torch.float32, torch.float64)
+NO_GRADIENT = "occlusion, channel_ablation, window_ablation, kernel_shap"
 
 
-def model_input(model: nn.Module, x, *, name: str = "x") -> torch.Tensor:
-    """Check an array of trials against a model and give it the model's type; it stays on its device.
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a model is, as seen with two of the trials.
 
     Parameters
     ----------
     model : torch.nn.Module
-        ``model.n_chans`` and ``model.n_times`` are compared with `x` where the model has them.
-    x : ndarray or Tensor, shape (trial, channel, time)
-        float64 stays float64 where the model is float64; everything else becomes the model's type.
+        A copy in eval mode of what was given, out of its wrappers, that maps (trial, channel, time) and further inputs
+        to (trial, output). The model itself where it cannot be copied; hold it with `frozen`.
+    x : Tensor, shape (trial, channel, time)
+        On the CPU, in the type of the model.
+    extra : tuple of Tensor
+        The further inputs, a row per trial.
+    outputs : Tensor, shape (2, output)
+        Of the first two trials; of the only one, and of the same backwards in time.
+    kind : {"logits", "probabilities", "log_probabilities"}
+        What the outputs are.
+    cut : str
+        Why the outputs have no derivative with respect to the trials; "" where they have one.
+    trials : Trials, optional
+        What was given, where it was Trials.
+    """
+
+    model: nn.Module
+    x: Tensor
+    extra: tuple[Tensor, ...]
+    outputs: Tensor
+    kind: str
+    cut: str
+    trials: Trials | None
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs for a trial."""
+        return self.outputs.shape[1]
+
+    def require_gradient(self, what: str) -> None:
+        """Raise `UnsupportedOperation` where the outputs have no derivative."""
+        if self.cut:
+            raise UnsupportedOperation(
+                f"{what} needs the derivative of the outputs with respect to the trials, and {name_of(self.model)} cuts"
+                f" it off ({self.cut}). Methods that do without: {NO_GRADIENT}."
+            )
+
+    def warn_of_kind(self, what: str) -> None:
+        """Warn where outputs are probabilities, whose gradients vanish where the network is sure."""
+        if self.kind == "logits":
+            return
+        last = [name for name, module in self.model.named_modules() if isinstance(module, nn.Softmax | nn.LogSoftmax)]
+        remedy = (
+            f"model.{last[-1]} = torch.nn.Identity()"
+            if last and last[-1]
+            else "model = xs.adapted(model, output=lambda p: p.log())"
+            if self.kind == "probabilities"
+            else "the difference of two classes, target=(a, b), in which the normalisation cancels"
+        )
+        warnings.warn(
+            f"{name_of(self.model)} returns {self.kind.replace('_', '-')}. Where it is sure of a trial their gradient"
+            f" vanishes, and with two classes {what} gives both the same map but for the sign. Explain what goes into"
+            f" the softmax: {remedy}.",
+            stacklevel=4,
+        )
+
+
+def look(model, x, *, extra=(), name: str = "x") -> Look:
+    """Check a model and trials, and find out what the one makes of the other.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or what wraps one
+        See `unwrapped`.
+    x : array-like, Trials, mne.Epochs, or a dataset of windows; shape (trial, channel, time)
+    extra : tuple of array-like
+        Further inputs of the model, each with a row per trial.
     name : str
-        What the error messages call the array.
+        What the error messages call the trials.
 
     Returns
     -------
-    Tensor, shape (trial, channel, time), detached
+    Look
 
     Raises
     ------
+    TypeError
+        No model, no trials, half precision, or outputs in a container.
     ValueError
-        Wrong number of axes, channels or samples, no trials, NaN or infinity.
+        Trials that do not fit the model, outputs that are not (trial, output), or a model that holds one row per trial
+        itself.
+
+    Warns
+    -----
+    UserWarning
+        A trial's output depends on the other trials of its batch, or is another one at every call; the trials are of
+        quite another size than those of the training.
     """
-    x = _as_tensor(x).detach().to(dtype_of(model))
-    if x.ndim != 3 or 0 in x.shape:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time) with at least one trial.")
-    for axis, attribute, hint in (
-        (1, "n_chans", "Is the order (trial, channel, time)?"),
-        (2, "n_times", "Crop the trials with Trials.crop, or build the decoder for this length."),
-    ):
-        expected = model_size(model, attribute)
-        if expected is not None and x.shape[axis] != expected:
-            what = "channels" if axis == 1 else "samples"
-            raise ValueError(f"{name} has {x.shape[axis]} {what} but the model expects {expected}. {hint}")
-    finite = x.sum((1, 2)).isfinite()  # sums, since a test of each point takes as much memory as x
-    if not finite.all():
-        trial = int((~finite).nonzero()[0])
-        raise ValueError(f"{name} holds NaN or infinity, first in trial {trial}. Drop or repair those trials first.")
-    return x
+    module = unwrapped(model)
+    _check_precision(module)
+    source = given(x, name)
+    x = model_input(module, source, name=name).cpu()
+    warn_of_scale(module, x)
+    extra = extra_inputs(module, extra, len(x))
+    copy = copied(module)
+    two = x[:2] if len(x) > 1 else torch.cat([x, x.flip(2)])
+    others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
+    rows = tuple(each.to(device_of(module)) for each in (two, *others))
+    with torch.inference_mode(False), torch.random.fork_rng(_indices(rows[0])):
+        copy = _with_axis(copy, rows, own=copy is not module)
+        outputs, cut = _run(copy, rows)
+        copy, outputs = _with_matrix(copy, outputs, own=copy is not module)
+        _check_rows(copy, rows, outputs)
+    return Look(copy, x, extra, outputs.cpu(), output_kind(outputs), cut, source.trials)
 
 
-def _as_tensor(x) -> torch.Tensor:
-    """Return an array as a tensor, without a copy where its memory allows."""
-    if isinstance(x, np.ndarray):
-        x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nor is it written to
-        x = torch.as_tensor(x)
-    return x.clone() if x.is_inference() else x
+def unwrapped(model) -> nn.Module:
+    """Take a network out of what people wrap it in.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, or a fitted classifier of skorch or braindecode, DataParallel or a compiled model
+        A Lightning module is a module like any other.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    TypeError
+        Something else, with what to pass instead.
+    """
+    if isinstance(model, nn.parallel.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(model.module)
+    if hasattr(model, "_orig_mod"):
+        return unwrapped(model._orig_mod)
+    if isinstance(model, nn.Module):
+        return model
+    kind = model.__name__ if isinstance(model, type) else type(model).__name__
+    if isinstance(model, type):
+        raise TypeError(f"model is the class {kind}; expected a network, an instance of it: {kind}(...).")
+    if isinstance(getattr(model, "module_", None), nn.Module):
+        return unwrapped(model.module_)
+    if hasattr(model, "module") and hasattr(model, "initialize"):
+        raise TypeError(f"The {kind} has no network yet. Call its fit, or initialize, first.")
+    if hasattr(model, "steps") or hasattr(model, "best_estimator_"):
+        raise TypeError(
+            f"model is a {kind}, whose earlier steps change the trials. Pass the network in it,"
+            " such as pipeline[-1].module_, and the trials as pipeline[:-1].transform(x) gives them."
+        )
+    if type(model).__module__.startswith("torch.export"):
+        raise TypeError("model is an exported program, in which no layer can be seen. Pass the module it was made of.")
+    raise TypeError(
+        f"model is a {kind}; expected a torch.nn.Module that maps (trial, channel, time) to (trial, output), or an"
+        " EEGClassifier. A function becomes one as the forward of a class that derives from torch.nn.Module."
+    )
+
+
+def adapted(model, *, input: Callable | None = None, output: Callable | None = None) -> nn.Module:
+    """Return a copy of a model with another form of input or output, its layers under the names they have.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or what wraps one
+    input : callable, optional
+        From trials (trial, channel, time) to what the model takes, such as ``lambda x: x.unsqueeze(1)``.
+    output : callable, optional
+        From what the model returns to outputs (trial, output), such as ``lambda output: output[0]``.
+
+    Returns
+    -------
+    torch.nn.Module
+        It does not share its weights with `model`.
+    """
+    copy = duplicate(unwrapped(model))
+    if input is not None:
+        copy.register_forward_pre_hook(lambda module, args: (input(args[0]), *args[1:]))
+    if output is not None:
+        copy.register_forward_hook(lambda module, args, made: output(made))
+    return copy
+
+
+def name_of(model: nn.Module) -> str:
+    """Return what messages call a model."""
+    return type(model).__name__
+
+
+def _check_precision(model: nn.Module) -> None:
+    types = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if other := types - set(PRECISIONS):
+        raise TypeError(
+            f"{name_of(model)} has weights in {', '.join(sorted(map(str, other)))}; float32 and float64 are supported,"
+            " since no receipt survives the rounding of less. Give model.float()."
+        )
+    if len(types) > 1:
+        raise TypeError(
+            f"{name_of(model)} has weights in float32 and in float64. Give model.float() or model.double()."
+        )
+
+
+def _indices(x: Tensor) -> list[int]:
+    return [x.device.index or 0] if x.is_cuda else []
+
+
+def _with_axis(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> nn.Module:
+    """Return the model as it is where it takes (trial, channel, time), else with an axis of one before the channels."""
+    try:
+        _forward(model, rows)
+        return model
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        first, wider = error, (rows[0].unsqueeze(1), *rows[1:])
+    try:
+        made = _forward(model, wider)
+    except Exception:
+        made = None
+    if not isinstance(made, Tensor) or len(made) != len(rows[0]) or not own:
+        shapes = ", ".join(str(tuple(each.shape)) for each in rows)
+        what = " and further inputs " if len(rows) > 1 else " "
+        raise ValueError(
+            f"{name_of(model)} cannot take two trials{what}of shape {shapes} ({type(first).__name__}:"
+            f" {_line(first)}), nor with an axis of one before the channels. If it wants another form, give"
+            " xs.adapted(model, input=lambda x: ...), which turns (trial, channel, time) into it."
+        ) from first
+    model.register_forward_pre_hook(lambda module, args: (args[0].unsqueeze(1), *args[1:]))
+    return model
+
+
+def _forward(model: nn.Module, rows: tuple[Tensor, ...]):
+    with torch.no_grad():
+        return model(rows[0].clone(), *rows[1:])
+
+
+def _run(model: nn.Module, rows: tuple[Tensor, ...]) -> tuple[object, str]:
+    """Return the outputs and why they have no derivative, "" where they have one."""
+    leaf = rows[0].detach().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            outputs = model(leaf.clone(), *rows[1:])
+    except RuntimeError as error:
+        return _forward(model, rows), _line(error)
+    tensors = [each for each in tree_leaves(outputs) if isinstance(each, Tensor)]
+    cut = "" if any(each.requires_grad for each in tensors) else "no_grad, detach or NumPy on the way"
+    return tree_map_only(Tensor, torch.detach, outputs), cut
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _with_matrix(model: nn.Module, outputs, *, own: bool) -> tuple[nn.Module, Tensor]:
+    """Return the model with outputs (trial, output), and these; refuse what is not one number per trial and output."""
+    name = name_of(model)
+    if not isinstance(outputs, Tensor):
+        if isinstance(outputs, dict):
+            shapes = ", ".join(f"{key!r} {_shape(value)}" for key, value in outputs.items())
+            which = f"[{next(iter(outputs), 'logits')!r}]"
+        elif isinstance(outputs, tuple | list):
+            shapes, which = ", ".join(map(_shape, outputs)), "[0]"
+        else:
+            shapes, which = "no tensor", ".logits"
+        raise TypeError(
+            f"{name} returns {type(outputs).__name__} ({shapes}) for two trials; expected a tensor (trial, output)."
+            f" Choose: model = xs.adapted(model, output=lambda output: output{which})."
+        )
+    if not (outputs.is_floating_point() and len(outputs) == 2 if outputs.ndim else False):
+        raise ValueError(
+            f"{name} returns {outputs.dtype} of shape {tuple(outputs.shape)} for two trials; expected real numbers"
+            " (trial, output). Keep the axis of trials, and explain scores, not decisions."
+        )
+    if outputs.ndim == 2:
+        return model, outputs
+    if outputs.ndim > 2 and outputs[0].numel() > outputs.shape[1]:
+        raise ValueError(
+            f"{name} returns shape {tuple(outputs.shape)} for two trials; expected (trial, output). Average what"
+            " it says of crops over time, or choose a time:"
+            " model = xs.adapted(model, output=lambda output: output.mean(2))."
+        )
+    if not own:
+        raise ValueError(f"{name} returns shape {tuple(outputs.shape)} for two trials; expected (2, output).")
+    # One number per trial, or axes of one behind the outputs: as a matrix they say the same.
+    model.register_forward_hook(lambda module, args, made: made.reshape(len(made), -1))
+    return model, outputs.reshape(2, -1)
+
+
+def _shape(value) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _check_rows(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> None:
+    """Find out whether a trial's output depends on its place, on its company or on chance."""
+    swapped = _forward(model, tuple(each.flip(0) for each in rows)).flip(0)
+    alone = _forward(model, tuple(each[:1] for each in rows))
+    if alone.shape != outputs[:1].shape:
+        raise ValueError(
+            f"{name_of(model)} returns shape {tuple(alone.shape)} for one trial and {tuple(outputs.shape)} for two;"
+            " expected (trial, output). Keep the axis of trials: squeeze with the number of the axis, squeeze(2)."
+        )
+    if same(swapped, outputs) and same(alone, outputs[:1]):
+        return
+    name = name_of(model)
+    if not same(_forward(model, rows), outputs):
+        warnings.warn(
+            f"{name} gives the same trial another output at every call, in eval mode too: dropout that does not look at"
+            " the mode, or noise. Its maps explain one draw; make it depend on the trial alone.",
+            stacklevel=4,
+        )
+    elif same(alone, outputs[:1]) and not same(swapped, outputs):
+        raise ValueError(
+            f"{name} gives a trial another output at another place in the batch: it holds one row per trial itself,"
+            " such as ages or embeddings, and methods put trials in other places. Let its forward take them after the"
+            " trials, and give them as extra=(rows,)."
+        )
+    else:
+        warnings.warn(
+            f"{name} gives the first trial another output when the second one is in the same batch."
+            " Its maps depend on `batch_size` and on the other trials; look for statistics over the batch.",
+            stacklevel=4,
+        )
+
+
+def same(a: Tensor, b: Tensor, share: float = APART) -> bool:
+    """Tell whether outputs differ by no more than a share of the largest; those that are not finite are alike."""
+    size = b[b.isfinite()].abs().max() if b.isfinite().any() else b.new_tensor(0.0)
+    return torch.allclose(a, b, rtol=0, atol=share * float(size), equal_nan=True)

@@ -24,7 +24,7 @@ READS_NO_VALUES = {
 }  # fmt: skip
 
 
-def simplify(model: nn.Module, x: Tensor | None = None) -> nn.Module:
+def simplify(model: nn.Module, x: Tensor | None = None, extra: tuple[Tensor, ...] = ()) -> nn.Module:
     """Return a copy of a model that computes the same function with fewer operations.
 
     Dropout goes, batch norm goes into the convolution or linear layer before it, parametrised weights are computed
@@ -39,6 +39,8 @@ def simplify(model: nn.Module, x: Tensor | None = None) -> nn.Module:
         Maps (trial, channel, time) to its outputs; it is not changed.
     x : Tensor, shape (trial, channel, time), optional
         Tells the channels and samples of a model that does not declare them as ``n_chans`` and ``n_times``.
+    extra : tuple of Tensor
+        What the model takes after the trials, two rows each.
 
     Returns
     -------
@@ -51,24 +53,25 @@ def simplify(model: nn.Module, x: Tensor | None = None) -> nn.Module:
     # A forward pass may do anything. Whatever goes wrong here, the network as it was given is right.
     if None not in shape:
         try:
-            return _rewritten(copy_of(model), shape)
+            return _rewritten(copy_of(model), shape, extra)
         except Exception:
             pass
     return copied(model)
 
 
 @torch.no_grad()
-def _rewritten(model: nn.Module, shape: tuple[int, int]) -> nn.Module:
+def _rewritten(model: nn.Module, shape: tuple[int, int], extra: tuple[Tensor, ...]) -> nn.Module:
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     noise = noise.to(next(model.parameters(), noise))
+    extra = tuple(each.to(noise.device) for each in extra)
     with torch.random.fork_rng([noise.device] if noise.is_cuda else []), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the network warns of belongs to its own calls
-        given = model(noise.clone())
+        given = model(noise.clone(), *extra)
         _replace(model, {module: nn.Identity() for module in model.modules() if _is(module, *DROPOUTS)})
         _replace(model, {module: ELU() for module in model.modules() if _is_plain_elu(module)})
-        _replace(model, _replacements(_Trace(model, noise.clone())))
+        _replace(model, _replacements(_Trace(model, noise.clone(), *extra)))
         # For what a trace cannot see, such as a weight that is also used elsewhere.
-        for made, right in zip(tree_leaves(model(noise)), tree_leaves(given), strict=True):
+        for made, right in zip(tree_leaves(model(noise, *extra)), tree_leaves(given), strict=True):
             tolerance = sqrt(torch.finfo(right.dtype).eps)
             torch.testing.assert_close(made, right, rtol=tolerance, atol=tolerance * float(right.abs().max()))
     return model
@@ -121,7 +124,7 @@ class _Trace(TorchFunctionMode):
         Of the model.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor):
+    def __init__(self, model: nn.Module, *inputs: Tensor):
         super().__init__()
         self.uses, self.n_calls, self.calls, self.alive = Counter(), Counter(), {}, []
         modules = list(model.modules())
@@ -130,7 +133,7 @@ class _Trace(TorchFunctionMode):
         handles = [module.register_forward_hook(self._shown if module in shown else self._called) for module in modules]
         try:
             with self:
-                self.output = model(x)
+                self.output = model(*inputs)
         finally:
             for handle in handles:
                 handle.remove()

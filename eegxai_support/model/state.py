@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+_lock = threading.Lock()
+_held: dict[int, list] = {}  # id -> how many hold it, the module or parameter, what it was before the first did
 
 
 @contextmanager
@@ -21,20 +26,41 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     Parameters
     ----------
     model : torch.nn.Module
+
+    Notes
+    -----
+    Two threads may hold one model at a time, or two models that share layers. Each of the flags belongs to a module
+    or parameter, so it is these that are counted: the first holder notes what each was, the last one restores it,
+    in whatever order they leave.
     """
-    training = [(module, module.training) for module in model.modules()]
-    parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-    model.eval()
-    for p, _, _ in parameters:
-        p.requires_grad_(False)
+    modules, parameters = list(model.modules()), list(model.parameters())
+    with _lock:
+        for thing in (*modules, *parameters):
+            _held.setdefault(id(thing), [0, thing, _flags(thing)])[0] += 1
+        model.eval()
+        for parameter in parameters:
+            parameter.requires_grad_(False)
     try:
         yield model
     finally:
-        for module, mode in training:
-            module.training = mode
-        for p, requires_grad, grad in parameters:
-            p.requires_grad_(requires_grad)
-            p.grad = grad
+        with _lock:
+            for thing in (*modules, *parameters):
+                entry = _held[id(thing)]
+                entry[0] -= 1
+                if not entry[0]:
+                    _restore(*_held.pop(id(thing))[1:])
+
+
+def _flags(thing: nn.Module | nn.Parameter):
+    return thing.training if isinstance(thing, nn.Module) else (thing.requires_grad, thing.grad)
+
+
+def _restore(thing: nn.Module | nn.Parameter, flags) -> None:
+    if isinstance(thing, nn.Module):
+        thing.training = flags
+    else:
+        thing.requires_grad_(flags[0])
+        thing.grad = flags[1]
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -46,8 +72,22 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def copy_of(model: nn.Module) -> nn.Module:
-    """Return a copy in eval mode without parameter gradients."""
-    return deepcopy(model).eval().requires_grad_(False)
+    """Return a copy in eval mode without parameter gradients.
+
+    Compiled parts of it run as they were written: what is explained has to be seen function by function.
+    """
+    copy = duplicate(model).eval().requires_grad_(False)
+    for parent in list(copy.modules()):
+        for name, child in parent._modules.items():
+            parent._modules[name] = getattr(child, "_orig_mod", child)
+    return copy
+
+
+def duplicate(model: nn.Module) -> nn.Module:
+    """Return a deep copy, also of a model that keeps what it computed: weights by weight norm, positions, masks."""
+    # PyTorch copies no tensor that has a history. As it stands in a module it is a value to go on with.
+    kept = (leaf for module in model.modules() for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor))
+    return deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
 
 
 def is_braindecode(module: nn.Module, *names: str) -> bool:
@@ -61,8 +101,8 @@ def dtype_of(model: nn.Module) -> torch.dtype:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of a model's parameters; the CPU where it has none."""
-    return next(model.parameters(), torch.empty(0)).device
+    """Return the device of a model's parameters or buffers; the CPU where it has none."""
+    return next(model.parameters(), next(model.buffers(), torch.empty(0))).device
 
 
 def model_size(model: nn.Module, attribute: str) -> int | None:

@@ -237,7 +237,7 @@ def efficient_mprt(
     target, rows = np.asarray(target), []
     before = _histogram_entropy(explain(model, x, target), n_bins)
     for seed in tqdm(list(seeds), desc="Random weights", leave=False, delay=2):
-        ((_, randomized),) = randomize(model, seed, order="at_once")
+        ((_, randomized),) = randomize(model, seed, order="at_once", shape=np.shape(x)[1:])
         after = _histogram_entropy(explain(randomized, x, target), n_bins)
         rise = (after - before) / np.where(before > 0, before, np.nan)
         rows.append(_rows(rise, "rise", seed=seed, entropy=before, entropy_random=after))

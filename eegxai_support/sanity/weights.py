@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from eegxai_support.model import device_of, dtype_of, frozen, model_size
+from eegxai_support.sanity.kept import duplicate, forget, kept_tensors, warn_of_idle
 
 ORDERS = ("cascading", "independent", "at_once")
 
@@ -40,7 +40,7 @@ def randomize(
         at_once: the last level of the cascade alone.
     shape : tuple of int, optional
         Channels and samples of a trial; needed where the model does not declare ``n_chans`` and ``n_times``, unless all
-        modules are replaced at once.
+        modules are replaced at once and the model keeps nothing but weights.
 
     Yields
     ------
@@ -55,8 +55,16 @@ def randomize(
     ValueError
         Unknown order, no size of a trial, or no parameter that requires a gradient.
 
+    Warns
+    -----
+    UserWarning
+        Replacing a weight changes nothing, because the model goes on with what it computed from it before.
+
     Notes
     -----
+    What the model computed from its weights and keeps, such as positions or normalised weights, is taken from the
+    copies where the model makes it again.
+
     Randomisation is that of [1]_, [2]_ except for the distribution. Both reset to initial values, as
     ``reset_parameters`` does: this misses parametrised and bare parameters, takes PyTorch's default where the model has
     its own initialisation, and resets a normalisation to the identity, so that the signal that reaches the
@@ -81,7 +89,7 @@ def randomize(
     .. [2] Sujatha Ravindran, A., & Contreras-Vidal, J. (2023). Scientific Reports, 13, 17709.
     """
     learned, redrawn = learned_by_level(model, order, shape), _redrawn(model, seed)
-    return _levels(model, learned, redrawn, cascading=order == "cascading")
+    return _levels(_without_kept(model, redrawn, shape), learned, redrawn, cascading=order == "cascading")
 
 
 def learned_by_level(model: nn.Module, order: str, shape: tuple[int, int] | None) -> dict[str, list[str]]:
@@ -103,12 +111,36 @@ def _levels(
 
 
 def _with_values(model: nn.Module, values: dict[str, Tensor]) -> nn.Module:
-    copy = deepcopy(model).eval()
+    copy = duplicate(model).eval()
     state = copy.state_dict()
     for name, value in values.items():
         state[name].copy_(value)
     for module in set(map(_owner, values)):
         _settle(copy.get_submodule(module))
+    return copy
+
+
+def _without_kept(model: nn.Module, redrawn: dict[str, Tensor], shape: tuple[int, int] | None) -> nn.Module:
+    """Return a copy without what was computed from the weights, as far as the model makes it again."""
+    copy = duplicate(model).eval()
+    if not kept_tensors(copy):
+        return copy
+    shape = _checked_shape(copy, shape)
+    noise = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0))
+    noise = noise.to(dtype_of(copy)).to(device_of(copy))
+
+    @torch.no_grad()
+    def run(network: nn.Module) -> Tensor:
+        return network(noise.clone())
+
+    if left := forget(copy, run):
+        state, ran = copy.state_dict(), _last_call(copy, shape)
+        variants = (
+            (_owner(name), name, _with_values(copy, {name: value}))
+            for name, value in redrawn.items()
+            if _owner(name) in ran and not torch.equal(value, state[name].cpu())
+        )
+        warn_of_idle(duplicate(copy), variants, left, run)
     return copy
 
 
@@ -168,14 +200,7 @@ def _learned(model: nn.Module) -> dict[tuple[str, ...], Tensor]:
 
 def _last_call(model: nn.Module, shape: tuple[int, int] | None) -> dict[str, int]:
     """Position of each called module in a forward pass (that of its last call), under each of its names."""
-    n_channels, n_times = (model_size(model, size) for size in ("n_chans", "n_times"))
-    if n_channels and n_times:
-        shape = n_channels, n_times
-    if shape is None:
-        raise ValueError(
-            "randomize follows a forward pass, and the model does not declare n_chans and n_times: pass"
-            " shape=(n_channels, n_times)."
-        )
+    shape, model = _checked_shape(model, shape), duplicate(model)
     names, calls = defaultdict(list), []
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(frozen(model))
@@ -185,6 +210,18 @@ def _last_call(model: nn.Module, shape: tuple[int, int] | None) -> dict[str, int
             names[module].append(name)
         model(torch.zeros((1, *shape), device=device_of(model), dtype=dtype_of(model)))
     return {name: position for position, module in enumerate(calls) for name in names[module]}
+
+
+def _checked_shape(model: nn.Module, shape: tuple[int, int] | None) -> tuple[int, int]:
+    declared = model_size(model, "n_chans"), model_size(model, "n_times")
+    if all(declared):
+        return declared
+    if shape is None:
+        raise ValueError(
+            "randomize follows a forward pass, and the model does not declare n_chans and n_times: pass"
+            " shape=(n_channels, n_times)."
+        )
+    return shape
 
 
 def _redrawn(model: nn.Module, seed: int) -> dict[str, Tensor]:

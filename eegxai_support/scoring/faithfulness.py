@@ -41,8 +41,9 @@ def sensitivity_test(
     model : torch.nn.Module
         A copy from `simplify` gives the same outputs with fewer operations.
     x : ndarray or Tensor, shape (trial, channel, time)
-    target : array-like of int, shape (trial,)
-        The class that each map explains. The predicted class asks what the network uses, right or wrong, as in [1]_.
+    target : int, array of int (trial,), tuple (int, int) or callable
+        What each map explains, in each of the forms that `attribute` takes. The predicted class asks what the network
+        uses, right or wrong, as in [1]_.
     maps : ndarray or Tensor, shape (trial, channel, time), or dict of them by method
         Signed: a map without signs cannot tell a point that raises the logit from one that lowers it. All methods of a
         dict are compared with the same losses, which takes hardly longer than one.
@@ -67,7 +68,7 @@ def sensitivity_test(
         - ``map``: "own" is the map as given. "surrogate" and "random" are what chance reaches on the same patches:
           the map's values in other places, with the smoothness of the map, and without. Surrogates take the order of
           the channels for space.
-        - ``trial``, ``target``
+        - ``trial``, ``target``: an index, or the name of what is explained.
         - ``share``: 1 is whole channels, each in turn.
         - ``correlation``: Pearson's, over the patches; 1 for a map that predicts every loss, NaN where the sums or the
           losses are constant.
@@ -76,8 +77,10 @@ def sensitivity_test(
 
     Raises
     ------
+    TypeError
+        A target of no known form.
     ValueError
-        Arrays that do not fit the model or each other, no map, a class that the model does not have, shares that are
+        Arrays that do not fit the model or each other, no map, an output that the model does not have, shares that are
         not increasing between 0 and 1 or shorter than two samples, fewer than two patches or channels.
 
     References
@@ -124,7 +127,15 @@ def sensitivity_test(
 
 
 def deletion_test(
-    model: nn.Module, x, target, maps, *, baseline=None, seed: int = 0, batch_size: int = 256
+    model: nn.Module,
+    x,
+    target,
+    maps,
+    *,
+    baseline=None,
+    seed: int = 0,
+    link: str | None = None,
+    batch_size: int = 256,
 ) -> pd.DataFrame:
     """Delete what stands out in a map and ask the model again.
 
@@ -138,14 +149,18 @@ def deletion_test(
     model : torch.nn.Module
         A copy from `simplify` gives the same outputs with fewer operations.
     x : ndarray or Tensor, shape (trial, channel, time)
-    target : array-like of int, shape (trial,)
-        The class that each map explains; its logit and probability are reported. In [1]_ the maps explain the
-        predicted class and the probability is that of the labelled one: they differ where the decoder is wrong.
+    target : int, array of int (trial,), tuple (int, int) or callable
+        What each map explains, in each of the forms that `attribute` takes. In [1]_ the maps explain the predicted
+        class and the probability is that of the labelled one: they differ where the decoder is wrong.
     maps : ndarray or Tensor, shape (trial, channel, time), or dict of them by method
     baseline : ndarray or Tensor, shape (trial, channel, time), optional
         What deleted points become; zero, as in [1]_, if None. See `make_baseline`.
     seed : int
         A trial's draws depend on it and the place of the trial in `x` alone.
+    link : {"softmax", "sigmoid", "identity"}, optional
+        Makes probabilities of the outputs. Found out if None: softmax of logits and log-probabilities, and identity
+        for a model that ends with a softmax. A single output needs it said: "sigmoid" of a logit, "identity" where it
+        is a probability or another number.
     batch_size : int
         Perturbed trials per forward pass.
 
@@ -158,24 +173,28 @@ def deletion_test(
         - ``map``: "own" is the map as given. The others are what chance reaches with as many points or channels:
           "surrogate" takes the ones that stand out when the map's values are in other places with the smoothness of
           the map, where the order of the channels is taken for space, "random" takes any.
-        - ``trial``, ``target``
+        - ``trial``, ``target``: an index, or the name of what is explained.
         - ``deleted``: share of the points or channels; it differs between methods, so compare with chance, not across.
-        - ``logit``, ``probability``: of the target class, after deletion.
+        - ``logit``, ``probability``: what is explained after deletion, as the model puts it out and through the link. A
+          difference or a function of outputs has no probability: NaN.
         - ``logit_drop``, ``probability_drop``: what deletion took away; higher is better.
 
         `mean_and_interval` averages over trials.
 
     Raises
     ------
+    TypeError
+        A target of no known form.
     ValueError
-        Arrays that do not fit the model or each other, no map, a class that the model does not have.
+        Arrays that do not fit the model or each other, no map, an output that the model does not have, one output
+        without a link, an unknown link.
 
     References
     ----------
     .. [1] Cui, J., et al. (2023). Towards best practice of interpreting deep learning models for EEG-based brain
        computer interfaces. Frontiers in Computational Neuroscience, 17, 1232925.
     """
-    problem = Perturbed.checked(model, x, target, maps, baseline, batch_size)
+    problem = Perturbed.checked(model, x, target, maps, baseline, batch_size, link)
     trial, device = np.arange(len(problem.x)), problem.x.device
     logit, probability = problem.outputs_of(problem.x)
 
@@ -211,6 +230,7 @@ def perturbation_curves(
     shares: Iterable[float] = CURVE_SHARES,
     baseline=None,
     seed: int = 0,
+    link: str | None = None,
     batch_size: int = 256,
 ) -> pd.DataFrame:
     """Follow the output while the points of a trial are deleted, or inserted, in the order of a map.
@@ -222,8 +242,8 @@ def perturbation_curves(
     model : torch.nn.Module
         A copy from `simplify` gives the same outputs with fewer operations.
     x : ndarray or Tensor, shape (trial, channel, time)
-    target : array-like of int, shape (trial,)
-        The class that each map explains.
+    target : int, array of int (trial,), tuple (int, int) or callable
+        What each map explains, in each of the forms that `attribute` takes.
     maps : ndarray or Tensor, shape (trial, channel, time), or dict of them by method
         The highest value comes first; ties come in random order.
     mode : {"deletion", "insertion"}
@@ -239,6 +259,10 @@ def perturbation_curves(
         "phase_scrambled".
     seed : int
         A trial's draws depend on it and the place of the trial in `x` alone.
+    link : {"softmax", "sigmoid", "identity"}, optional
+        Makes probabilities of the outputs. Found out if None: softmax of logits and log-probabilities, and identity
+        for a model that ends with a softmax. A single output needs it said: "sigmoid" of a logit, "identity" where it
+        is a probability or another number.
     batch_size : int
         Perturbed trials per forward pass.
 
@@ -251,16 +275,19 @@ def perturbation_curves(
           values in other places, with the smoothness of the map, and without. Scattered points and long stretches do
           unlike damage, so a smooth map is to be compared with the surrogate, which takes the order of the channels for
           space.
-        - ``trial``, ``target``, ``share``
-        - ``logit``, ``probability``: of the target class.
+        - ``trial``, ``target`` (an index, or the name of what is explained), ``share``
+        - ``logit``, ``probability``: what is explained, as the model puts it out and through the link. A difference or
+          a function of outputs has no probability: NaN.
 
         `area_under_curve` makes one number of a curve, `mean_and_interval` averages over trials.
 
     Raises
     ------
+    TypeError
+        A target of no known form.
     ValueError
-        Arrays that do not fit the model or each other, no map, a class that the model does not have, an unknown mode,
-        shares that are not increasing from 0 to 1.
+        Arrays that do not fit the model or each other, no map, an output that the model does not have, an unknown mode
+        or link, one output without a link, shares that are not increasing from 0 to 1.
 
     References
     ----------
@@ -271,7 +298,7 @@ def perturbation_curves(
     """
     if mode not in MODES:
         raise unknown_name("mode", mode, MODES)
-    problem = Perturbed.checked(model, x, target, maps, baseline, batch_size)
+    problem = Perturbed.checked(model, x, target, maps, baseline, batch_size, link)
     shares = checked_shares(shares)
     n_trials, size = len(problem.x), problem.x[0].numel()
     number = np.round(shares * size).astype(int)

@@ -50,8 +50,9 @@ def score_maps(
         randomisation: `maps` are those after randomising, `reference` the original ones, S = the top 5 % of G.
         Lower is better.
         braindecode: the numbers of ``compute_metrics`` and ``compute_ssim_metrics`` of braindecode 1.8.1 with their
-        default flags (``abs_reference=True``, ``abs_explanation=False``), defects included. Our ``Pearson_absnorm``,
-        ``_norm`` and ``_raw`` are its ``Pearson_*_vs_refnorm``.
+        default flags (``abs_reference=True``, ``abs_explanation=False``), defects included, for maps in float64: given
+        float32, braindecode rounds its own numbers by up to 1e-7. Our ``Pearson_absnorm``, ``_norm`` and ``_raw`` are
+        its ``Pearson_*_vs_refnorm``.
     label : array-like, shape (trial,), optional
         Class of each trial. With it the first null takes its other trials from another class.
     n_null : int

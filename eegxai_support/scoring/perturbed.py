@@ -12,53 +12,49 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import softmax
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from eegxai_support.attribution.problem import score_of
 from eegxai_support.decoders import predict
-from eegxai_support.model import device_of, model_input
+from eegxai_support.model import checked_batch_size, device_of, model_input, output_kind
 from eegxai_support.scoring.chance import phase_surrogates
+from eegxai_support.trials import unknown_name
 
 MAPS = ("own", "surrogate", "random")
+LINKS = {"softmax": lambda outputs: outputs.softmax(1), "sigmoid": torch.sigmoid, "identity": lambda outputs: outputs}
 
 
 @dataclass(frozen=True)
 class Perturbed:
-    """A model, trials and classes, the maps that explain them, and what points become that are taken away."""
+    """A model, trials and targets, the maps that explain them, and what points become that are taken away."""
 
     model: nn.Module
-    x: torch.Tensor
-    baseline: torch.Tensor
-    target: np.ndarray
+    x: Tensor
+    baseline: Tensor
+    score: Callable[[Tensor, Tensor], Tensor]  # from outputs and their trials to the explained number of each
+    target: np.ndarray  # how a table calls it, shape (trial,)
+    link: str | None  # from outputs to probabilities; None where what is explained has none
     maps: dict[str | None, np.ndarray]  # by method; the one key is None where the caller gave an array
     batch_size: int
 
     @classmethod
-    def checked(cls, model: nn.Module, x, target, maps, baseline, batch_size: int) -> Perturbed:
+    def checked(
+        cls, model: nn.Module, x, target, maps, baseline, batch_size: int, link: str | None = "identity"
+    ) -> Perturbed:
         """Check everything before the first long computation; signals go to the model's device."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
-        x = model_input(model, x)
-        baseline = x.new_zeros(1, 1, 1) if baseline is None else _like_x(model, x, baseline, "baseline")
-        target = np.asarray(target)
-        if target.shape != (len(x),) or target.dtype.kind not in "iu":
-            raise ValueError(
-                f"target has shape {target.shape} and type {target.dtype}; expected whole numbers of shape"
-                f" ({len(x)},), the class that each map explains."
-            )
+        batch_size, x = checked_batch_size(batch_size), model_input(model, x)
+        baseline = x.new_zeros(1, 1, 1) if baseline is None else _checked_baseline(model, x, baseline)
         by_method = maps if isinstance(maps, Mapping) else {None: maps}
         if not by_method or any(isinstance(values, Mapping) for values in by_method.values()):
             raise ValueError("maps is an empty dict or a dict of dicts; expected one array for each method.")
         names = {key: "maps" if key is None else f"maps[{key!r}]" for key in by_method}
-        arrays = {key: _like_x(model, x, by_method[key], name).cpu().numpy() for key, name in names.items()}
-        n_classes = predict(model, x[:1]).shape[1]
-        if not ((target >= 0) & (target < n_classes)).all():
-            raise ValueError(
-                f"target has the classes {np.unique(target).tolist()}; the model has the outputs 0 … {n_classes - 1}."
-            )
+        arrays = {key: checked_maps(by_method[key], x.shape, name) for key, name in names.items()}
+        outputs = torch.from_numpy(predict(model, x[:2]))
+        score, named = score_of(target, len(x), outputs.shape[1]), _named(target, len(x))
+        link = _checked_link(link, outputs) if named.dtype.kind in "iu" else None
         device = device_of(model)
-        return cls(model, x.to(device), baseline.to(device), target, arrays, batch_size)
+        return cls(model, x.to(device), baseline.to(device), score, named, link, arrays, batch_size)
 
     def of_each_method(self, test: Callable[[np.ndarray], pd.DataFrame]) -> pd.DataFrame:
         """Return the table of the maps, or those of several methods below each other with a column method."""
@@ -67,8 +63,8 @@ class Perturbed:
             return tables[None]
         return pd.concat(tables, names=["method"]).reset_index(level="method").reset_index(drop=True)
 
-    def outputs(self, trial: np.ndarray, deleted: Callable[[slice], torch.Tensor]) -> np.ndarray:
-        """Return logit and softmax probability of the target class of perturbed trials.
+    def outputs(self, trial: np.ndarray, deleted: Callable[[slice], Tensor]) -> np.ndarray:
+        """Return what is explained of perturbed trials, and its probability.
 
         Parameters
         ----------
@@ -92,14 +88,18 @@ class Perturbed:
             outputs[:, rows] = self.outputs_of(torch.where(deleted(rows), baseline, self.x[at]), trial[rows])
         return outputs
 
-    def outputs_of(self, signal: torch.Tensor, trial=slice(None)) -> np.ndarray:
-        """Return logit and softmax probability of the target class of each `trial`, shape (2, trial)."""
-        logits = predict(self.model, signal, batch_size=self.batch_size).astype(float)
-        picked = np.arange(len(logits)), self.target[trial]
-        return np.stack([logits[picked], softmax(logits, axis=1)[picked]])
+    def outputs_of(self, signal: Tensor, trial=slice(None)) -> np.ndarray:
+        """Return what is explained of each `trial`, and its probability or NaN, shape (2, trial)."""
+        outputs = torch.from_numpy(predict(self.model, signal, batch_size=self.batch_size))
+        trial = torch.arange(len(self.x))[trial]
+        # A target function may hold tensors of the model's type on its device.
+        explained = self.score(outputs.to(self.x.device), trial).cpu().double()
+        if self.link is None:
+            return np.stack([explained, np.full(len(trial), np.nan)])
+        return np.stack([explained, self.score(LINKS[self.link](outputs.double()), trial)])
 
     def table(self, axes: dict[str, Iterable], **columns: np.ndarray) -> pd.DataFrame:
-        """Return a row for each combination of the axes, `trial` among them, with the class explained."""
+        """Return a row for each combination of the axes, `trial` among them, with what is explained."""
         table = pd.MultiIndex.from_product(axes.values(), names=list(axes)).to_frame(index=False)
         table.insert(table.columns.get_loc("trial") + 1, "target", self.target[table["trial"]])
         return table.assign(**{name: np.ravel(values) for name, values in columns.items()})
@@ -150,8 +150,43 @@ def checked_shares(shares: Iterable[float], *, zero: bool = True) -> np.ndarray:
     return values
 
 
-def _like_x(model: nn.Module, x: torch.Tensor, values, name: str) -> torch.Tensor:
-    values = model_input(model, values, name=name)
-    if values.shape != x.shape:
-        raise ValueError(f"{name} has shape {tuple(values.shape)}; expected that of x, {tuple(x.shape)}.")
-    return values
+def checked_maps(maps, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Return maps as an array of floating-point numbers, of the shape of the trials and finite."""
+    if isinstance(maps, Tensor):
+        maps = maps.detach().to(torch.promote_types(maps.dtype, torch.float32)).cpu().numpy()  # NumPy has no bfloat16
+    maps = np.asarray(maps)
+    if maps.shape != tuple(shape):
+        raise ValueError(f"{name} has shape {maps.shape}; expected that of the trials, {tuple(shape)}.")
+    if n_missing := (~np.isfinite(maps)).sum():
+        raise ValueError(f"{name} holds NaN or infinity at {n_missing} points. Drop those trials first.")
+    return maps.astype(np.result_type(maps, np.float32), copy=False)  # whole numbers may have no negative to rank by
+
+
+def _checked_baseline(model: nn.Module, x: Tensor, baseline) -> Tensor:
+    baseline = model_input(model, baseline, name="baseline")
+    if baseline.shape != x.shape:
+        raise ValueError(f"baseline has shape {tuple(baseline.shape)}; expected that of x, {tuple(x.shape)}.")
+    return baseline
+
+
+def _checked_link(link: str | None, outputs: Tensor) -> str:
+    """Return the link from outputs to probabilities, by what the outputs are if it is not given."""
+    if link is not None and link not in LINKS:
+        raise unknown_name("link", link, LINKS)
+    if outputs.shape[1] == 1 and link in (None, "softmax"):
+        raise ValueError(
+            "The model has one output, whose softmax is always 1. Pass link='sigmoid' where it is the logit of a"
+            " probability, link='identity' where it is a probability or another number."
+        )
+    # The softmax of log-probabilities is the probabilities.
+    return link or ("identity" if output_kind(outputs) == "probabilities" else "softmax")
+
+
+def _named(target, n_trials: int) -> np.ndarray:
+    """Return what tables call a target, shape (trial,): its index where it is one."""
+    if callable(target):
+        return np.full(n_trials, getattr(target, "__name__", repr(target)), dtype=object)
+    index = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
+    if isinstance(target, tuple) and len(target) == 2:  # a difference, as for `attribute`
+        return np.full(n_trials, str(tuple(index.tolist())), dtype=object)
+    return np.broadcast_to(index, n_trials)

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
-from eegxai_support.scoring.perturbed import MAPS, checked_shares, compared_maps, ranks
+from eegxai_support.scoring.perturbed import MAPS, checked_maps, checked_shares, compared_maps, ranks
 from eegxai_support.trials import Trials
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -72,8 +71,8 @@ def roar(
     .. [2] Rong, Y., et al. (2022). A consistent and efficient evaluation strategy for attribution methods. ICML.
     """
     shares = checked_shares(shares, zero=False)
-    maps = _maps_of(train, train_maps, "train_maps"), _maps_of(test, test_maps, "test_maps")
-    signals = train.signal, test.signal
+    signals, given = (train.signal, test.signal), {"train_maps": train_maps, "test_maps": test_maps}
+    maps = [checked_maps(maps, x.shape, name) for (name, maps), x in zip(given.items(), signals, strict=True)]
     numbered_from = 0, len(train)  # no test trial draws as a training trial does
     fills = [x.mean(2, keepdims=True) if baseline is None else baseline(x) for x in signals]
     intact = fit(train)(test.signal)
@@ -92,13 +91,3 @@ def roar(
     table = pd.MultiIndex.from_product(axes.values(), names=list(axes)).to_frame(index=False)
     table = table.assign(label=test.label[table["trial"]], predicted=np.concatenate(predicted))
     return table.assign(correct=table["label"] == table["predicted"])
-
-
-def _maps_of(trials: Trials, maps, name: str) -> np.ndarray:
-    maps = maps.detach().cpu().numpy() if isinstance(maps, torch.Tensor) else np.asarray(maps)
-    if maps.shape != trials.signal.shape or not np.isfinite(maps).all():
-        raise ValueError(
-            f"{name} has shape {maps.shape} and {(~np.isfinite(maps)).sum()} NaN or infinite values; expected"
-            f" {trials.signal.shape}, as the trials, and none."
-        )
-    return maps.astype(np.result_type(maps, np.float32))  # whole numbers may not have a negative to rank by

@@ -106,7 +106,9 @@ def cortical_covariance(ch_names: tuple[str, ...], head: str) -> np.ndarray:
     lattice = np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)[z > -0.3]
     gain = lead_field(lattice, ch_names, head)
     covariance = gain @ gain.T
-    return covariance * BACKGROUND_RMS**2 * len(ch_names) / np.trace(covariance)
+    covariance = covariance * BACKGROUND_RMS**2 * len(ch_names) / np.trace(covariance)
+    covariance.flags.writeable = False  # the cache hands out the same array again
+    return covariance
 
 
 def _noise(covariance: np.ndarray, n_times: int, sfreq: float) -> Noise:
@@ -115,4 +117,5 @@ def _noise(covariance: np.ndarray, n_times: int, sfreq: float) -> Noise:
     # sensor noise has those axes too and joins in the spectrum. The average reference leaves no variance along the
     # first axis, for sensor noise as for cortex.
     variance, axes = np.linalg.eigh(covariance)
+    variance.flags.writeable = axes.flags.writeable = False  # as above
     return Noise(axes[:, 1:], variance[1:], n_times, sfreq)
