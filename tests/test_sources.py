@@ -208,6 +208,7 @@ def separated():
     return trials, mixing, fit_ica(trials)
 
 
+@pytest.mark.filterwarnings("ignore:label_components will refuse")
 def test_a_fitted_ica_finds_the_source_that_a_decoder_reads():
     signal, mixing = mixed(9, n_channels=8, n_trials=16, n_times=400)
     trials = trials_of(signal, ch_names=NAMES[:8])
@@ -221,6 +222,7 @@ def test_a_fitted_ica_finds_the_source_that_a_decoder_reads():
         assert relevance.max() > 0.7 * relevance.sum()
 
 
+@pytest.mark.filterwarnings("ignore:label_components will refuse")
 def test_the_default_number_of_components_is_the_rank(separated):
     trials, _, ica = separated
     assert ica.n_components_ == 7 and ica.method == "infomax" and ica.fit_params["extended"] is True
