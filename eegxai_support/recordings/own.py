@@ -169,7 +169,7 @@ def _read(epochs, label: str | None, unnamed: str) -> _Recording:
     if label is not None:
         return _Recording(signal, info, *_classes(_column(metadata, label)), metadata, epochs.tmin)
     codes, class_names, keep = _named(epochs.events[:, 2], epochs.event_id, unnamed)
-    return _Recording(signal[keep], info, codes, class_names, metadata[keep], epochs.tmin)
+    return _Recording(signal if keep.all() else signal[keep], info, codes, class_names, metadata[keep], epochs.tmin)
 
 
 def _read_windows(windows, label: str | None, unnamed: str) -> _Recording:
@@ -200,7 +200,7 @@ def _read_windows(windows, label: str | None, unnamed: str) -> _Recording:
     if not mapping:
         return _Recording(signal, info, *_classes(target), metadata, 0.0)
     codes, class_names, keep = _named(target, mapping, unnamed)
-    return _Recording(signal[keep], info, codes, class_names, metadata[keep], 0.0)
+    return _Recording(signal if keep.all() else signal[keep], info, codes, class_names, metadata[keep], 0.0)
 
 
 def _picks(info: mne.Info) -> np.ndarray:
@@ -273,7 +273,7 @@ def _part(recording: _Recording, run: int, flat: set[str], unit: str) -> Trials:
         **{c: v for c, v in zip(METADATA_COLUMNS, ("unknown", 1, run), strict=True) if c not in metadata}
     )
     trials = Trials(
-        signal=signal if factor == 1 else factor * signal,
+        signal=np.multiply(signal, factor, dtype=np.float32),
         unit="standardised" if density or unit == "standardised" else "uV",
         label=recording.label,
         info=located(mne.pick_info(info, keep)),
@@ -297,8 +297,8 @@ def _warn_of_channels(ch_names: list[str], flat: set[str]) -> None:
     if others := [name for name in ch_names if NOT_EEG.search(name) and name not in flat]:
         types = ", ".join(f"{name!r}: 'misc'" for name in others)
         warnings.warn(
-            f"Typed as EEG, but named otherwise: {', '.join(others)}. A decoder would read them. If they are no EEG:"
-            f" epochs.set_channel_types({{{types}}}).",
+            f"Typed as EEG, but named otherwise: {', '.join(others)}. A decoder would read them. If they are no EEG,"
+            f" leave them out: epochs.set_channel_types({{{types}}}).",
             stacklevel=4,
         )
 
