@@ -37,7 +37,7 @@ def problem(name, n_trials):
     """Return a network with calibrated batch norm, trials, their predicted classes and maps of input × gradient."""
     trials = xs.simulate("spectral", n_trials=n_trials, sfreq=128, duration=3, ch_names=CHANNELS)
     model = xs.build_decoder(name, trials)
-    x = torch.from_numpy(trials.signal)
+    x = torch.tensor(trials.signal)
     with torch.no_grad():
         model.train()(x)
     target = xs.predict(model, x).argmax(1)

@@ -90,7 +90,7 @@ def prepare(folder):
 
     design = {"frequencies": (8.0, 12.0, 18.0, 26.0), "sfreq": 250.0, "duration": 4.5, "ch_names": tuple(CHANNELS)}
     trials = simulate("spectral", n_trials=N_TRAIN + 32, snr_db=-10, **design)
-    trials.signal[:] /= trials.signal.std()
+    trials = trials.standardise(scale=trials.signal.std())
     model = build_decoder("ShallowFBCSPNet", trials)
     train(model, trials.subset(range(N_TRAIN)), epochs=5, device="cpu")
     test = trials.subset(range(N_TRAIN, len(trials)))

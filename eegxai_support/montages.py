@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
@@ -41,6 +42,7 @@ FEW = 8  # electrodes: four are on some sphere wherever they are, and fewer than
 ALL_ROUND = 0.75  # length of the mean direction of electrodes: 0.5 for half a sphere, 1 for a single place
 ROUND = 0.1  # standard deviation of the distances from a fitted centre over their mean; 0.085 for EGI's net of 256
 MISPLACED = 0.3  # head radii from the place of a name on the template
+METRE = 1.0  # to MNE, positions are in metres
 LETTER_AND_NUMBER = re.compile(r"[A-Z]\d+")
 
 
@@ -93,6 +95,42 @@ def electrode_info(ch_names: tuple[str, ...], sfreq: float) -> mne.Info:
         known = mne.channels.make_standard_montage(MONTAGE).ch_names
         name = next(name for name in ch_names if name not in known)
         raise unknown_name("electrode", name, known) from None
+    return info
+
+
+def located(info: mne.Info) -> mne.Info:
+    """Name and place electrodes by the 10-05 system where a recording has no positions at all, and log it.
+
+    Parameters
+    ----------
+    info : mne.Info
+        Left as it is. Positions more than a metre from the middle of the head, which were written in millimetres, count
+        as none.
+
+    Returns
+    -------
+    mne.Info
+        The same where a channel has a position. Else a copy; two derivations of one electrode keep their names.
+    """
+    position = np.array([channel["loc"][:3] for channel in info["chs"]])
+    if (np.isfinite(position).all(1) & position.any(1) & (np.abs(position) < METRE).all(1)).any():
+        return info
+    names = dict(zip(info.ch_names, canonical_names(info.ch_names), strict=True))
+    wanted = Counter(new or old for old, new in names.items())
+    names = {old: new for old, new in names.items() if new and wanted[new] == 1}
+    if not names:
+        return info
+    info = info.copy()
+    mne.rename_channels(info, names, verbose=False)
+    info.set_montage(MONTAGE, on_missing="ignore", verbose=False)
+    said = [f"Positions of {MONTAGE} for {len(names)} of {len(info.ch_names)} channels."]
+    for what, which in (
+        ("Renamed", [f"{old} → {new}" for old, new in names.items() if old != new]),
+        ("Without a position", [name for name in info.ch_names if name not in names.values()]),
+    ):
+        if which:
+            said.append(f"{what}: {', '.join(which[:8])}{f' and {len(which) - 8} more' * (len(which) > 8)}.")
+    mne.utils.logger.info(" ".join(said))
     return info
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 from eegxai_support.attribution import Attribution
 from eegxai_support.attribution.factors import factors, multiplier_of
-from eegxai_support.trials import Trials
+from eegxai_support.montages import located
+from eegxai_support.trials import Trials, flat_channels
 
 SAMPLES = 2**20  # of all channels together unmixed at a time, 8 bytes each
 STABLE = 1e-6  # share of the largest variance below which MNE cannot invert the mixing of principal components
@@ -20,6 +21,9 @@ HIGHPASS, LOWPASS = 2.0, 40.0  # Hz: what the pass-band must hold for eyes and m
 # some are nearly Gaussian; after every tenth is enough.
 EXTENDED = {"extended": True, "ext_blocks": 10}
 ICLABEL_SFREQ = 100.0  # Hz, to which it resamples
+ICLABEL_CHANNELS = 8  # fewer leave most of its picture of 32 × 32 points to extrapolation
+PASS_BAND = 1.0, 100.0  # Hz, on which it was trained
+DURATION = 2.0  # s, of the pieces that a recording is cut into
 MICROVOLT = 1e-6  # V
 STANDARD = 16.0  # µV, robust standard deviation of EEG at 1-79 Hz, the median over 21 subjects of EEGBCI
 REFERENCED = 1e-3  # root mean square of the channels' mean, as a share of the signal's
@@ -87,14 +91,18 @@ def component_relevance(attribution: Attribution, x, ica: mne.preprocessing.ICA)
     return np.column_stack([relevance, total - relevance.sum(1)]).astype(multiplier.dtype)
 
 
-def fit_ica(trials: Trials, *, n_components: int | None = None, seed: int = 0) -> mne.preprocessing.ICA:
-    """Separate trials into independent components by extended infomax [1]_.
+def fit_ica(
+    trials: Trials | mne.io.BaseRaw | mne.BaseEpochs, *, n_components: int | None = None, seed: int = 0
+) -> mne.preprocessing.ICA:
+    """Separate a recording into independent components by extended infomax [1]_.
 
     Parameters
     ----------
-    trials : Trials
-        Broadband: high-pass filtered at 1 Hz, with frequencies up to 40 Hz or more. A decoder may see the same trials
-        in a narrow band; the components are found here and applied there.
+    trials : Trials, mne.io.BaseRaw or mne.BaseEpochs
+        Broadband: with frequencies from 1 Hz up to 40 Hz or more. A decoder may see the same trials in a narrow band;
+        the components are found here and applied there. Trials are taken as they are. Of a recording or of epochs the
+        good EEG channels are taken, in average reference; a recording is filtered to 1-100 Hz and cut into pieces of
+        2 s, those with bad annotations left out. It is a copy that changes.
     n_components : int, optional
         Principal components that are kept; by default the rank of the trials, which the average reference makes one
         less than their channels.
@@ -110,44 +118,50 @@ def fit_ica(trials: Trials, *, n_components: int | None = None, seed: int = 0) -
     Raises
     ------
     ValueError
-        The trials' pass-band, as their `info` states it, starts above 2 Hz or ends below 40 Hz; or channels are marked
-        as bad.
+        The pass-band, as `info` states it, starts above 2 Hz or ends below 40 Hz; trials have channels that are marked
+        as bad; one channel, or several that hold one signal, is nothing to separate.
 
     Warns
     -----
+    UserWarning
+        Before the fit, where `label_components` would refuse its result, with the reason.
     RuntimeWarning
-        Of MNE, where a recording was never high-pass filtered.
+        Of MNE, where epochs or trials were never high-pass filtered.
 
     References
     ----------
     .. [1] Lee, Girolami & Sejnowski (1999). Independent component analysis using an extended infomax algorithm for
        mixed subgaussian and supergaussian sources. Neural Computation 11(2), 417-441.
     """
-    _check_broadband(trials)
-    if trials.info["bads"]:
+    epochs = _broadband(trials)
+    signal = np.hstack(epochs.get_data(verbose=False))
+    rank = int(np.linalg.matrix_rank(np.atleast_2d(np.cov(signal)), rtol=STABLE, hermitian=True))
+    if rank < 2:
         raise ValueError(
-            f"Marked as bad: {', '.join(trials.info['bads'])}. Leave those channels out or repair them first."
+            f"ICA separates what several channels mix. {', '.join(epochs.ch_names)}: these hold one signal, as two do"
+            " in average reference. Take more channels, or explain these without components."
         )
-    if n_components is None:
-        covariance = np.cov(np.hstack(trials.signal), dtype=np.float64)
-        n_components = int(np.linalg.matrix_rank(covariance, rtol=STABLE, hermitian=True))
-    ica = mne.preprocessing.ICA(n_components, method="infomax", fit_params=EXTENDED, random_state=seed, verbose=False)
+    if refused := _not_for_iclabel(epochs):
+        warnings.warn(f"label_components will refuse the components. {' '.join(refused)}", stacklevel=2)
+    ica = mne.preprocessing.ICA(
+        n_components or rank, method="infomax", fit_params=EXTENDED, random_state=seed, verbose=False
+    )
     with warnings.catch_warnings():
-        if trials.truth is not None:  # simulated trials have no drifts that a filter would have to remove
+        if getattr(trials, "truth", None) is not None:  # simulated trials have no drifts that a filter would remove
             warnings.filterwarnings("ignore", "The data has not been high-pass filtered")
-        return ica.fit(_epochs(trials), verbose=False)
+        return ica.fit(epochs, verbose=False)
 
 
-def label_components(ica: mne.preprocessing.ICA, trials: Trials) -> pd.DataFrame:
+def label_components(ica: mne.preprocessing.ICA, trials: Trials | mne.io.BaseRaw | mne.BaseEpochs) -> pd.DataFrame:
     """Say what each independent component looks like to ICLabel [1]_: brain, eyes, muscles, heart, mains or electrode.
 
     Parameters
     ----------
     ica : mne.preprocessing.ICA
         Fitted by extended infomax, see `fit_ica`.
-    trials : Trials
-        Those that the ICA was fitted on, in average reference. ICLabel was trained on 1-100 Hz; a pass-band that
-        `fit_ica` accepts, such as 1-79 Hz, is taken without a warning.
+    trials : Trials, mne.io.BaseRaw or mne.BaseEpochs
+        What the ICA was fitted on, see `fit_ica`; trials in average reference. ICLabel was trained on 1-100 Hz; a
+        pass-band that `fit_ica` accepts, such as 1-79 Hz, is taken without a warning.
 
     Returns
     -------
@@ -160,8 +174,8 @@ def label_components(ica: mne.preprocessing.ICA, trials: Trials) -> pd.DataFrame
     Raises
     ------
     ValueError
-        `ica` is not fitted or to other channels, or the trials are filtered narrowly, not in average reference, or
-        sampled below 100 Hz.
+        `ica` is not fitted or to other channels, or the trials are filtered narrowly, not in average reference, sampled
+        below 100 Hz, of fewer than 8 channels or of channels without a position.
 
     References
     ----------
@@ -171,17 +185,14 @@ def label_components(ica: mne.preprocessing.ICA, trials: Trials) -> pd.DataFrame
     from mne_icalabel.config import ICALABEL_METHODS_NUMERICAL_TO_STRING
     from mne_icalabel.iclabel import iclabel_label_components
 
-    _check_broadband(trials)
-    _check_fitted_to(ica, trials)
-    _check_average_reference(trials)
-    if trials.sfreq < ICLABEL_SFREQ:
-        raise ValueError(
-            f"The trials are sampled at {trials.sfreq:g} Hz; ICLabel needs {ICLABEL_SFREQ:g} Hz or more. Load them"
-            " without resampling."
-        )
+    _check_fitted(ica)
+    epochs = _broadband(trials)
+    _check_fitted_to(ica, epochs.ch_names)
+    if refused := _not_for_iclabel(epochs):
+        raise ValueError(" ".join(refused))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*(is not filtered between 1 and 100 Hz|common average reference)")
-        probability = iclabel_label_components(_epochs(trials), ica, inplace=False, backend="torch")
+        probability = iclabel_label_components(epochs, ica, inplace=False, backend="torch")
     table = pd.DataFrame(probability, columns=list(ICALABEL_METHODS_NUMERICAL_TO_STRING["iclabel"].values()))
     best = pd.DataFrame({"component": table.index, "label": table.idxmax(axis=1), "probability": table.max(axis=1)})
     return best.join(table)
@@ -210,7 +221,7 @@ def remove_components(trials: Trials, ica: mne.preprocessing.ICA, components: It
     ValueError
         A component that the ICA does not have, or `ica` is not fitted or to other channels.
     """
-    _check_fitted_to(ica, trials)
+    _check_fitted_to(ica, trials.info.ch_names)
     unmixing, mixing = _matrices(ica)
     removed = np.asarray([*components])
     if removed.size and (removed.dtype.kind not in "iu" or not np.isin(removed, range(len(unmixing))).all()):
@@ -227,9 +238,32 @@ def _matrices(ica: mne.preprocessing.ICA) -> tuple[np.ndarray, np.ndarray]:
     return unmixing, np.linalg.pinv(whitener) @ ica.get_components()
 
 
-def _epochs(trials: Trials) -> mne.EpochsArray:
-    scale = MICROVOLT * (1.0 if trials.unit == "uV" else STANDARD)
-    return mne.EpochsArray(trials.signal.astype(np.float64) * scale, trials.info, proj=False, verbose=False)
+def _broadband(trials: Trials | mne.io.BaseRaw | mne.BaseEpochs) -> mne.BaseEpochs:
+    """Return epochs in volts, once it is sure that they can be separated; the copy of a recording is made here."""
+    _check_broadband(trials.info)
+    if isinstance(trials, Trials):
+        if trials.info["bads"]:
+            raise ValueError(
+                f"Marked as bad: {', '.join(trials.info['bads'])}. Leave those channels out or repair them first."
+            )
+        scale = MICROVOLT * (1.0 if trials.unit == "uV" else STANDARD)
+        return mne.EpochsArray(trials.signal.astype(np.float64) * scale, trials.info, proj=False, verbose=False)
+    picks = mne.pick_types(trials.info, eeg=True, exclude="bads")
+    if not len(picks):
+        raise ValueError(f"No good EEG channel; the types are {sorted(set(trials.get_channel_types()))}.")
+    copy = trials.copy().load_data().pick(picks, verbose=False)
+    signal = copy.get_data(verbose=False)
+    if len(flat := flat_channels(signal.reshape(-1, *signal.shape[-2:]))):
+        names = [copy.ch_names[channel] for channel in flat]
+        warnings.warn(f"Left out, since they record nothing: {', '.join(names)}.", stacklevel=3)
+        copy.drop_channels(names)
+    named = located(copy.info)
+    copy.rename_channels(dict(zip(copy.ch_names, named.ch_names, strict=True)), verbose=False)
+    copy.set_montage(named.get_montage(), on_missing="ignore", verbose=False)
+    if isinstance(copy, mne.io.BaseRaw):
+        copy.filter(PASS_BAND[0], PASS_BAND[1] if copy.info["lowpass"] > PASS_BAND[1] else None, verbose=False)
+        copy = mne.make_fixed_length_epochs(copy, DURATION, preload=True, proj=False, verbose=False)
+    return copy.set_eeg_reference("average", verbose=False)
 
 
 def _check_fitted(ica: mne.preprocessing.ICA) -> None:
@@ -237,29 +271,48 @@ def _check_fitted(ica: mne.preprocessing.ICA) -> None:
         raise ValueError("ica is not fitted. Use fit_ica, or call its fit with broadband epochs.")
 
 
-def _check_fitted_to(ica: mne.preprocessing.ICA, trials: Trials) -> None:
+def _check_fitted_to(ica: mne.preprocessing.ICA, ch_names: list[str]) -> None:
     _check_fitted(ica)
-    if ica.ch_names != trials.info.ch_names:
+    if ica.ch_names != ch_names:
         raise ValueError(
             f"ica was fitted to the channels {', '.join(ica.ch_names)}; the trials have"
-            f" {', '.join(trials.info.ch_names)}. Fit it to trials with the same channels in the same order."
+            f" {', '.join(ch_names)}. Fit it to trials with the same channels in the same order."
         )
 
 
-def _check_broadband(trials: Trials) -> None:
-    low, high = trials.info["highpass"], trials.info["lowpass"]
+def _check_broadband(info: mne.Info) -> None:
+    low, high = info["highpass"], info["lowpass"]
     if low > HIGHPASS or high < LOWPASS:
         raise ValueError(
-            f"The trials' pass-band is {low:g}-{high:g} Hz, too narrow to tell brain, eyes and muscles apart. Load the"
-            " same trials broadband, such as load_eegbci(…, l_freq=1, h_freq=79), and fit and label the components on"
-            " those; component_relevance and remove_components then take the filtered trials."
+            f"The pass-band is {low:g}-{high:g} Hz, too narrow to tell brain, eyes and muscles apart. Load the same"
+            " trials broadband, such as load_eegbci(…, l_freq=1, h_freq=79), or take the recording as it was before the"
+            " filter, and fit and label the components on that; component_relevance and remove_components then take the"
+            " filtered trials."
         )
 
 
-def _check_average_reference(trials: Trials) -> None:
-    share = np.sqrt(np.square(trials.signal.mean(1)).mean() / np.square(trials.signal).mean())
+def _not_for_iclabel(epochs: mne.BaseEpochs) -> list[str]:
+    """Say what keeps ICLabel from judging components of these, each with its remedy; nothing where it can."""
+    refused = []
+    if len(epochs.ch_names) < ICLABEL_CHANNELS:
+        refused.append(
+            f"{len(epochs.ch_names)} channels are too few for ICLabel, which judges a map of the whole head and was"
+            f" trained on caps; expected {ICLABEL_CHANNELS} or more."
+        )
+    position = np.array([channel["loc"][:3] for channel in epochs.info["chs"]])
+    unplaced = np.array(epochs.ch_names)[~(np.isfinite(position).all(1) & position.any(1))]
+    if len(unplaced):
+        refused.append(f"Channels without a position: {', '.join(unplaced[:8])}. Set a montage, or leave them out.")
+    if epochs.info["sfreq"] < ICLABEL_SFREQ:
+        refused.append(
+            f"The trials are sampled at {epochs.info['sfreq']:g} Hz; ICLabel needs {ICLABEL_SFREQ:g} Hz or more. Load"
+            " them without resampling."
+        )
+    signal = epochs.get_data(verbose=False)
+    share = np.sqrt(np.square(signal.mean(1)).mean() / np.square(signal).mean())
     if share > REFERENCED:
-        raise ValueError(
+        refused.append(
             f"The mean over channels has {share:.2g} of the trials' root mean square; expected none, since ICLabel"
-            " judges topographies in average reference. Subtract signal.mean(1, keepdims=True) before fit_ica."
+            " judges topographies in average reference. Use trials.rereference() before fit_ica."
         )
+    return refused

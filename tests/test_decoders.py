@@ -321,7 +321,7 @@ def test_early_stopping_keeps_the_weights_of_the_lowest_validation_loss():
     assert len(losses) < 60 and losses.idxmin() == len(losses) - 5
     assert {"epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"} == set(result.history)
     logits = torch.from_numpy(decoders.predict(result.model, valid.signal, stride=20))
-    loss = nn.functional.cross_entropy(logits, torch.from_numpy(valid.label)).item()
+    loss = nn.functional.cross_entropy(logits, torch.tensor(valid.label)).item()
     assert loss == pytest.approx(losses.min(), rel=1e-5)
 
 

@@ -237,6 +237,8 @@ def test_simulated_drowsiness_is_known(empty_cache, few):
     expected = np.array(drowsiness.FREQUENCIES)[trials.label]
     np.testing.assert_allclose(frequency[power.argmax(axis=1)], expected, atol=1 / 3)
     assert {trials.info.ch_names[c] for c in np.abs(trials.truth).max(axis=2).argmax(axis=1)} == {"Fz"}
+    with pytest.raises(ValueError, match="ideal decoder knows the law"):  # there is one for each subject
+        trials.ideal_log_likelihood()
 
 
 def test_all_simulated_trials():

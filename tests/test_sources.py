@@ -208,6 +208,7 @@ def separated():
     return trials, mixing, fit_ica(trials)
 
 
+@pytest.mark.filterwarnings("ignore:label_components will refuse")
 def test_a_fitted_ica_finds_the_source_that_a_decoder_reads():
     signal, mixing = mixed(9, n_channels=8, n_trials=16, n_times=400)
     trials = trials_of(signal, ch_names=NAMES[:8])
@@ -221,6 +222,7 @@ def test_a_fitted_ica_finds_the_source_that_a_decoder_reads():
         assert relevance.max() > 0.7 * relevance.sum()
 
 
+@pytest.mark.filterwarnings("ignore:label_components will refuse")
 def test_the_default_number_of_components_is_the_rank(separated):
     trials, _, ica = separated
     assert ica.n_components_ == 7 and ica.method == "infomax" and ica.fit_params["extended"] is True
@@ -363,3 +365,113 @@ def test_eye_movements_of_a_recording_are_found():
     assert (weight[frontal].mean(0) / weight.mean(0))[eyes].min() > 2
     with pytest.raises(ValueError, match="too narrow"):
         fit_ica(xs.load_eegbci(7, runs=4))
+
+
+# ---- a recording of one's own --------------------------------------------------------------------------------------
+
+
+def recording(ch_names=NAMES[:10], sfreq=250.0, seconds=20, seed=0, located=True, **options):
+    """Return heavy-tailed sources mixed at random, as a recording in volts, with an EOG channel."""
+    rng = np.random.default_rng(seed)
+    sources = rng.laplace(size=(len(ch_names), round(seconds * sfreq)))
+    signal = 1e-5 * np.linalg.qr(rng.standard_normal((len(ch_names),) * 2))[0] @ sources
+    info = mne.create_info([*ch_names, "EOG"], sfreq, ["eeg"] * len(ch_names) + ["eog"], verbose=False)
+    if located:
+        info.set_montage("colin27_1005", on_missing="ignore")
+    with info._unlock():
+        for name, value in options.items():
+            info[name] = value
+    return mne.io.RawArray(np.vstack([signal, signal[:1]]), info, verbose=False)
+
+
+@pytest.fixture
+def no_fit(monkeypatch):
+    """Fail where the fit begins: what is refused must be refused before."""
+
+    def fit(*args, **kwargs):
+        raise AssertionError("fitted")
+
+    monkeypatch.setattr(mne.preprocessing.ICA, "fit", fit)
+
+
+def test_a_recording_is_made_broadband_and_average_referenced_in_one_call():
+    raw = recording()
+    before = raw.get_data()
+    ica = fit_ica(raw, n_components=3)
+    table = label_components(ica, raw)
+    np.testing.assert_array_equal(raw.get_data(), before)
+    by_hand = raw.copy().pick("eeg").filter(1, 100, verbose=False).set_eeg_reference("average", verbose=False)
+    epochs = mne.make_fixed_length_epochs(by_hand, 2.0, preload=True, verbose=False)
+    expected = mne.preprocessing.ICA(
+        3, method="infomax", fit_params={"extended": True, "ext_blocks": 10}, random_state=0, verbose=False
+    ).fit(epochs, verbose=False)
+    np.testing.assert_allclose(ica.get_components(), expected.get_components(), rtol=1e-4, atol=1e-8)
+    assert len(table) == 3 and ica.ch_names == [*NAMES[:10]]
+    pieces = mne.make_fixed_length_epochs(raw, 2.0, preload=True, verbose=False)
+    pieces.filter(1, None, verbose="ERROR")
+    assert label_components(ica, pieces).shape == table.shape
+    pd.testing.assert_frame_equal(label_components(ica, epochs), table)
+
+
+def test_names_of_a_file_without_positions_are_those_of_its_trials():
+    raw = recording([f"EEG {name}-Ref" for name in NAMES[:10]], located=False)
+    events = mne.make_fixed_length_events(raw, duration=2.0)
+    trials = xs.from_epochs(mne.Epochs(raw, events, tmin=0, tmax=1, baseline=None, preload=True, verbose=False))
+    ica = fit_ica(raw, n_components=2)
+    assert ica.ch_names == trials.info.ch_names == [*NAMES[:10]]
+    assert remove_components(trials, ica, [0]).signal.shape == trials.signal.shape
+
+
+def test_a_constant_channel_and_a_bad_one_are_no_part_of_the_components():
+    raw = recording()
+    raw._data[2] = 0
+    raw.info["bads"] = [NAMES[5]]
+    with pytest.warns(UserWarning, match=f"record nothing: {NAMES[2]}"):
+        ica = fit_ica(raw, n_components=2)
+    assert ica.ch_names == [name for c, name in enumerate(NAMES[:10]) if c not in (2, 5)]
+
+
+@pytest.mark.parametrize("kind", ["raw", "epochs"])
+@pytest.mark.parametrize("band", [{"highpass": 8.0}, {"lowpass": 30.0}])
+def test_a_narrow_band_is_refused_before_the_fit(no_fit, kind, band):
+    inst = recording(**band)
+    if kind == "epochs":
+        inst = mne.make_fixed_length_epochs(inst, 2.0, verbose=False)
+    with pytest.raises(ValueError, match=r"too narrow .*the recording as it was before the filter"):
+        fit_ica(inst)
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_one_and_two_channels_have_nothing_to_separate(no_fit, n_channels):
+    with pytest.raises(ValueError, match=r"these hold one signal, as two do in average reference\. Take more channels"):
+        fit_ica(recording(NAMES[:n_channels]))
+    signal = np.random.default_rng(0).standard_normal((4, n_channels, 150))
+    trials = trials_of(10 * signal, ch_names=NAMES[:n_channels])
+    with pytest.raises(ValueError, match="these hold one signal"):
+        fit_ica(trials if n_channels == 1 else trials.rereference())
+
+
+def test_what_iclabel_will_refuse_is_said_before_the_fit(no_fit):
+    signal = 10 * np.random.default_rng(0).standard_normal((4, 10, 150))
+    referenced = trials_of(signal, ch_names=NAMES[:10]).rereference()
+    unlocated = replace(referenced, info=mne.create_info([*NAMES[:10]], SFREQ, "eeg"))
+    for trials, reason in (
+        (trials_of(signal, ch_names=NAMES[:10]), r"average reference\. Use trials\.rereference\(\) before fit_ica"),
+        (trials_of(signal, ch_names=NAMES[:10], sfreq=80.0), "sampled at 80 Hz; ICLabel needs 100 Hz"),
+        (trials_of(signal[:, :5], ch_names=NAMES[:5]).rereference(), "5 channels are too few for ICLabel"),
+        (unlocated, r"Channels without a position: Fp1, Fp2, .*\. Set a montage"),
+    ):
+        with pytest.warns(UserWarning, match=reason), pytest.raises(AssertionError, match="fitted"):
+            fit_ica(trials)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(AssertionError, match="fitted"):
+            fit_ica(referenced)
+
+
+def test_too_few_channels_for_iclabel_are_refused():
+    trials = trials_of(mixed(0, 5)[0], ch_names=NAMES[:5]).rereference()
+    with pytest.warns(UserWarning, match="too few"):
+        ica = fit_ica(trials, n_components=2)
+    with pytest.raises(ValueError, match="5 channels are too few for ICLabel"):
+        label_components(ica, trials)

@@ -8,7 +8,9 @@ import mne
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+import eegxai_support as xs
 from eegxai_support.simulate import simulate
 from eegxai_support.trials import Trials, concatenate
 
@@ -179,6 +181,24 @@ def test_a_continuous_and_a_missing_label(label, shown):
         np.testing.assert_allclose(joined.label[8:], run.label)
     with pytest.raises(ValueError, match=r"csp_lda needs the class of each trial, and these trials have .*replace\("):
         trials.require_classes("csp_lda")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda t: xs.build_decoder("ShallowFBCSPNet", t),
+        lambda t: xs.cross_validate(xs.csp_lda(2), t),
+        lambda t: xs.csp_lda(2)(t),
+        lambda t: xs.filter_bank_csp(t, {"mu": (2, 4)}),
+        lambda t: xs.event_related_desynchronisation(t, {"mu": (2, 4)}),
+        lambda t: xs.train(torch.nn.Linear(1, 1), t, epochs=1),
+    ],
+)
+@pytest.mark.parametrize("label", [np.linspace(0.25, 0.5, 8), None])
+def test_what_compares_classes_refuses_trials_without_them(use, label):
+    trials = Trials(**_fields(label=label, class_names=()))
+    with pytest.raises(ValueError, match=r"class(es)? (of|for) each trial|comparison of classes"):
+        use(trials)
 
 
 def test_trials_with_classes_have_what_is_required(trials):

@@ -235,7 +235,7 @@ def _views(data: Trials) -> tuple:
 
 def _scores(experiment: Experiment, maps: np.ndarray, data: Trials, info) -> pd.DataFrame:
     maps = torch.as_tensor(maps, device=device_of(experiment.model))
-    scores = score_maps(maps, torch.as_tensor(data.truth), info, n_null=0)
+    scores = score_maps(maps, torch.tensor(data.truth), info, n_null=0)
     if data.suppressor is not None and info is None:
         mass = wide(maps.abs()).sum(2)
         scores["suppressor_mass"] = (mass[:, data.info.ch_names.index(data.suppressor)] / mass.sum(1)).cpu().numpy()
@@ -248,7 +248,7 @@ def _chance(experiment: Experiment, maps: np.ndarray, data: Trials, correct: np.
     label = data.label if len(np.unique(data.label)) > 1 else None
     maps = torch.as_tensor(maps, device=device_of(experiment.model))
     seed = experiment.fit.seed_of("chance")
-    chance = score_maps(maps, torch.as_tensor(data.truth), info, label=label, n_null=n_null, seed=seed).attrs["chance"]
+    chance = score_maps(maps, torch.tensor(data.truth), info, label=label, n_null=n_null, seed=seed).attrs["chance"]
     return {null: levels for null, levels in chance.items() if null == "surrogate" or label is not None}
 
 

@@ -202,4 +202,5 @@ def _simulated() -> Trials:
         class_names=CLASSES,
         metadata=pd.concat([part.metadata.assign(subject=s) for s, part in enumerate(parts, start=1)]),
         truth=np.concatenate([part.truth for part in parts]),
+        scenario=None,  # each subject has a law of its own
     )

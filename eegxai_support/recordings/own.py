@@ -12,7 +12,7 @@ import mne
 import numpy as np
 import pandas as pd
 
-from eegxai_support.montages import MONTAGE, canonical_names
+from eegxai_support.montages import located
 from eegxai_support.trials import (
     METADATA_COLUMNS,
     Trials,
@@ -26,7 +26,6 @@ from eegxai_support.trials import (
 MICROVOLT = {"V": 1e6, "mV": 1e3, "uV": 1.0, "nV": 1e-3}  # how many µV each is
 EEG_RANGE = 0.1, 1000.0  # µV, what the standard deviation of a channel within a trial can be
 TYPICAL = 10.0  # µV
-METRE = 1.0  # what is further from the middle of the head is written in millimetres, and no position to MNE
 # Channels that are not EEG and that readers without a type for them call EEG.
 NOT_EEG = re.compile(r"eog|emg|ecg|ekg|[vh]eo|gsr|resp|pleth|ppg|spo2|stim|trig|status", re.IGNORECASE)
 
@@ -170,7 +169,7 @@ def _read(epochs, label: str | None, unnamed: str) -> _Recording:
     if label is not None:
         return _Recording(signal, info, *_classes(_column(metadata, label)), metadata, epochs.tmin)
     codes, class_names, keep = _named(epochs.events[:, 2], epochs.event_id, unnamed)
-    return _Recording(signal[keep], info, codes, class_names, metadata[keep], epochs.tmin)
+    return _Recording(signal if keep.all() else signal[keep], info, codes, class_names, metadata[keep], epochs.tmin)
 
 
 def _read_windows(windows, label: str | None, unnamed: str) -> _Recording:
@@ -201,7 +200,7 @@ def _read_windows(windows, label: str | None, unnamed: str) -> _Recording:
     if not mapping:
         return _Recording(signal, info, *_classes(target), metadata, 0.0)
     codes, class_names, keep = _named(target, mapping, unnamed)
-    return _Recording(signal[keep], info, codes, class_names, metadata[keep], 0.0)
+    return _Recording(signal if keep.all() else signal[keep], info, codes, class_names, metadata[keep], 0.0)
 
 
 def _picks(info: mne.Info) -> np.ndarray:
@@ -274,37 +273,15 @@ def _part(recording: _Recording, run: int, flat: set[str], unit: str) -> Trials:
         **{c: v for c, v in zip(METADATA_COLUMNS, ("unknown", 1, run), strict=True) if c not in metadata}
     )
     trials = Trials(
-        signal=signal if factor == 1 else factor * signal,
+        signal=np.multiply(signal, factor, dtype=np.float32),
         unit="standardised" if density or unit == "standardised" else "uV",
         label=recording.label,
-        info=_located(mne.pick_info(info, keep)),
+        info=located(mne.pick_info(info, keep)),
         class_names=recording.class_names,
         metadata=metadata,
         tmin=recording.tmin,
     )
     return trials.standardise() if density else trials
-
-
-def _located(info: mne.Info) -> mne.Info:
-    """Name and place electrodes by the 10-05 system where a recording has no positions at all, and say so."""
-    position = np.array([channel["loc"][:3] for channel in info["chs"]])
-    if (np.isfinite(position).all(1) & position.any(1) & (np.abs(position) < METRE).all(1)).any():
-        return info
-    names = dict(zip(info.ch_names, canonical_names(info.ch_names), strict=True))
-    wanted = Counter(new if new else old for old, new in names.items())
-    names = {old: new for old, new in names.items() if new and wanted[new] == 1}
-    if not names:
-        return info
-    mne.rename_channels(info, names, verbose=False)
-    info.set_montage(MONTAGE, on_missing="ignore", verbose=False)
-    renamed = ", ".join(f"{old} → {new}" for old, new in names.items() if old != new)
-    without = ", ".join(name for name in info.ch_names if name not in names.values())
-    mne.utils.logger.info(
-        f"Positions of {MONTAGE} for {len(names)} of {len(info.ch_names)} channels."
-        + (f" Renamed: {renamed}." if renamed else "")
-        + (f" Without a position: {without}." if without else "")
-    )
-    return info
 
 
 # The level of each warning's stack is that of the caller of from_epochs or from_array.
@@ -320,8 +297,8 @@ def _warn_of_channels(ch_names: list[str], flat: set[str]) -> None:
     if others := [name for name in ch_names if NOT_EEG.search(name) and name not in flat]:
         types = ", ".join(f"{name!r}: 'misc'" for name in others)
         warnings.warn(
-            f"Typed as EEG, but named otherwise: {', '.join(others)}. A decoder would read them. If they are no EEG:"
-            f" epochs.set_channel_types({{{types}}}).",
+            f"Typed as EEG, but named otherwise: {', '.join(others)}. A decoder would read them. If they are no EEG,"
+            f" leave them out: epochs.set_channel_types({{{types}}}).",
             stacklevel=4,
         )
 

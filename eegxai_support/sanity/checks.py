@@ -316,6 +316,7 @@ def _histogram_entropy(maps, n_bins: int) -> np.ndarray:
 
 
 def _permuted(trials: Trials, seed: int) -> Trials:
+    trials.require_classes("data_randomisation_test")
     label, rng = trials.label.copy(), np.random.default_rng(seed)
     runs = trials.metadata.groupby(["subject", "session", "run"], dropna=False).indices.values()
     if all(len(np.unique(label[run])) == 1 for run in runs):

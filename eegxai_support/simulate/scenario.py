@@ -93,7 +93,8 @@ class SimulatedTrials(Trials):
         if not drawn or self.signal.shape[1:] != self.scenario.components.shape[2:]:
             raise ValueError(
                 "The ideal decoder knows the law of simulated trials as they were drawn: without artefacts, whole, in"
-                " µV. Ask it before trials are cropped, scaled or re-referenced; set blink_rate and muscle_rate to 0."
+                " µV. Ask it before trials are cropped or scaled or their channels change, and set blink_rate and"
+                " muscle_rate to 0."
             )
         return self.scenario.log_likelihood(self.signal)
 

@@ -214,6 +214,7 @@ def filter_bank_csp(trials: Trials, bands: Bands, *, n_components: int = 4, segm
     .. [2] Blankertz et al. (2008). Optimizing spatial filters for robust EEG single-trial analysis.
        IEEE Signal Process. Mag. 25(1), 41-56.
     """
+    trials.require_classes("filter_bank_csp")
     if trials.n_classes < 2:
         raise ValueError(f"The trials have one class, {trials.class_names[0]!r}; CSP compares at least two.")
     _check_classes(trials)
@@ -288,6 +289,7 @@ def _check_bands(bands: Bands) -> None:
 
 
 def _check_classes(trials: Trials) -> None:
+    trials.require_classes("A comparison of classes")
     empty = set(range(trials.n_classes)) - set(trials.label.tolist())
     if empty:
         names = ", ".join(trials.class_names[label] for label in sorted(empty))
