@@ -86,7 +86,7 @@ def lead_field(direction: np.ndarray, ch_names: tuple[str, ...], head: str = "sp
 def _sphere(direction: np.ndarray, ch_names: tuple[str, ...]) -> np.ndarray:
     """Series of the potential on the surface of concentric shells, in V/(A m).
 
-    A dipole q in the direction d, at the share b of the radius R, gives at the electrode in the direction e, cos γ = d·e,
+    A dipole q in direction d, at the share b of the radius R, gives at an electrode in direction e, with cos γ = d·e,
 
     V = Σ c(n) [n P(n, cos γ) q·d + P'(n, cos γ) (q·e - cos γ q·d)],  c(n) = (2n + 1) f(n) b^(n-1) / (4π σ R² n),
 
