@@ -73,7 +73,7 @@ def executed(tmp_path_factory):
                     cwd=chapter.parent,
                     progress_bar=False,
                     start_timeout=120,
-                    execution_timeout=300,
+                    execution_timeout=1200,  # for a cell that hangs, on the slowest machine
                 )
                 unfinished.rename(output)
         return output
