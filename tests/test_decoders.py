@@ -22,14 +22,12 @@ from eegxai_support.decoders import inference, training
 from eegxai_support.model import TrainingRecord, frozen, model_input, record_of, seeded
 from eegxai_support.trials import Trials
 
-RNG = np.random.default_rng(0)
 
-
-def make_trials(n_trials=24, n_times=80, n_classes=2, noise=1.0):
+def make_trials(n_trials=24, n_times=80, n_classes=2, noise=1.0, seed=0):
     """Class k adds a constant to channel k: learnable in a few epochs."""
     info = mne.create_info(["C3", "Cz", "C4", "Pz"], 80.0, "eeg").set_montage("colin27_1005")
     label = np.arange(n_trials) % n_classes
-    signal = noise * RNG.standard_normal((n_trials, 4, n_times))
+    signal = noise * np.random.default_rng(seed).standard_normal((n_trials, 4, n_times))
     signal[np.arange(n_trials), label] += 2
     metadata = pd.DataFrame({"subject": 1, "session": 0, "run": np.repeat(np.arange(4), n_trials // 4)})
     return Trials(signal, "uV", label, info, tuple("abcd"[:n_classes]), metadata)
@@ -298,7 +296,7 @@ def test_learns_and_repeats_to_the_bit():
         assert torch.equal(a, b)
     pd.testing.assert_frame_equal(runs[0].history, runs[1].history)
     assert runs[0].history["train_loss"].iloc[-1] < runs[0].history["train_loss"].iloc[0]
-    fresh = make_trials(40)
+    fresh = make_trials(40, seed=1)
     assert (decoders.predict(runs[0].model, fresh.signal, stride=8).argmax(1) == fresh.label).mean() > 0.9
     assert not runs[0].model.training
 
@@ -315,7 +313,7 @@ def test_crops_are_contiguous_pieces_of_their_own_trial():
 
 
 def test_early_stopping_keeps_the_weights_of_the_lowest_validation_loss():
-    valid = make_trials(noise=3.0)
+    valid = make_trials(noise=3.0, seed=1)
     result = decoders.train(small_cnn(), TRIALS, valid, epochs=60, lr=5e-2, patience=4, device="cpu")
     losses = result.history["valid_loss"]
     assert len(losses) < 60 and losses.idxmin() == len(losses) - 5
@@ -614,7 +612,7 @@ def test_decoder_fit_classifies_left_out_runs():
 
 def test_csp_lda_finds_a_difference_in_variance():
     trials = make_trials(n_trials=60)
-    signal = RNG.standard_normal(trials.signal.shape)
+    signal = np.random.default_rng(1).standard_normal(trials.signal.shape)
     signal[trials.label == 1, 2] *= 3
     table = decoders.cross_validate(decoders.csp_lda(n_components=2), replace(trials, signal=signal))
     assert (table["label"] == table["predicted"]).mean() > 0.95

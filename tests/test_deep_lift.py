@@ -301,7 +301,7 @@ def by_captum(model, x, baseline, rules=()):
 
 @pytest.mark.parametrize("name", ["EEGNet", "ShallowFBCSPNet", "FBCNet"])
 def test_equal_to_a_reference_written_a_second_way(name):
-    x, baseline = RNG.standard_normal((2, 4, 3, 120))
+    x, baseline = np.random.default_rng(1).standard_normal((2, 4, 3, 120))
     model = build(name, torch.float64)
     ours = quietly(attribute, model, x, 1, "deep_lift", baseline=baseline).values
     if name == "FBCNet":
@@ -312,7 +312,7 @@ def test_equal_to_a_reference_written_a_second_way(name):
 
 def test_captum_is_wrong_where_a_max_pool_follows_an_activation():
     """On Deep4Net captum reads the activation's gradient before the pool has replaced it."""
-    x, baseline = RNG.standard_normal((2, 4, 3, 120))
+    x, baseline = np.random.default_rng(2).standard_normal((2, 4, 3, 120))
     model = build("Deep4Net", torch.float64)
     ours = quietly(attribute, model, x, 1, "deep_lift", baseline=baseline)
     captum = by_captum(model, x, baseline)
@@ -340,7 +340,7 @@ def test_captum_is_right_on_deep4net_once_its_tensors_are_parted():
             if len(self.forward_handles) > n_hooks:
                 self.forward_handles.append(module.register_forward_hook(lambda *call: call[-1].clone()))
 
-    x, baseline = RNG.standard_normal((2, 4, 3, 120))
+    x, baseline = np.random.default_rng(3).standard_normal((2, 4, 3, 120))
     model = build("Deep4Net", torch.float64)
     ours = quietly(attribute, model, x, 1, "deep_lift", baseline=baseline).values
     leaf = torch.tensor(x, requires_grad=True)
@@ -349,7 +349,7 @@ def test_captum_is_right_on_deep4net_once_its_tensors_are_parted():
 
 
 def test_deep_lift_shap_is_the_mean_over_baselines():
-    model, x, pool = build("EEGNet"), *RNG.standard_normal((2, 3, 3, 120)).astype("float32")
+    model, x, pool = build("EEGNet"), *np.random.default_rng(4).standard_normal((2, 3, 3, 120)).astype("float32")
     result = quietly(attribute, model, x, 1, "deep_lift_shap", baseline=pool, batch_size=4)
     maps = [quietly(attribute, model, x, 1, "deep_lift", baseline=baseline).values for baseline in pool]
     np.testing.assert_allclose(result.values, np.mean(maps, 0), atol=1e-6 * abs(result.values).max())

@@ -24,7 +24,7 @@ def explicit_covariance(features):
 
 
 def centred_noise(n_trials, n_columns):
-    noise = RNG.standard_normal((n_trials, n_columns))
+    noise = np.random.default_rng(1).standard_normal((n_trials, n_columns))
     return noise - noise.mean(0)
 
 
@@ -85,7 +85,7 @@ def test_recovers_the_mixing_of_a_generative_model():
     """With the least-squares filters of x = A s + noise, the pattern is A up to the covariance of the sources."""
     sources, noise = np.split(np.linalg.qr(centred_noise(100, 8))[0], [2], axis=1)  # uncorrelated in the sample itself
     sources = sources @ [[2.0, 1.0], [0.0, 3.0]]
-    mixing = RNG.standard_normal((2, 6))
+    mixing = np.random.default_rng(2).standard_normal((2, 6))
     features = sources @ mixing + 0.5 * noise
     filters = np.linalg.lstsq(features, sources)[0].T
     np.testing.assert_allclose(haufe_patterns(filters, features), np.cov(sources.T) @ mixing, atol=1e-12)
@@ -115,7 +115,10 @@ def test_amplitude_suppressor_at_10_hz_has_a_filter_but_no_pattern():
 
 def test_equals_mne_patterns():
     features = FEATURES.reshape(30, -1)[:, :6]
-    outputs = features @ RNG.standard_normal((6, 3))  # MNE divides by the covariance of these, not of the predictions
+    # MNE divides by the covariance of these, not of the predictions.
+    outputs = features @ np.random.default_rng(3).standard_normal(
+        (6, 3)
+    )  # MNE divides by the covariance of these, not of the predictions
     model = LinearModel(LinearRegression()).fit(features, outputs)
     actual = haufe_patterns(get_coef(model, "filters_"), features, output_covariance=True)
     np.testing.assert_allclose(actual, get_coef(model, "patterns_"), rtol=1e-10, atol=1e-12)
@@ -146,12 +149,15 @@ def test_float32_in_float32_out():
 
 
 def test_needs_no_square_of_the_features():
-    features = RNG.standard_normal((8, 200_000)).astype("float32")  # their covariance would take 160 GB
+    """Their covariance would take 160 GB."""
+    features = (
+        np.random.default_rng(4).standard_normal((8, 200_000)).astype("float32")
+    )  # their covariance would take 160 GB
     assert haufe_patterns(features[:2], features).shape == (2, 200_000)
 
 
 def test_needs_no_copy_of_the_features_nor_of_a_view_of_them():
-    features = RNG.standard_normal((40, 64, 1000), dtype="float32")
+    features = np.random.default_rng(5).standard_normal((40, 64, 1000), dtype="float32")
     tracemalloc.start()
     haufe_patterns(features[:2, :, 1:], features[:, :, 1:])
     peak = tracemalloc.get_traced_memory()[1]
@@ -160,7 +166,10 @@ def test_needs_no_copy_of_the_features_nor_of_a_view_of_them():
 
 
 def test_a_common_offset_costs_no_precision():
-    features = RNG.integers(-100, 100, (30, 4, 5)).astype("float32")  # and a million more are exact in float32
+    """Whole numbers, and the same with a million more, are exact in float32."""
+    features = (
+        np.random.default_rng(6).integers(-100, 100, (30, 4, 5)).astype("float32")
+    )  # and a million more are exact in float32
     expected = haufe_patterns(FILTERS, features)
     np.testing.assert_allclose(haufe_patterns(FILTERS, features + 1_000_000), expected, rtol=1e-9)
 

@@ -131,7 +131,7 @@ class Additive(nn.Module):
 
 
 def test_where_nothing_interacts_every_method_finds_each_part():
-    model, (x, baseline) = Additive(4, 12), RNG.standard_normal((2, 3, 4, 12))
+    model, (x, baseline) = Additive(4, 12), np.random.default_rng(1).standard_normal((2, 3, 4, 12))
     point = model.weight.detach().numpy() * (np.sin(x) - np.sin(baseline))
     by_channel = np.broadcast_to(point.sum(2, keepdims=True), x.shape)
     by_time = np.broadcast_to(point.reshape(3, 4, 3, 4).sum((1, 3))[:, None].repeat(4, axis=2), x.shape)
@@ -232,7 +232,7 @@ def test_kernel_shap_equals_captums_on_a_linear_network():
     """captum draws coalitions at random: only without interactions is its answer the same."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(20, 1)).double()
-    x, baseline = torch.as_tensor(RNG.standard_normal((2, 2, 4, 5)))
+    x, baseline = torch.as_tensor(np.random.default_rng(2).standard_normal((2, 2, 4, 5)))
     mask = torch.arange(4)[None, :, None].expand(1, 4, 5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # several trials at once are slow

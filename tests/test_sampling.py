@@ -97,7 +97,7 @@ def test_smooth_grad_equals_captum_on_the_same_noise(monkeypatch):
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         model = EEGNet(n_chans=2, n_outputs=3, n_times=64, kernel_length=16).eval()
-    x = RNG.standard_normal((1, 2, 64)).astype("float32")
+    x = np.random.default_rng(1).standard_normal((1, 2, 64)).astype("float32")
     noise = torch.as_tensor(noise_of(0, 5, 6, (2, 64)))
     monkeypatch.setattr(torch, "normal", lambda mean, std: mean + std * noise)
     captum = NoiseTunnel(Saliency(model)).attribute(

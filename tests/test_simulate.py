@@ -1,5 +1,7 @@
 """Simulated trials against formulas that the simulator does not use."""
 
+from dataclasses import replace
+
 import mne
 import numpy as np
 import pytest
@@ -8,13 +10,17 @@ from scipy.stats import multivariate_normal
 
 from eegxai_support.montages import electrode_info
 from eegxai_support.simulate import EEGBCI_CHANNELS, REGIMES, SOURCE_RADIUS, dipole_topography, simulate
+from eegxai_support.simulate import head as heads
 from eegxai_support.simulate.head import (
+    CONDUCTIVITIES,
+    SHELL_RADII,
     electrode_direction,
+    fitted_sphere,
     fsaverage_folder,
     lead_field,
-    sphere_model,
     template_trans,
 )
+from eegxai_support.simulate.noise import background as background_law
 
 
 @pytest.fixture(scope="module")
@@ -110,33 +116,51 @@ def test_truth_has_one_topography_one_envelope_and_random_phase(trials):
     assert abs(middle.mean()) < 4 * middle.std() / np.sqrt(len(middle))
 
 
-def test_topography_is_the_column_of_mnes_forward_solution():
-    """Free orientation, built for one dipole through another of MNE's entry points."""
-    sphere, axis = sphere_model(), electrode_direction("C3")
+@pytest.fixture(scope="module")
+def sphere_model():
+    """MNE's three shells: the same series with three terms, whose parameters its optimiser found on this machine."""
+    info = electrode_info(EEGBCI_CHANNELS, 1.0)
+    return mne.make_sphere_model("auto", "auto", info, relative_radii=SHELL_RADII, sigmas=CONDUCTIVITIES, verbose=False)
+
+
+def test_lead_field_is_mnes_where_the_shells_have_the_factors_of_its_fit(sphere_model, monkeypatch):
+    """MNE's closed form against our series: whatever the optimiser found, both get the same factors."""
+    sphere, direction = sphere_model, electrode_direction("C3")
+    strength, shift = sphere["lambda"] * CONDUCTIVITIES[-1], sphere["mu"]
+    monkeypatch.setattr(heads, "_shell_factor", lambda n: strength @ shift[:, None] ** (n - 1))
     info = electrode_info(EEGBCI_CHANNELS, 1.0)
     for channel in info["chs"]:  # onto the sphere
         outwards = channel["loc"][:3] - sphere["r0"]
         channel["loc"][:3] = sphere["r0"] + sphere.radius * outwards / np.linalg.norm(outwards)
-    position = sphere["r0"] + SOURCE_RADIUS * sphere.radius * axis
-    dipole = mne.Dipole([0.0], position[None], [1e-8], axis[None], [100.0])
-    forward, _ = mne.make_forward_dipole(dipole, sphere, info, verbose=False)
-    column = forward["sol"]["data"][:, 0]
-    expected = column - column.mean()
-    expected /= np.abs(expected).max()
-    np.testing.assert_allclose(dipole_topography("C3", "radial", EEGBCI_CHANNELS), expected, atol=1e-5)
+    position = sphere["r0"] + SOURCE_RADIUS * sphere.radius * direction
+    place = {"rr": position[None], "nn": direction[None]}
+    space = mne.setup_volume_source_space(pos=place, sphere=sphere, mindist=0.0, verbose=False)
+    expected = mne.make_forward_solution(info, None, space, sphere, meg=False, verbose=False)["sol"]["data"]
+    expected -= expected.mean(axis=0)
+    measured = lead_field(direction[None], EEGBCI_CHANNELS)
+    np.testing.assert_allclose(measured, expected, atol=1e-6 * np.abs(expected).max())
 
 
 def test_topography_follows_the_series_for_three_shells():
-    """The potential of a radial dipole in concentric spheres, from its Legendre series."""
-    sphere = sphere_model()
+    """The potential of a radial dipole in concentric spheres, each order by solving for continuity at the shells."""
     position = np.array([electrode_direction(name) for name in EEGBCI_CHANNELS])
     cosine = position @ position[EEGBCI_CHANNELS.index("C3")]
-    radius = [layer["rad"] / sphere.radius for layer in sphere["layers"]]
-    sigma = [layer["sigma"] for layer in sphere["layers"]]
-    expected = sum(_shell_coefficient(n, SOURCE_RADIUS, radius, sigma) * eval_legendre(n, cosine) for n in range(1, 60))
+    expected = np.zeros(len(cosine))
+    for n in range(1, 120):  # 0.8 ** 120 = 2e-12
+        expected += _shell_coefficient(n, SOURCE_RADIUS, SHELL_RADII, CONDUCTIVITIES) * eval_legendre(n, cosine)
     expected -= expected.mean()
     measured = dipole_topography("C3", "radial", EEGBCI_CHANNELS)
-    np.testing.assert_allclose(measured, expected / np.abs(expected).max(), atol=0.002)  # MNE's series has few terms
+    np.testing.assert_allclose(measured, expected / np.abs(expected).max(), atol=1e-9)
+
+
+def test_draws_do_not_depend_on_the_axes_that_linear_algebra_found():
+    """The covariance is the law; the signs and the order of its eigenvectors differ between processors."""
+    noise = background_law(EEGBCI_CHANNELS, "sphere", 100, 100.0)
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(noise.variance))
+    other = replace(noise, axes=noise.axes[:, order] * rng.choice([-1, 1], len(order)), variance=noise.variance[order])
+    first, second = (law.draw(3, np.random.default_rng(1)) for law in (noise, other))
+    np.testing.assert_allclose(first, second, atol=1e-6 * 10 * 64)  # float32 sums over 64 channels of 10 µV
 
 
 def _shell_coefficient(n, depth, radius, sigma):
@@ -429,19 +453,17 @@ def test_missing_template_head_says_how_to_get_it(tmp_path, monkeypatch):
 @pytest.fixture
 def spherical_fsaverage(tmp_path, monkeypatch):
     """A template subject whose brain, skull and skin are the shells of the sphere model."""
-    sphere, trans = sphere_model(), template_trans()
-    centre = mne.transforms.apply_trans(trans, sphere["r0"])
+    (radius, centre), trans = fitted_sphere(), template_trans()
+    centre = mne.transforms.apply_trans(trans, centre)
     points, triangles = _icosphere()
     folder = tmp_path / "fsaverage" / "bem"
     folder.mkdir(parents=True)
-    shells = dict(zip(("inner_skull", "outer_skull", "outer_skin"), sphere["layers"], strict=True))
-    for name, layer in shells.items():
-        mne.write_surface(folder / f"{name}.surf", 1e3 * (centre + points * layer["rad"]), triangles)
-    conductivity = [layer["sigma"] for layer in sphere["layers"]]
-    model = mne.make_bem_model("fsaverage", ico=None, conductivity=conductivity, subjects_dir=tmp_path, verbose=False)
+    for name, share in zip(("inner_skull", "outer_skull", "outer_skin"), SHELL_RADII, strict=True):
+        mne.write_surface(folder / f"{name}.surf", 1e3 * (centre + points * radius * share), triangles)
+    model = mne.make_bem_model("fsaverage", ico=None, conductivity=CONDUCTIVITIES, subjects_dir=tmp_path, verbose=False)
     solution = mne.make_bem_solution(model, verbose=False)
     mne.write_bem_solution(folder / "fsaverage-5120-5120-5120-bem-sol.fif", solution, verbose=False)
-    cortex = {"rr": centre + points * sphere.radius * SOURCE_RADIUS, "nn": points}
+    cortex = {"rr": centre + points * radius * SOURCE_RADIUS, "nn": points}
     space = mne.setup_volume_source_space(pos=cortex, mindist=0.0, verbose=False)
     mne.write_source_spaces(folder / "fsaverage-ico-5-src.fif", space, verbose=False)
     monkeypatch.setenv("SUBJECTS_DIR", str(tmp_path))
@@ -462,7 +484,7 @@ def _icosphere():
 
 
 def test_template_head_agrees_with_the_shells_it_was_made_of(spherical_fsaverage):
-    """Boundary elements of spheres against MNE's series for spheres."""
+    """Boundary elements of spheres against the series for spheres."""
     for source, orientation in (("C3", "radial"), ("Pz", "tangential")):
         series, elements = (
             dipole_topography(source, orientation, EEGBCI_CHANNELS, head) for head in ("sphere", "fsaverage")

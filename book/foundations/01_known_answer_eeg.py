@@ -132,14 +132,15 @@ trials = regimes["spectral"]
 
 # %% [markdown]
 # Is it what we did by hand? Three checks. The truth of a trial has rank one: topography times time course, so its
-# second singular value is zero. Its topography is ours. And the background has the covariance that our dipoles give;
-# the package draws from that covariance at once instead of adding up dipoles, which is the same distribution and far
-# cheaper.
+# second singular value is zero. Its topography is ours, but for the three terms with which MNE stands in for the series
+# that the package sums; an optimiser chooses them, on every processor a little differently. And the background has the
+# covariance that our dipoles give; the package draws from that covariance at once instead of adding up dipoles, which
+# is the same distribution and far cheaper.
 
 # %%
 left, singular, _ = np.linalg.svd(trials.truth[0].astype(float))
 assert singular[1] < 1e-5 * singular[0]
-assert np.isclose(abs(left[:, 0] @ topography), np.linalg.norm(topography), rtol=1e-5)
+assert np.isclose(abs(left[:, 0] @ topography), np.linalg.norm(topography), rtol=1e-3)
 
 noise_covariance = np.cov((trials.signal - trials.truth).transpose(1, 0, 2).reshape(64, -1))
 agreement = np.corrcoef((gain @ gain.T).ravel(), noise_covariance.ravel())[0, 1]

@@ -64,8 +64,12 @@ class Noise:
         signal = np.empty((n_trials, len(mixing), self.n_times), dtype=np.float32)
         for start in range(0, n_trials, _BATCH):
             batch = signal[start : start + _BATCH]
-            draw = rng.standard_normal((len(batch), *scale.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
-            np.matmul(mixing, np.fft.irfft(draw * scale, self.n_times, norm="ortho"), out=batch)
+            size = len(batch), len(mixing), scale.shape[1], 2
+            white = rng.standard_normal(size, dtype=np.float32).view(np.complex64)[..., 0]
+            # White in the channels, not along the axes: an eigenvector's sign is whatever the linear algebra of the
+            # processor leaves, and a draw along it would be another one there. Projected, the sign appears twice.
+            along = np.matmul(mixing.T, white) * scale
+            np.matmul(mixing, np.fft.irfft(along, self.n_times, norm="ortho"), out=batch)
         return signal
 
     def whiten(self, x: np.ndarray) -> np.ndarray:

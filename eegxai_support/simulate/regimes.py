@@ -81,7 +81,7 @@ def simulate(regime: str, *, n_trials: int = 400, snr_db: float = 0.0, seed: int
 
     Notes
     -----
-    Forward model: three concentric shells (brain, skull, scalp) with MNE's series, electrodes moved onto the sphere; or
+    Forward model: the series for three concentric shells (brain, skull, scalp), electrodes moved onto the sphere; or
     the boundary elements and the cortex of fsaverage. Background: three orthogonal dipoles at each of several hundred
     places in the cortex, uncorrelated, power falling as 1/f, 10 µV on average over the channels; 1 µV of white sensor
     noise is added. Blinks are peaks of 100 µV and 0.3 s at the forehead; muscle activity is noise above 20 Hz in bursts
