@@ -418,9 +418,13 @@ def test_a_seed_touches_the_device_that_is_used_and_no_other(monkeypatch):
 
 def test_trials_that_can_only_be_read_train_without_a_warning():
     assert not TRIALS.signal.flags.writeable
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        decoders.train(small_cnn(), TRIALS, TRIALS, epochs=1, device="cpu")
+    torch.set_warn_always(True)  # else once in the life of a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            decoders.train(small_cnn(), TRIALS, TRIALS, epochs=1, device="cpu")
+    finally:
+        torch.set_warn_always(False)
 
 
 @pytest.mark.parametrize("label", [None, np.linspace(0, 1, 24)])
