@@ -416,9 +416,13 @@ def test_a_seed_touches_the_device_that_is_used_and_no_other(monkeypatch):
 
 def test_trials_that_can_only_be_read_train_without_a_warning():
     assert not TRIALS.signal.flags.writeable
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        decoders.train(small_cnn(), TRIALS, TRIALS, epochs=1, device="cpu")
+    torch.set_warn_always(True)  # else once in the life of a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            decoders.train(small_cnn(), TRIALS, TRIALS, epochs=1, device="cpu")
+    finally:
+        torch.set_warn_always(False)
 
 
 @pytest.mark.parametrize("label", [None, np.linspace(0, 1, 24)])
@@ -622,7 +626,7 @@ def test_csp_lda_finds_a_difference_in_variance():
 def test_csp_lda_takes_one_and_two_channels(n_channels):
     """Two bipolar channels have rank 2; the one with less variance tells the classes apart."""
     label = np.arange(60) % 2
-    signal = RNG.standard_normal((60, n_channels, 80))
+    signal = np.random.default_rng(0).standard_normal((60, n_channels, 80))
     signal[label == 1, 0] *= 2
     signal[:, 1:] *= 10
     info = mne.pick_info(TRIALS.info, range(n_channels))
@@ -638,7 +642,7 @@ def test_an_accuracy_stands_beside_what_needs_no_learning():
     assert (always.accuracy, always.balanced, always.chance) == (50 / 60, 0.5, 0.5)
     assert always.majority == always.accuracy and always.n_trials == 60
     assert "0.83 (balanced 0.50, chance 0.50, largest class 0.83, 60 trials)" in str(always)
-    label, predicted = RNG.integers(0, 3, 200), RNG.integers(0, 3, 200)
+    label, predicted = np.random.default_rng(0).integers(0, 3, (2, 200))
     result = decoders.accuracy(label, predicted)
     assert result.balanced == pytest.approx(balanced_accuracy_score(label, predicted)) and result.chance == 1 / 3
     unseen = decoders.accuracy([0, 0, 1], [0, 3, 1], 4)  # a class that no trial has, but a decoder may name

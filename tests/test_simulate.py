@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal
 from eegxai_support.montages import electrode_info
 from eegxai_support.simulate import EEGBCI_CHANNELS, REGIMES, SOURCE_RADIUS, dipole_topography, simulate
 from eegxai_support.simulate import head as heads
+from eegxai_support.simulate import noise as noises
 from eegxai_support.simulate.head import (
     CONDUCTIVITIES,
     SHELL_RADII,
@@ -512,3 +513,10 @@ def test_electrodes_that_leave_no_signal(regime, ch_names, message):
 def test_the_fewest_electrodes_give_numbers(regime, ch_names):
     trials = simulate(regime, n_trials=4, ch_names=ch_names)
     assert np.isfinite(trials.signal).all() and np.isfinite(trials.truth).all() and np.abs(trials.truth).max() > 0
+
+
+def test_noise_that_simulations_share_can_only_be_read():
+    shared = noises.background(("C3", "Cz", "C4"), "sphere", 100, 100.0)
+    for array in (shared.axes, shared.variance, noises.cortical_covariance(("C3", "Cz", "C4"), "sphere")):
+        with pytest.raises(ValueError, match="read-only"):
+            array *= 2
