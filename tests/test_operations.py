@@ -150,7 +150,10 @@ def test_batch_norm_in_either_order_of_arguments(method):
     mean, var, weight, bias = AXIS[:4], AXIS[4:8] ** 2 + 1, AXIS[8:12], AXIS[20:24]
     functional = explain(lambda z: F.batch_norm(z, mean, var, weight, bias), method).values
     other = explain(lambda z: torch.batch_norm(z, weight, bias, mean, var, False, 0.1, 1e-5, False), method).values
-    np.testing.assert_allclose(other, functional, rtol=1e-10, atol=1e-14)
+    named = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": var, "training": False}
+    keywords = explain(lambda z: torch.batch_norm(z, **named, momentum=0.1, eps=1e-5, cudnn_enabled=False), method)
+    for each in (other, keywords.values):
+        np.testing.assert_allclose(each, functional, rtol=1e-10, atol=1e-14)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

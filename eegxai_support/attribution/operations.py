@@ -264,6 +264,9 @@ def _put(args: tuple, positions: list[int], values: list) -> list:
     return args
 
 
-def _functional(x, weight, bias, mean, var, of_batch, momentum, eps, cudnn_enabled) -> tuple[tuple, dict]:
+def _functional(
+    x, weight, bias, running_mean, running_var, training=False, momentum=0.1, eps=1e-5, cudnn_enabled=True, **options
+) -> tuple[tuple, dict]:
     """Return the arguments of `torch.batch_norm` in the order of `torch.nn.functional.batch_norm`."""
-    return (x, mean, var, weight, bias, of_batch, momentum, eps), {}
+    of_batch = options.get("use_input_stats", training)  # as `torch.instance_norm` has it
+    return (x, running_mean, running_var, weight, bias, of_batch, momentum, eps), {}
