@@ -65,6 +65,10 @@ class FakeDevice(TorchDispatchMode):
         The device is a GPU with TF32, says ``is_cuda``, and has cuDNN.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # that would import the compiler, which takes seconds
+        return False
+
     def __init__(self, *, float64: bool = True, tf32: bool = False):
         super().__init__()
         self.float64, self.tf32 = float64, tf32

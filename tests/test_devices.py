@@ -5,6 +5,7 @@ its results must have the same bits; on what says that it is a GPU it may take a
 """
 
 import warnings
+import weakref
 from copy import deepcopy
 
 import mne
@@ -17,7 +18,10 @@ from networks import build
 from torch import nn
 
 import eegxai_support as xs
+from eegxai_support.attribution import problem
+from eegxai_support.attribution.problem import Problem
 from eegxai_support.model import exact, wide
+from eegxai_support.model.seeds import forked
 from eegxai_support.model.simplify import Stem
 
 KINDS = {"no float64": {"float64": False}, "TF32": {"tf32": True}}
@@ -63,7 +67,7 @@ def trials_for(model, n=3, seed=0):
     return np.random.default_rng(seed).standard_normal((n, model.n_chans, model.n_times)).astype(np.float32)
 
 
-def labelled(model, n=6):
+def labelled(model, n=3):
     info = mne.create_info(["C3", "Cz", "C4"], 100.0, "eeg").set_montage("colin27_1005")
     metadata = pd.DataFrame({"subject": 1, "session": 1, "run": np.arange(n)})
     return xs.Trials(trials_for(model, n), "uV", np.arange(n) % 3, info, ("a", "b", "c"), metadata)
@@ -218,8 +222,11 @@ def test_networks_on_a_device_are_randomised_and_trained_there(device):
         state = {key: value.cpu() for key, value in found.state_dict().items()}
         assert next(found.parameters()).device == DEVICE
         assert all(torch.equal(state[key], value) for key, value in expected.state_dict().items()), name
+    model = NETWORKS[
+        "ShallowFBCSPNet"
+    ]  # on "meta" torch has EEGNet's max-norm accumulate in float64, on MPS it has not
     on_cpu, on_device = deepcopy(model), deepcopy(model)
-    options = {"epochs": 2, "batch_size": 3, "lr": 1e-3}
+    options = {"epochs": 2, "batch_size": 2, "lr": 1e-3}
     expected = xs.train(on_cpu, labelled(model), **options, device="cpu").history
     found = xs.train(on_device, labelled(model), **options, device=DEVICE).history
     assert next(on_device.parameters()).device.type == "cpu"
@@ -250,3 +257,60 @@ def test_double_precision_is_found_where_it_is():
         assert wide(x.to(DEVICE)).device == DEVICE
     with FakeDevice(float64=False):
         assert wide(x.to(DEVICE)).device.type == "cpu"
+
+
+# --- where a model runs -----------------------------------------------------------------------------------------------
+
+
+def test_the_device_is_the_argument_then_the_environment_then_the_best(monkeypatch):
+    monkeypatch.delenv("EEGXAI_DEVICE", raising=False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda *_, **__: False)
+    assert xs.best_device() == torch.device("cpu")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda *_, **__: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda *_, **__: torch.device("mps"))
+    assert xs.best_device() == torch.device("mps")
+    monkeypatch.setenv("EEGXAI_DEVICE", "cpu")
+    assert xs.best_device() == torch.device("cpu")
+    assert xs.best_device("meta") == torch.device("meta")
+    assert xs.best_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "xla", "mps:0:0"])
+def test_a_device_that_is_not_there_is_refused(name, monkeypatch):
+    with pytest.raises(ValueError, match=f"{name}.*cannot be used here"):
+        xs.best_device(name)
+    monkeypatch.setenv("EEGXAI_DEVICE", name)
+    with pytest.raises(ValueError, match="EEGXAI_DEVICE"):
+        xs.best_device()
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("MPS backend out of memory")]
+)
+def test_memory_of_a_batch_is_free_before_it_is_halved(error, monkeypatch):
+    """Of any device: while the error is handled its traceback still holds what the pass had in memory."""
+    held, alive = [], []
+
+    class Held:
+        pass
+
+    def forward(self, x):
+        if len(x) == 1:
+            return x.sum(2)
+        activation = Held()
+        held.append(weakref.ref(activation))
+        raise type(error)(str(error))
+
+    monkeypatch.setattr(problem, "free_memory", lambda: alive.append(held[-1]()))
+    full = Problem(nn.Identity(), torch.ones(4, 1, 2), torch.zeros(4, 1, 2), False, None, 4)
+    assert full.in_batches(lambda rows: forward(None, full.x[rows]), 4).shape == (4, 1)
+    assert alive == [None, None]
+    with pytest.raises(RuntimeError, match="something else"):
+        full.in_batches(lambda rows: (_ for _ in ()).throw(RuntimeError("something else")), 4)
+
+
+def test_the_random_state_of_the_cpu_is_left_alone():
+    state = torch.get_rng_state()
+    with forked(torch.device("cpu")):
+        torch.rand(1)
+    assert torch.equal(torch.get_rng_state(), state)
