@@ -112,7 +112,7 @@ def main():
         print(torch.cuda.get_device_name(device))
     x = torch.randn(n_trials, *size, generator=torch.Generator().manual_seed(1))
     print(f"{n_trials} trials of {size[0]} x {size[1]}; seconds, memory in MiB\n")
-    print(f"{'network':10}{'method':24}{str(device):>10}{'cpu':>10}{'ratio':>8}{'memory':>10}{'difference':>12}")
+    print(f"{'network':10}{'method':24}{device!s:>10}{'cpu':>10}{'ratio':>8}{'memory':>10}{'difference':>12}")
     start, agree, left_out = time.perf_counter(), [], []
     for kind in kinds:
         for method in xs.METHODS:

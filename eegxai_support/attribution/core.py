@@ -126,7 +126,7 @@ def _attribute(seen: Look, target, method: str, kind: Method, baseline, batch_si
     score = None
     if kind.uses_target:
         score = score_of(target, len(x), seen.n_outputs)
-        check_rows_apart(target, seen.outputs)
+        check_rows_apart(target, seen.outputs, len(x))
         _check_learned(model, target)
     compared = baseline if kind.many_baselines else baseline.expand_as(x)
     problem = Problem(model, x, compared, kind.many_baselines, score, batch_size, seen.extra)

@@ -335,7 +335,7 @@ def score_of(target, n_trials: int, n_outputs: int) -> Callable[[Tensor, Tensor]
     return lambda outputs, trial: outputs.gather(1, per_trial[trial.cpu()].to(outputs.device)[:, None])[:, 0]
 
 
-def check_rows_apart(target, outputs: Tensor) -> None:
+def check_rows_apart(target, outputs: Tensor, n_trials: int) -> None:
     """Refuse a target function that gives a row another number at another place, since it holds a row per trial.
 
     Parameters
@@ -343,6 +343,8 @@ def check_rows_apart(target, outputs: Tensor) -> None:
     target : object
         As in `score_of`; what is no function of the outputs alone passes.
     outputs : Tensor, shape (2, output)
+    n_trials : int
+        With as many rows such a function may work.
 
     Raises
     ------
@@ -355,6 +357,8 @@ def check_rows_apart(target, outputs: Tensor) -> None:
     try:
         score, swapped = (_called(target, False, each, trial) for each in (outputs, outputs.flip(0)))
     except RuntimeError as error:
+        if not _works(target, outputs[torch.arange(n_trials) % len(outputs)]):
+            raise
         raise ValueError(
             f"The target function fails on {len(outputs)} rows of outputs ({str(error).splitlines()[0]}). It gets as"
             " many rows as a method likes, a trial more than once among them. Where it needs what belongs to each"
@@ -366,6 +370,14 @@ def check_rows_apart(target, outputs: Tensor) -> None:
             " itself, and methods put trials in other places. Let it take the indices of the trials too:"
             " lambda outputs, trial: torch.cosine_similarity(outputs, images[trial])."
         )
+
+
+def _works(target: Callable, outputs: Tensor) -> bool:
+    try:
+        target(outputs)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _takes_trial(target: Callable) -> bool:
