@@ -176,12 +176,12 @@ def colour_scale(values, percentile: float = 98) -> dict:
     return {"cmap": "magma_r", "vmin": 0.0, "vmax": limit}
 
 
-def topomap(ax, values, info: mne.Info, scale: dict, *, channels: Sequence[str] | None = None):
+def topomap(ax, values, info: mne.Info, scale: dict, *, channels: Sequence[str] | None = None, size: float = 8):
     """Draw one value per channel on the head, with the electrodes as dots and `channels` named.
 
     Colour ends a little outside the electrodes, and no colour is stronger than that of an electrode: nothing is known
     beyond them. Channels that make no head (one or two, on a line, without positions) are drawn as bars, and the
-    figure says once why. By default `landmarks` are named.
+    figure says once why. By default `landmarks` are named, in letters of `size` points.
     """
     values = np.asarray(values, dtype=float)
     try:
@@ -208,7 +208,7 @@ def topomap(ax, values, info: mne.Info, scale: dict, *, channels: Sequence[str] 
     )
     _keep_to_electrodes(image, spots, values[located])
     for name in landmarks(info) if channels is None else channels:
-        style = {"fontsize": 8, "path_effects": [withStroke(linewidth=2, foreground="white")]}
+        style = {"fontsize": size, "path_effects": [withStroke(linewidth=2, foreground="white")]}
         if np.isfinite(place := position[info.ch_names.index(name)]).all():
             ax.text(*place, name, ha="center", va="bottom", **style)
     return image
@@ -305,7 +305,9 @@ def topomap_row(axes, values, info: mne.Info, label: str) -> None:
     """
     scale = colour_scale(values)
     named = [None, *[()] * (len(values) - 1)]
-    images = [topomap(ax, row, info, scale, channels=c) for ax, row, c in zip(axes, values, named, strict=True)]
+    size = min(8, 38 / axes[0].get_gridspec().ncols)  # so that C3 and Cz do not touch on small heads
+    heads = zip(axes, values, named, strict=True)
+    images = [topomap(ax, row, info, scale, channels=names, size=size) for ax, row, names in heads]
     colour_bar(images[0], axes, label, shrink=0.9)
 
 
