@@ -232,18 +232,19 @@ def _keep_to_electrodes(image, spots: np.ndarray, values: np.ndarray) -> None:
     pixels = image.get_array()
     x, y = np.meshgrid(np.linspace(left, right, pixels.shape[1]), np.linspace(bottom, top, pixels.shape[0]))
     # The path cuts between pixels; those just outside it stay for the interpolation on the screen.
-    inside = _outline(spots, MARGIN + 2 * (right - left) / pixels.shape[1]).contains_points(np.c_[x.ravel(), y.ravel()])
+    beyond = 2 * (right - left) / pixels.shape[1]
+    inside = _outline(spots, MARGIN + beyond, 1 + beyond).contains_points(np.c_[x.ravel(), y.ravel()])
     image.set_data(np.ma.array(np.clip(pixels, values.min(), values.max()), mask=~inside.reshape(pixels.shape)))
     image.set_clip_path(_outline(spots, MARGIN), transform=image.axes.transData)
 
 
-def _outline(spots: np.ndarray, margin: float) -> Path:
-    """Return the convex hull of electrodes widened by a margin, inside the head."""
+def _outline(spots: np.ndarray, margin: float, rim: float = 1.0) -> Path:
+    """Return the convex hull of electrodes widened by a margin, up to a rim."""
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     corners = spots[ConvexHull(spots).vertices]
     widened = (corners[:, None] + margin * np.column_stack([np.cos(angle), np.sin(angle)])).reshape(-1, 2)
     widened = widened[ConvexHull(widened).vertices]
-    widened /= np.maximum(1.0, np.linalg.norm(widened, axis=1, keepdims=True))
+    widened /= np.maximum(1.0, np.linalg.norm(widened, axis=1, keepdims=True) / rim)
     return Path(np.append(widened, widened[:1], axis=0), closed=True)
 
 
