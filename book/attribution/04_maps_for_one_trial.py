@@ -215,7 +215,7 @@ for kind in ("zero", "other_class"):
 # itself is wrong: at the trial the gradient knows nothing of where the way began. {numref}`fig-04-wrong` draws the trial in
 # which the two differ most, with the sum of each map.
 
-# %% mystnb={"figure": {"caption": "DeepLIFT from a trial of another class, summed over time, by captum and by the package, with the sum over the head. The source is under C3.", "name": "fig-04-wrong"}, "image": {"alt": "Two heads on one scale, with different sums above them. The package's map is strongest at C3, where the source is; captum's is strongest elsewhere."}}
+# %% mystnb={"figure": {"caption": "DeepLIFT from a trial of another class, summed over time, by captum and by the package, with the sum over the head. The source is under C3.", "name": "fig-04-wrong"}, "image": {"alt": "Two heads on one scale, with different sums above them. The package's map has its strongest spot at C3, where the source is; captum's has another shape."}}
 worst = pearson(captum, right).argmin()
 heads = {f"{name}, sum {m[worst].sum():.1f}": m[worst].sum(1) for name, m in {"captum": captum, "ours": right}.items()}
 xs.viz.plot_channel_topomaps(list(heads.values()), known.info, list(heads), label="logit")

@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from scipy.spatial import ConvexHull
 
 from ..montages import name_places, scalp_places, scalp_positions
@@ -272,6 +273,9 @@ def note(ax, reason: str) -> None:
 def colour_bar(image, axes, label: str, **options):
     """Add a labelled colour bar; its pointed ends say that values go beyond the limits."""
     ends = "both" if image.norm.vmin < 0 else "max"
+    if options.get("orientation") == "horizontal":
+        # Few, so that they do not touch under a head. With these steps a symmetric scale always has one on either side.
+        options.setdefault("ticks", MaxNLocator(3, steps=[1, 1.5, 2, 3, 4, 6, 8, 10]))
     bar = np.ravel(axes)[0].figure.colorbar(image, ax=axes, label=label, extend=ends, **options)
     bar.ax.xaxis.offsetText.set_horizontalalignment("left")  # the power of ten goes beside the label, not over it
     return bar
