@@ -155,10 +155,18 @@ class Problem:
     def ends(self) -> tuple[Tensor, Tensor]:
         """The function at the trials and at their baselines, the mean of many, each (trial,) in float64."""
         if not self.many:
-            return self.at_x, self.values(self.baseline, torch.arange(len(self.x))).cpu().double()
+            return self.at_x, self._at_own_baseline().cpu().double()
         with torch.no_grad():
             mean = [self.scores_at_baselines(each).cpu().double().mean() for each in range(len(self.x))]
         return self.at_x, torch.stack(mean)
+
+    def _at_own_baseline(self) -> Tensor:
+        trial = torch.arange(len(self.x))
+        if self.baseline.stride(0) or self.extra:
+            return self.values(self.baseline, trial)
+        with torch.no_grad():  # one row that all trials share
+            output = self.outputs(self.baseline[:1].to(self.device), trial[:1])
+            return self.score(output.expand(len(trial), -1), trial)
 
     def sums(self, maps: Maps) -> Tensor:
         """Return the sum of each map, shape (trial,) in float64, without holding all values."""
@@ -333,7 +341,7 @@ def score_of(target, n_trials: int, n_outputs: int) -> Callable[[Tensor, Tensor]
     return lambda outputs, trial: outputs.gather(1, per_trial[trial.cpu()].to(outputs.device)[:, None])[:, 0]
 
 
-def check_rows_apart(target, outputs: Tensor) -> None:
+def check_rows_apart(target, outputs: Tensor, n_trials: int) -> None:
     """Refuse a target function that gives a row another number at another place, since it holds a row per trial.
 
     Parameters
@@ -341,6 +349,8 @@ def check_rows_apart(target, outputs: Tensor) -> None:
     target : object
         As in `score_of`; what is no function of the outputs alone passes.
     outputs : Tensor, shape (2, output)
+    n_trials : int
+        With as many rows such a function may work.
 
     Raises
     ------
@@ -353,6 +363,8 @@ def check_rows_apart(target, outputs: Tensor) -> None:
     try:
         score, swapped = (_called(target, False, each, trial) for each in (outputs, outputs.flip(0)))
     except RuntimeError as error:
+        if not _works(target, outputs[torch.arange(n_trials) % len(outputs)]):
+            raise
         raise ValueError(
             f"The target function fails on {len(outputs)} rows of outputs ({str(error).splitlines()[0]}). It gets as"
             " many rows as a method likes, a trial more than once among them. Where it needs what belongs to each"
@@ -364,6 +376,14 @@ def check_rows_apart(target, outputs: Tensor) -> None:
             " itself, and methods put trials in other places. Let it take the indices of the trials too:"
             " lambda outputs, trial: torch.cosine_similarity(outputs, images[trial])."
         )
+
+
+def _works(target: Callable, outputs: Tensor) -> bool:
+    try:
+        target(outputs)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _takes_trial(target: Callable) -> bool:

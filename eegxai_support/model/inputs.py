@@ -124,7 +124,10 @@ def model_input(model: nn.Module, x, *, name: str = "x", any_length: bool = Fals
             f" part them: xs.adapted(model, input=lambda x: x.unflatten(1, ({form})))."
         )
     if x.ndim != 3 or 0 in x.shape:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time) with at least one trial.")
+        single = f" Of a single trial, {name}[None] makes one of a set." * (x.ndim == 2)
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time) with at least one trial.{single}"
+        )
     for axis, attribute, hint in (
         (1, "n_chans", "Is the order (trial, channel, time)?"),
         (2, "n_times", "Crop the trials with Trials.crop, or build the decoder for this length."),

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from eegxai_support.model.arithmetic import exact
 from eegxai_support.model.devices import is_out_of_memory
 from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.inputs import extra_inputs, given, model_input, warn_of_scale
@@ -140,7 +141,7 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
         two = x[:2] if len(x) > 1 else torch.cat([x, x.flip(2)])
         others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
         rows = tuple(each.to(device_of(module)) for each in (two, *others))
-        with forked(rows[0].device):
+        with forked(rows[0].device), exact(module):
             try:
                 outputs, cut, before = _run(copy, rows, own=copy is not module)
             except ValueError as error:
@@ -268,7 +269,7 @@ def _reaches(outputs: list[Tensor], leaf: Tensor) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.autograd.grad([each.sum() for each in outputs], leaf, allow_unused=True)[0] is not None
-    except RuntimeError:  # such as cuDNN's recurrent layers, which `exact` sees to later
+    except RuntimeError:  # which the method will meet by itself, and say where
         return True
 
 
@@ -350,7 +351,7 @@ def _check_rows(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> 
             " depend on the trial alone.",
             stacklevel=4,
         )
-    elif same(alone, outputs[:1]) and not same(swapped, outputs):
+    elif same(alone, outputs[:1]) and _second_is_apart(model, rows, outputs):
         raise ValueError(
             f"{name} gives a trial another output at another place in the batch: it holds one row per trial itself,"
             " such as ages or embeddings, and methods put trials in other places. Let its forward take them after the"
@@ -359,9 +360,16 @@ def _check_rows(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> 
     else:
         warnings.warn(
             f"{name} gives the first trial another output when the second one is in the same batch."
-            " Its maps depend on `batch_size` and on the other trials; look for statistics over the batch.",
+            " Its maps depend on `batch_size` and on the other trials; look for statistics over the batch, or a"
+            " recurrent or attention layer that takes the trials for time (batch_first=True).",
             stacklevel=4,
         )
+
+
+def _second_is_apart(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> bool:
+    """Tell whether the second trial's output stays where the first trial is another one."""
+    other = torch.stack([rows[0][0].flip(1), rows[0][1]])
+    return same(_forward(model, (other, *rows[1:]))[1:], outputs[1:])
 
 
 class _HalfPrecision(TorchFunctionMode):

@@ -52,7 +52,7 @@ class Perturbed:
         names = {key: "maps" if key is None else f"maps[{key!r}]" for key in by_method}
         arrays = {key: checked_maps(by_method[key], x.shape, name) for key, name in names.items()}
         score, named = score_of(target, len(x), seen.n_outputs), _named(target, len(x))
-        check_rows_apart(target, seen.outputs)
+        check_rows_apart(target, seen.outputs, len(x))
         link = _checked_link(link, seen) if named.dtype.kind in "iu" else None
         device = device_of(model)
         return cls(model, x.to(device), baseline.to(device), score, named, link, arrays, batch_size)
