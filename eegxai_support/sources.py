@@ -61,8 +61,8 @@ def component_relevance(attribution: Attribution, x, ica: mne.preprocessing.ICA)
     Raises
     ------
     ValueError
-        The attribution has no multiplier, `x` is not what was explained, or `ica` is not fitted or to another number of
-        channels.
+        The attribution has no multiplier, `x` is not what was explained, or `ica` is not fitted or to other channels or
+        another order.
 
     See Also
     --------

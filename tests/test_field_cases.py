@@ -337,3 +337,39 @@ def test_trials_of_one_recording_are_told_how_to_be_divided():
     with pytest.raises(ValueError, match=r"All trials are in one group \(1\).*by='session'.*by=array"):
         xs.cross_validate(xs.csp_lda(2), trials)
     assert len(xs.cross_validate(xs.csp_lda(2), trials, by=np.repeat([0, 1], 3))) == N_TRIALS
+
+
+# ---- electrodes and components -------------------------------------------------------------------------------------
+
+
+def test_electrodes_in_one_place_count_alike_in_scores():
+    names = ("T7", "T3", "Cz", "Pz", "O1", "O2", "Fz")  # the first two are one place under two names
+    maps = np.random.default_rng(3).standard_normal((4, len(names), 20)).astype("float32")
+    reference = np.abs(maps)
+    info = xs.from_array(10 * maps, 100.0, names).info
+    swapped = [1, 0, *range(2, len(names))]
+    found, right = (xs.score_maps(maps[:, order], reference[:, order], info) for order in (range(len(names)), swapped))
+    pd.testing.assert_frame_equal(found, right)
+    changed = maps.copy()
+    changed[:, 1] *= -3  # T3 alone
+    assert (xs.score_maps(changed, reference, info)["SSIM_raw"] != found["SSIM_raw"]).all()
+
+
+def test_components_of_channels_in_another_order_are_refused():
+    trials = xs.from_epochs(epochs_of())
+    ica = mne.preprocessing.ICA(3, max_iter=5, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ica.fit(epochs_of(), verbose=False)
+    turned = trials.pick(NAMES[::-1])
+    with pytest.raises(ValueError, match=r"fitted to the channels C3, Cz, C4, Pz; the trials have Pz, C4, Cz, C3"):
+        xs.component_relevance(xs.attribute(small_net(), turned, 0, "deep_lift"), turned, ica)
+    explained = xs.attribute(small_net(), trials, 0, "deep_lift")
+    found, right = (xs.component_relevance(explained, x, ica) for x in (trials, trials.signal))
+    np.testing.assert_array_equal(found, right)
+
+
+def test_a_single_trial_is_told_how_to_become_a_set():
+    with pytest.raises(ValueError, match=r"\(4, 32\).*x\[None\]"):
+        xs.attribute(small_net(), X[0], 0, "gradient")
+    assert xs.attribute(small_net(), X[0][None], 0, "gradient").values.shape == (1, N_CHANNELS, N_TIMES)
