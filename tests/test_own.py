@@ -120,7 +120,9 @@ def test_numbers_without_a_unit_warn_and_can_be_declared():
 
 def test_offsets_of_an_unfiltered_recording_are_no_amplitude():
     offset = 0.02 * np.arange(3)[:, None]  # V, as electrodes of a BioSemi cap have
-    assert from_epochs(epochs_of(volts() + offset, [1, 2] * 3)).unit == "uV"
+    with pytest.warns(UserWarning, match="2 of 3 channels are far from zero") as caught:
+        assert from_epochs(epochs_of(volts() + offset, [1, 2] * 3)).unit == "uV"
+    assert len(caught) == 1
 
 
 def test_the_micro_sign_is_a_letter_of_units():

@@ -320,13 +320,19 @@ def score_of(target, n_trials: int, n_outputs: int) -> Callable[[Tensor, Tensor]
     if callable(target):
         return partial(_called, target, _takes_trial(target))
     index = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
+    if index.shape in ((n_trials, n_outputs), (n_trials, 1)) and n_trials > 1:
+        remedy = "target[:, 0]" if index.shape[1] == 1 else "target.argmax(1), where it marks one output a trial"
+        raise ValueError(f"target has shape {index.shape}; expected {n_trials} indices, one per trial: {remedy}.")
     if index.dtype.kind not in "iu":
+        whole = index.dtype.kind == "f" and bool((index == index.round()).all())
         raise TypeError(
             f"target is {target!r}; expected an output's index, one index per trial, a pair of indices for a"
-            " difference, or a function of the outputs."
+            f" difference, or a function of the outputs.{' Give it as integers: target.astype(int).' * whole}"
         )
     if index.size and not 0 <= index.min() <= index.max() < n_outputs:
-        raise ValueError(f"target {target!r} is out of range: the model has the outputs 0 … {n_outputs - 1}.")
+        from_one = index.ndim == 1 and (index.min(), index.max()) == (1, n_outputs)
+        remedy = " Counted from 1? Give target - 1." * bool(from_one)
+        raise ValueError(f"target {target!r} is out of range: the model has the outputs 0 … {n_outputs - 1}.{remedy}")
     if isinstance(target, tuple) and index.shape == (2,):
         return lambda outputs, trial: outputs[:, target[0]] - outputs[:, target[1]]
     if index.shape not in ((), (n_trials,)):

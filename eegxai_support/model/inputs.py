@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from eegxai_support.model.record import record_of
 from eegxai_support.model.state import dtype_of, model_size
-from eegxai_support.trials import Trials
+from eegxai_support.trials import Trials, stacked
 
 SCALE = 100.0  # times the scale of the training trials, or a part of it: another unit, not another person
 
@@ -65,7 +65,9 @@ def given(x, name: str = "x") -> Given:
         part = x.datasets[0] if getattr(x, "datasets", None) else x
         source = getattr(part, "windows", getattr(part, "raw", None))
         items = [x[i] for i in range(len(x))]
-        signal = np.stack([np.asarray(item[0] if isinstance(item, tuple | list) else item) for item in items])
+        signal = stacked([np.asarray(item[0] if isinstance(item, tuple | list) else item) for item in items], name)
+        if signal.ndim == 4 and signal.shape[1] == 1:  # a dataset cannot be told to drop an axis
+            signal = signal[:, 0]
         return Given(signal, getattr(source, "info", None))
     if isinstance(x, mne.io.BaseRaw | mne.Evoked | str | dict) or x is None:
         raise TypeError(
@@ -114,8 +116,18 @@ def model_input(model: nn.Module, x, *, name: str = "x", any_length: bool = Fals
             f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time). Give {name}[:, 0]: a network for"
             " (trial, 1, channel, time) gets its extra axis by itself."
         )
+    if x.ndim > 3 and 0 not in x.shape:
+        form = ", ".join(map(str, x.shape[1:-1]))
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time). Join the axes before the last, such"
+            f" as bands or a sequence of windows, {name}.reshape(len({name}), -1, {x.shape[-1]}), and let the model"
+            f" part them: xs.adapted(model, input=lambda x: x.unflatten(1, ({form})))."
+        )
     if x.ndim != 3 or 0 in x.shape:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time) with at least one trial.")
+        single = f" Of a single trial, {name}[None] makes one of a set." * (x.ndim == 2)
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time) with at least one trial.{single}"
+        )
     for axis, attribute, hint in (
         (1, "n_chans", "Is the order (trial, channel, time)?"),
         (2, "n_times", "Crop the trials with Trials.crop, or build the decoder for this length."),
@@ -207,7 +219,7 @@ def _named(names) -> str:
 def _as_tensor(x, name: str) -> Tensor:
     """Return an array as a tensor, without a copy where its memory allows."""
     if not isinstance(x, Tensor):
-        x = np.asarray(x)
+        x = stacked(x, name)
         if x.dtype.kind not in "fiub":
             raise TypeError(f"{name} holds {x.dtype}; expected real numbers in an array (trial, channel, time).")
         x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))

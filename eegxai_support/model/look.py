@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from eegxai_support.model.arithmetic import exact
@@ -20,6 +22,10 @@ from eegxai_support.model.state import copied, device_of, duplicate, unwrapped
 from eegxai_support.trials import Trials
 
 APART = 1e-3  # share of the outputs by which a trial's may differ from place to place and in other company
+FOLLOW = (
+    "A batch size is written into it, or it keeps a state, such as that of an LSTM, from one call to the next. Let both"
+    " begin anew with every call and follow the trials: len(x) rows."
+)
 PRECISIONS = (torch.float32, torch.float64)
 NO_GRADIENT = "occlusion, channel_ablation, window_ablation, kernel_shap"
 
@@ -128,6 +134,7 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
     with torch.inference_mode(False):
         source = given(x, name)
         x = model_input(module, source, name=name).cpu()
+        _check_initialised(module, x)
         warn_of_scale(module, x)
         extra = extra_inputs(module, extra, len(x))
         copy = copied(module)
@@ -135,7 +142,11 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
         others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
         rows = tuple(each.to(device_of(module)) for each in (two, *others))
         with forked(rows[0].device), exact(module):
-            outputs, cut, before = _run(copy, rows, own=copy is not module)
+            try:
+                outputs, cut, before = _run(copy, rows, own=copy is not module)
+            except ValueError as error:
+                _check_batch_size(copy, (x, *extra), error)
+                raise
             copy, outputs, after = _with_matrix(copy, outputs, own=copy is not module)
             _check_rows(copy, rows, outputs)
     form = ", ".join(filter(None, (before, after)))
@@ -184,6 +195,16 @@ def _check_precision(model: nn.Module) -> None:
         )
 
 
+def _check_initialised(model: nn.Module, x: Tensor) -> None:
+    """Refuse lazy layers that saw no trial yet: looking at them would draw their weights."""
+    lazy = [name for name, parameter in model.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        raise ValueError(
+            f"{name_of(model)} has weights that are not there yet: {', '.join(lazy)}. Load what was trained, or let its"
+            f" lazy layers draw theirs before the training: model.eval()(torch.zeros{(1, *x.shape[1:])})."
+        )
+
+
 def _run(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> tuple[object, str, str]:
     """Return what comes back, why it has no derivative, and how `adapted` brings the trials into the model's form.
 
@@ -211,6 +232,15 @@ def _run(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> tuple[obje
     return *wider, "input=lambda x: x.unsqueeze(1)"
 
 
+def _check_batch_size(model: nn.Module, rows: tuple[Tensor, ...], error: ValueError) -> None:
+    """Raise another error where the model takes all trials, though not two of them."""
+    try:
+        _forward(model, tuple(each.to(device_of(model)) for each in rows))
+    except Exception:
+        return
+    raise ValueError(f"{name_of(model)} takes {len(rows[0])} trials but not two. {FOLLOW}") from error
+
+
 def _forward(model: nn.Module, rows: tuple[Tensor, ...]):
     with torch.no_grad():
         return model(rows[0].clone(), *rows[1:])
@@ -224,9 +254,23 @@ def _derivable(model: nn.Module, rows: tuple[Tensor, ...]) -> tuple[object, str]
             outputs = model(leaf.clone(), *rows[1:])
     except RuntimeError as error:
         return _forward(model, rows), _line(error)
-    tensors = [each for each in tree_leaves(outputs) if isinstance(each, Tensor)]
-    cut = "" if any(each.requires_grad for each in tensors) else "no_grad, detach or NumPy on the way"
+    tensors = [each for each in tree_leaves(outputs) if isinstance(each, Tensor) and each.requires_grad]
+    cut = ""
+    if not tensors:
+        cut = "no_grad, detach or NumPy on the way"
+    elif not _reaches(tensors, leaf):
+        cut = "an operation without one, as in quantised layers"
     return tree_map_only(Tensor, torch.detach, outputs), cut
+
+
+def _reaches(outputs: list[Tensor], leaf: Tensor) -> bool:
+    """Tell whether a gradient arrives: an operation that has none may claim one all the same."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.autograd.grad([each.sum() for each in outputs], leaf, allow_unused=True)[0] is not None
+    except RuntimeError:  # which the method will meet by itself, and say where
+        return True
 
 
 def _line(error: Exception) -> str:
@@ -256,10 +300,11 @@ def _with_matrix(model: nn.Module, outputs, *, own: bool) -> tuple[nn.Module, Te
     if outputs.ndim == 2:
         return model, outputs, ""
     if outputs.ndim > 2 and outputs[0].numel() > outputs.shape[1]:
+        time = 1 + max(range(outputs.ndim - 1), key=outputs.shape[1:].__getitem__)
         raise ValueError(
             f"{name} returns shape {tuple(outputs.shape)} for two trials; expected (trial, output). Average what"
-            " it says of crops over time, or choose a time:"
-            " model = xs.adapted(model, output=lambda output: output.mean(2))."
+            f" it says of crops over time, or choose a time; if axis {time}, the longest, is time:"
+            f" model = xs.adapted(model, output=lambda output: output.mean({time}))."
         )
     if not own:
         raise ValueError(f"{name} returns shape {tuple(outputs.shape)} for two trials; expected (2, output).")
@@ -275,7 +320,22 @@ def _shape(value) -> str:
 def _check_rows(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> None:
     """Find out whether a trial's output depends on its place, on its company or on chance."""
     swapped = _forward(model, tuple(each.flip(0) for each in rows)).flip(0)
-    alone = _forward(model, tuple(each[:1] for each in rows))
+    try:
+        with _HalfPrecision() as half:
+            alone = _forward(model, tuple(each[:1] for each in rows))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"{name_of(model)} takes two trials but not one after them ({type(error).__name__}: {_line(error)})."
+            f" {FOLLOW}"
+        ) from error
+    if half.function:
+        raise TypeError(
+            f"The forward of {name_of(model)} computes in half precision ({half.function}), by autocast or a cast;"
+            " float32 and float64 are supported, since no receipt survives the rounding of less. Explain it without:"
+            " torch.autocast(..., enabled=False)."
+        )
     if alone.shape != outputs[:1].shape:
         raise ValueError(
             f"{name_of(model)} returns shape {tuple(alone.shape)} for one trial and {tuple(outputs.shape)} for two;"
@@ -287,7 +347,8 @@ def _check_rows(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> 
     if not same(_forward(model, rows), outputs):
         warnings.warn(
             f"{name} gives the same trial another output at every call, in eval mode too: dropout that does not look at"
-            " the mode, or noise. Its maps explain one draw; make it depend on the trial alone.",
+            " the mode, noise, or a state that it keeps from one call to the next. Its maps explain one draw; make it"
+            " depend on the trial alone.",
             stacklevel=4,
         )
     elif same(alone, outputs[:1]) and _second_is_apart(model, rows, outputs):
@@ -300,7 +361,7 @@ def _check_rows(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> 
         warnings.warn(
             f"{name} gives the first trial another output when the second one is in the same batch."
             " Its maps depend on `batch_size` and on the other trials; look for statistics over the batch, or a"
-            " recurrent layer that takes the trials for time (batch_first=True).",
+            " recurrent or attention layer that takes the trials for time (batch_first=True).",
             stacklevel=4,
         )
 
@@ -309,6 +370,18 @@ def _second_is_apart(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor
     """Tell whether the second trial's output stays where the first trial is another one."""
     other = torch.stack([rows[0][0].flip(1), rows[0][1]])
     return same(_forward(model, (other, *rows[1:]))[1:], outputs[1:])
+
+
+class _HalfPrecision(TorchFunctionMode):
+    """Note the first function that returns numbers of less than 32 bits."""
+
+    function = ""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if not self.function and isinstance(made, Tensor) and made.dtype in (torch.float16, torch.bfloat16):
+            self.function = function.__name__
+        return made
 
 
 def same(a: Tensor, b: Tensor, share: float = APART) -> bool:

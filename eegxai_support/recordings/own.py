@@ -16,9 +16,11 @@ from eegxai_support.montages import located
 from eegxai_support.trials import (
     METADATA_COLUMNS,
     Trials,
+    check_complete,
     check_shape,
     concatenate,
     flat_channels,
+    stacked,
     unknown_name,
     with_usual_names,
 )
@@ -26,6 +28,7 @@ from eegxai_support.trials import (
 MICROVOLT = {"V": 1e6, "mV": 1e3, "uV": 1.0, "nV": 1e-3}  # how many µV each is
 EEG_RANGE = 0.1, 1000.0  # µV, what the standard deviation of a channel within a trial can be
 TYPICAL = 10.0  # µV
+OFFSET = 10.0  # standard deviations within a trial by which its mean is no longer a slow wave but the amplifier's
 # Channels that are not EEG and that readers without a type for them call EEG.
 NOT_EEG = re.compile(r"eog|emg|ecg|ekg|[vh]eo|gsr|resp|pleth|ppg|spo2|stim|trig|status", re.IGNORECASE)
 
@@ -77,8 +80,9 @@ def from_epochs(epochs, *, label: str | None = None, unit: str = "V", unnamed: s
     Warns
     -----
     UserWarning
-        Amplitudes that EEG does not have, channels that record nothing (left out, such as a reference that is kept as
-        zeros), channels whose names say that they are not EEG, classes without a trial.
+        Amplitudes that EEG does not have, the offset of an amplifier that is far larger than the EEG on it, channels
+        that record nothing (left out, such as a reference that is kept as zeros), channels whose names say that they
+        are not EEG, classes without a trial.
 
     See Also
     --------
@@ -136,7 +140,7 @@ def from_array(
         See `from_epochs`.
     """
     info = mne.create_info(list(ch_names), sfreq, "eeg", verbose=False)
-    signal = np.asarray(signal)
+    signal = stacked(signal, "signal")
     check_shape(signal, info.ch_names)
     label = None if label is None else np.asarray(label)
     if label is not None and label.shape != (len(signal),):
@@ -175,11 +179,17 @@ def _read(epochs, label: str | None, unnamed: str) -> _Recording:
 def _read_windows(windows, label: str | None, unnamed: str) -> _Recording:
     """Read what a network would get: `windows` applies its transform."""
     from braindecode.datasets import EEGWindowsDataset, WindowsDataset
+    from torch.utils.data import Subset
 
     if not isinstance(windows, (EEGWindowsDataset, WindowsDataset)):
+        remedy = (
+            "Take all and choose then: from_epochs(subset.dataset).subset(subset.indices)."
+            if isinstance(windows, Subset)
+            else "Cut a Raw with mne.Epochs first; an array goes to from_array."
+        )
         raise TypeError(
-            f"epochs is a {type(windows).__name__}; expected mne.Epochs, windows of braindecode or a list of them. Cut"
-            " a Raw with mne.Epochs first; an array goes to from_array."
+            f"epochs is a {type(windows).__name__}; expected mne.Epochs, windows of braindecode or a list of them."
+            f" {remedy}"
         )
     held = windows.windows if hasattr(windows, "windows") else windows.raw
     rows = [windows[index][:2] for index in range(len(windows))]
@@ -210,21 +220,28 @@ def _picks(info: mne.Info) -> np.ndarray:
     if not len(picks):
         raise ValueError(
             f"epochs has no good EEG channel; its types are {sorted(set(info.get_channel_types()))}. Where they are"
-            " wrong, set them: epochs.set_channel_types({name: 'eeg'})."
+            " wrong, set them: epochs.set_channel_types({name: 'eeg'}), of windows on the raw of each data set."
         )
     return picks
 
 
-def _column(metadata: pd.DataFrame, label: str) -> np.ndarray:
+def _column(metadata: pd.DataFrame, label: str) -> pd.Series:
     if label not in metadata:
         raise unknown_name("column of the metadata", label, metadata.columns)
-    return metadata[label].to_numpy()
+    check_complete(metadata, label)
+    return metadata[label]
 
 
-def _classes(label: np.ndarray | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Return numbers as they are, and everything else as classes in alphabetical or numerical order."""
+def _classes(label: np.ndarray | pd.Series | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Return numbers as they are, categories in their order, all else as classes in alphabetical or numerical order."""
+    if isinstance(label, pd.Series):
+        if isinstance(label.dtype, pd.CategoricalDtype):
+            return label.cat.codes.to_numpy(), tuple(map(str, label.cat.categories))
+        label = label.to_numpy()
     if label is None or label.dtype.kind == "f":
         return label, ()
+    if label.dtype == object and len({*map(type, label)}) > 1:  # which have no order among themselves
+        label = label.astype(str)
     names, index = np.unique(label, return_inverse=True)
     return index, tuple(map(str, names))
 
@@ -259,6 +276,7 @@ def _trials(recordings: list[_Recording], unit: str) -> Trials:
     trials = concatenate(parts) if len(parts) > 1 else parts[0]
     if trials.unit == "uV":
         _warn_of_scale(trials.signal, unit)
+    _warn_of_offset(trials)
     return _without_empty_classes(trials)
 
 
@@ -321,6 +339,20 @@ def _warn_of_scale(signal: np.ndarray, unit: str) -> None:
         f" {EEG_RANGE[1]:g} µV. Pass {'; or '.join(hints)}.",
         stacklevel=4,
     )
+
+
+def _warn_of_offset(trials: Trials) -> None:
+    offset, deviation = np.median(trials.signal.mean(2), axis=0), np.median(trials.signal.std(2), axis=0)
+    far = np.flatnonzero(np.abs(offset) > OFFSET * deviation)
+    if len(far):
+        worst = far[np.argmax(np.abs(offset[far]) / deviation[far])]
+        warnings.warn(
+            f"{len(far)} of {len(offset)} channels are far from zero: {trials.info.ch_names[worst]} lies at"
+            f" {offset[worst]:.2g} with a standard deviation of {deviation[worst]:.2g} within trials. That is an offset"
+            " of the amplifier, and a map that starts at zeros explains it. High-pass filter the recording before it is"
+            " cut, raw.filter(0.5, None), or subtract the mean of each trial.",
+            stacklevel=4,
+        )
 
 
 def _without_empty_classes(trials: Trials) -> Trials:
