@@ -3,6 +3,7 @@
 from eegxai_support.trials.checks import (
     METADATA_COLUMNS,
     UNITS,
+    check_complete,
     check_shape,
     flat_channels,
     unknown_name,
@@ -15,6 +16,7 @@ __all__ = [
     "METADATA_COLUMNS",
     "UNITS",
     "Trials",
+    "check_complete",
     "check_shape",
     "concatenate",
     "flat_channels",
