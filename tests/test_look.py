@@ -314,9 +314,9 @@ def test_epochs_are_taken_as_from_epochs_takes_them():
     assert not epochs.info["projs"][0]["active"]
     with pytest.raises(TypeError, match=r"list of epochs.*xs\.from_epochs"):
         xs.predict(model, [epochs, epochs])
-    epochs.del_proj().set_channel_types(dict.fromkeys(epochs.ch_names, "csd"))
+    density = mne.EpochsArray(X, mne.create_info(NAMES, SFREQ, "csd"), verbose=False)
     with pytest.raises(ValueError, match=r"no good EEG channel; its types are \['csd'\].*xs\.from_epochs"):
-        xs.predict(model, epochs)
+        xs.predict(model, density)
 
 
 def test_warnings_point_at_the_line_that_asked():
