@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.patches import Rectangle
+from scipy.ndimage import binary_dilation
 from scipy.spatial import ConvexHull
 
 from eegxai_support import viz
@@ -131,6 +132,8 @@ def test_no_colour_beyond_the_electrodes_and_none_stronger_than_theirs(names, se
     assert (hull.equations[:, :2] @ corners.T + hull.equations[:, 2:]).max() < MARGIN + 1e-6
     assert np.linalg.norm(corners, axis=1).max() < 1 + 1e-6
     assert path.contains_points(position * (1 - 1e-4)).all()  # of which the ring is a polygon
+    inside = path.contains_points(np.c_[x.ravel(), y.ravel()]).reshape(x.shape)
+    assert coloured.reshape(x.shape)[binary_dilation(inside)].all()  # so that the path cuts and no edge has steps
 
 
 def test_electrodes_in_one_place_share_their_mean():

@@ -492,6 +492,8 @@ def test_the_receipt_begins_with_whether_the_decoder_knows_anything():
     assert text[1].startswith("decoder      accuracy") and "0.60" in text[1]
     assert text[2].startswith("conservation sums miss f(x) - f(baseline) by")
     assert "not known" in str(attribute(model, X, 0, "gradient"))
+    ignorant = Net(lambda z: z * 0 + torch.eye(3)[0])  # always the first class
+    assert "no better than one class throughout" in str(quietly(ignorant, data, 0, "occlusion"))
 
 
 def test_empty_maps_are_counted_with_cause_and_remedy():

@@ -1,5 +1,7 @@
 """Every chapter is in step with its source, declares its parameters and runs."""
 
+import re
+
 import jupytext
 import nbformat
 import papermill
@@ -12,7 +14,19 @@ def test_pair_is_in_step(chapter):
 
 
 def test_declares_the_parameters(chapter):
-    assert {"FAST", "SEED"} <= set(papermill.inspect_notebook(str(chapter.with_suffix(".ipynb"))))
+    declared = papermill.inspect_notebook(str(chapter.with_suffix(".ipynb")))
+    trains = re.search(r"xs\.(build_decoder|decoder_fit)\(", chapter.read_text())
+    assert {"FAST", "SEED"} | ({"DEVICE"} if trains else set()) <= set(declared)
+
+
+def test_networks_go_to_the_chosen_device_and_stay_there(chapter):
+    """Every network is put there when it is built, and is trained there, so that all that follows runs there too."""
+    code = "".join(re.findall(r"(?m)^(?!#).*\n", chapter.read_text()))
+    arguments = r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"  # brackets in brackets in brackets
+    calls = re.findall(rf"xs\.(?:build_decoder|train|decoder_fit){arguments}(?:\.to\(device\))?", code)
+    assert len(calls) == len(re.findall(r"xs\.(?:build_decoder|train|decoder_fit)\(", code))
+    for call in calls:
+        assert call.endswith(".to(device)") if "build_decoder" in call else re.search(r"device=(device|DEVICE)\b", call)
 
 
 def test_is_committed_without_outputs(chapter):

@@ -67,9 +67,10 @@ held_out = (simulated.metadata["run"] == 4).to_numpy()
 recipe = xs.RECIPES["ShallowFBCSPNet"]
 network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **recipe).to(device)
 xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True, device=device)
-correct = xs.predict(network, simulated.signal).argmax(1) == simulated.label
-print(f"Accuracy on the run left out: {correct[held_out].mean():.2f} (chance 0.33)")
-known = simulated.subset(np.flatnonzero(held_out & correct)[: 8 if FAST else 16])
+unseen = simulated.subset(held_out)
+predicted = xs.predict(network, unseen.signal).argmax(1)
+known = unseen.subset(np.flatnonzero(predicted == unseen.label)[: 8 if FAST else 16])
+print("run left out:", xs.accuracy(unseen.label, predicted))
 
 # %% [markdown]
 # ## Saliency: how steep is the output?
@@ -112,14 +113,15 @@ for alpha, share in zip((node + 1) / 2, weight / 2, strict=True):
     score = network(point)[range(len(known)), known.label].sum()
     mean_gradient += share * torch.autograd.grad(score, point)[0]
 
-coarse = xs.attribute(network, known.signal, known.label, "integrated_gradients", tol=np.inf)  # 32 positions
+coarse = xs.attribute(network, known.signal, known.label, "integrated_gradients", n_steps=32, tol=np.inf)
 assert np.allclose(mean_gradient.cpu(), coarse.multiplier, atol=1e-4 * np.abs(coarse.multiplier).max())
 
 # %% [markdown]
 # Here is the first receipt: the sum of each map over the change of the output, which needs nothing but the network.
-# Near an empty input a log-power network is very steep, so 32 evenly spread positions miss the steep part. Without
-# `tol=np.inf` the package looks at each trial's sum and takes more positions, crowded towards the baseline, until it
-# misses less than 1 %, or 512 positions are reached and it warns.
+# Near an empty input a log-power network is very steep, so 32 evenly spread positions miss the steep part. Left to itself
+# the package doubles the positions of each trial, crowded towards the baseline where that helps, until the sum misses less
+# than 1 % and the map itself moves by less than 1 %: in a sum alone errors of both signs cancel. If the sum still misses
+# more with 512 positions, it warns.
 
 # %%
 empty = xs.predict(network, np.zeros_like(known.signal))
@@ -213,7 +215,7 @@ for kind in ("zero", "other_class"):
 # itself is wrong: at the trial the gradient knows nothing of where the way began. {numref}`fig-04-wrong` draws the trial in
 # which the two differ most, with the sum of each map.
 
-# %% mystnb={"figure": {"caption": "DeepLIFT from a trial of another class, summed over time, by captum and by the package, with the sum over the head. The source is under C3.", "name": "fig-04-wrong"}, "image": {"alt": "Two heads on one scale, with different sums above them. The package's map is strongest at C3, where the source is; captum's is strongest elsewhere."}}
+# %% mystnb={"figure": {"caption": "DeepLIFT from a trial of another class, summed over time, by captum and by the package, with the sum over the head. The source is under C3.", "name": "fig-04-wrong"}, "image": {"alt": "Two heads on one scale, with different sums above them. The package's map has its strongest spot at C3, where the source is; captum's has another shape."}}
 worst = pearson(captum, right).argmin()
 heads = {f"{name}, sum {m[worst].sum():.1f}": m[worst].sum(1) for name, m in {"captum": captum, "ours": right}.items()}
 xs.viz.plot_channel_topomaps(list(heads.values()), known.info, list(heads), label="logit")
@@ -230,7 +232,14 @@ decoders.value_counts(["method", "baseline", "tool", "outcome"]).unstack(fill_va
 # %% [markdown]
 # ## Every map, with its receipt
 #
-# Now all methods that have a meaning for this network, on the same trials. A method says by `applies_to` whether it
+# An attribution prints as its receipt: what was explained, whether the network decodes these trials, by how much the sums
+# miss, and what the network says at the baseline. Here for all trials of the run left out, right or wrong.
+
+# %%
+print(xs.attribute(network, unseen, unseen.label, "deep_lift"))
+
+# %% [markdown]
+# Now all methods that have a meaning for this network, on the same trials as before. A method says by `applies_to` whether it
 # has one. Two of them compare each trial with many baselines; they get training trials of all classes.
 
 # %%
@@ -249,7 +258,7 @@ for name, method in xs.METHODS.items():
 lrp, many = ["lrp_epsilon", "lrp_z_plus"], ["expected_gradients", "deep_lift_shap"]
 sums = {name: found.values.sum((1, 2)) for name, found in maps.items()}
 sums["captum's DeepLIFT"] = captum_deep_lift(network, known.signal, 0 * known.signal, known.label).sum((1, 2))
-sums |= {name: sums[name] + maps[name].report.groupby("trial")["to_bias"].sum().to_numpy() for name in lrp}
+sums |= {name: sums[name] + maps[name].kept for name in lrp}
 changes = dict.fromkeys(sums, change(empty)) | dict.fromkeys(lrp, change(0))
 changes |= dict.fromkeys(many, change(xs.predict(network, pool).mean(0)))
 promised = [name for name in maps if xs.METHODS[name].conserves] + lrp

@@ -86,7 +86,7 @@ xs.train(network, simulated.subset(~left_out), epochs=5 if FAST else 8, lr=1e-2,
 known = simulated.subset(left_out)
 logits = xs.predict(network, known.signal)
 predicted = logits.argmax(axis=1)
-print(f"accuracy on the run left out: {np.mean(predicted == known.label):.2f} of {len(known)} trials")
+print("run left out:", xs.accuracy(known.label, predicted))
 
 # %% [markdown]
 # Let $z_c(\mathbf{x})$ be the logit of the predicted class, $\mathbf{g} = \partial z_c / \partial \mathbf{x}$, and
@@ -330,8 +330,7 @@ for name, options in {"InterpretableCNN": {}, "EEGNet": xs.RECIPES["EEGNet"] | {
     xs.train(
         decoders[name], others, epochs=8 if FAST else 2, batch_size=8, lr=1e-2, seed=SEED, cache=True, device=device
     )
-    right = xs.predict(decoders[name], driver.signal).argmax(axis=1) == driver.label
-    print(f"{name}: {right.mean():.2f} of {len(driver)} trials of subject 9")
+    print(f"{name}, subject 9:", xs.accuracy(driver.label, xs.predict(decoders[name], driver.signal).argmax(axis=1)))
 
 # %%
 driver = driver.subset(np.arange(0, len(driver), 12 if FAST else 8))

@@ -70,16 +70,14 @@ eyes = replace(brain, label=blink, class_names=("no blink", "blink"))
 held_out = (brain.metadata["run"] == 4).to_numpy()
 
 # %%
-networks, correct = {}, {}
+networks = {}
 for name, trials in {"brain": brain, "eyes": eyes}.items():
     for seed in range(2 if FAST else 5):
         network = xs.build_decoder("EEGNet", trials, seed=seed, **xs.RECIPES["EEGNet"]).to(device)
         xs.train(network, trials.subset(~held_out), epochs=10, seed=seed, cache=True, device=device)
-        networks[name, seed] = network, trials.subset(held_out)
-        correct[name, seed] = xs.predict(network, trials.signal[held_out]).argmax(1) == trials.label[held_out]
-print(
-    "accuracy on the run left out:", {" ".join(map(str, key)): round(float(c.mean()), 2) for key, c in correct.items()}
-)
+        test = trials.subset(held_out)
+        networks[name, seed] = network, test
+        print(name, seed, xs.accuracy(test.label, xs.predict(network, test.signal).argmax(1)))
 
 # %% [markdown]
 # ## Relevance, layer by layer

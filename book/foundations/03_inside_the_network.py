@@ -77,7 +77,7 @@ def trained(trials, epochs):
 n_trials, epochs = (120, 15) if FAST else (240, 20)
 rhythms = xs.simulate("spectral", frequencies=(10, 22), n_trials=n_trials, sfreq=80, seed=SEED)
 decoder, seen, unseen = trained(rhythms, epochs)
-print(f"left-out run: {(xs.predict(decoder, unseen.signal).argmax(1) == unseen.label).mean():.2f}")
+print("left-out run:", xs.accuracy(unseen.label, xs.predict(decoder, unseen.signal).argmax(1)))
 
 # %% [markdown]
 # ## The weights by hand
@@ -282,7 +282,7 @@ seen, unseen = motor.subset(~left_out), motor.subset(left_out)
 shape = xs.RECIPES["EEGNet"] | {"F1": 4, "D": 2, "F2": 8}
 decoder = xs.build_decoder("EEGNet", motor, n_times=160, seed=SEED, **shape).to(device)
 xs.train(decoder, seen, epochs=10 if FAST else 60, seed=SEED, cache=True, device=device)
-print(f"left-out run: {(xs.predict(decoder, unseen.signal, stride=20).argmax(1) == unseen.label).mean():.2f}")
+print("left-out run:", xs.accuracy(unseen.label, xs.predict(decoder, unseen.signal, stride=20).argmax(1)))
 
 # %%
 filters = xs.read_filters(decoder)

@@ -68,8 +68,7 @@ recipe = xs.RECIPES["ShallowFBCSPNet"]
 network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **recipe).to(device)
 xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True, device=device)
 known = simulated.subset(held_out)
-accuracy = (xs.predict(network, known.signal).argmax(1) == known.label).mean()
-print(f"Accuracy on the {len(known)} trials of the run left out: {accuracy:.2f} (chance 0.33)")
+print("run left out:", xs.accuracy(known.label, xs.predict(network, known.signal).argmax(1)))
 
 # %% [markdown]
 # ## The algorithm of 2018, by hand
@@ -291,8 +290,8 @@ def decoder_and_trials(subject, runs, left_out, epochs):
     out = trials.metadata["run"].isin(left_out).to_numpy()
     decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **recipe).to(device)
     xs.train(decoder, trials.subset(~out), epochs=20 if FAST else epochs, seed=SEED, cache=True, device=device)
-    right = xs.predict(decoder, trials.signal[out], stride=20).argmax(1) == trials.label[out]
-    print(f"  accuracy on {out.sum()} trials left out: {right.mean():.2f} (chance {1 / trials.n_classes:.2f})")
+    predicted = xs.predict(decoder, trials.signal[out], stride=20).argmax(1)
+    print("  left out:", xs.accuracy(trials.label[out], predicted, trials.n_classes))
     centre = torch.nn.Linear(trials.n_classes, trials.n_classes, bias=False)
     centre.weight.data = torch.eye(trials.n_classes) - 1 / trials.n_classes
     return torch.nn.Sequential(decoder, centre.to(device)), trials.subset(out).crop(1.5, 3.5)

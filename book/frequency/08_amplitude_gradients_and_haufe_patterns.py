@@ -63,7 +63,7 @@ held_out = (simulated.metadata["run"] == 4).to_numpy()
 network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"]).to(device)
 xs.train(network, simulated.subset(~held_out), epochs=8 if FAST else 20, seed=SEED, cache=True, device=device)
 known = simulated.subset(held_out)
-print(f"Accuracy, run 4: {(xs.predict(network, known.signal).argmax(1) == known.label).mean():.2f} (chance 0.33)")
+print("run left out:", xs.accuracy(known.label, xs.predict(network, known.signal).argmax(1)))
 
 # %% [markdown]
 # ## The gradient by an amplitude
@@ -319,7 +319,7 @@ xs.train(decoder, seen, epochs=15 if FAST else 80, seed=SEED, cache=True, device
 
 explained = tested.crop(1.5, 3.5)
 logit = xs.predict(decoder, explained.signal)
-print(f"Accuracy on the runs left out: {(logit.argmax(1) == explained.label).mean():.2f} (chance 0.25)")
+print("runs left out:", xs.accuracy(explained.label, logit.argmax(1), seen.n_classes))
 
 # %% [markdown]
 # ### One trial over frequency and time

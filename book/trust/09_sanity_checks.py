@@ -78,9 +78,10 @@ def simulated_decoder(frequencies):
     trials = xs.simulate("spectral", n_trials=120 if FAST else 240, **options)
     left_out = trials.metadata["run"].to_numpy() == 4
     decoder, tested = fit(trials.subset(~left_out), SEED), trials.subset(left_out)
-    right = xs.predict(decoder, tested.signal).argmax(axis=1) == tested.label
-    print(f"{trials.n_classes} classes: {right.mean():.2f} of the left-out trials are right")
-    return decoder, trials.subset(~left_out), tested.subset(np.flatnonzero(right)[: 4 if FAST else 10])
+    predicted = xs.predict(decoder, tested.signal).argmax(axis=1)
+    print(f"{trials.n_classes} classes, run left out:", xs.accuracy(tested.label, predicted))
+    right = np.flatnonzero(predicted == tested.label)
+    return decoder, trials.subset(~left_out), tested.subset(right[: 4 if FAST else 10])
 
 
 decoder, seen, explained = simulated_decoder((10.0, 14.0, 22.0))
@@ -363,10 +364,10 @@ decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **
 xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 80, seed=SEED, cache=True, device=device)
 
 tested = trials.subset(left_out).crop(1.5, 3.5)
-right = xs.predict(decoder, tested.signal).argmax(axis=1) == tested.label
-explained = tested.subset(np.flatnonzero(right)[:: 4 if FAST else 1])
+predicted = xs.predict(decoder, tested.signal).argmax(axis=1)
+explained = tested.subset(np.flatnonzero(predicted == tested.label)[:: 4 if FAST else 1])
 label, weights = sanity_checks(decoder, explained)
-print(f"{right.sum()} of {len(tested)} left-out trials are right; {len(explained)} are explained")
+print("runs left out:", xs.accuracy(tested.label, predicted, tested.n_classes))
 
 # %% mystnb={"figure": {"caption": "The four-class decoder of the loaded trials. Left: label and full weight randomisation; right: the cascade. Bars and bands: 95 % intervals (Student's t) over trials, for these draws of weights.", "name": "fig-sanity-loaded"}, "image": {"alt": "Left panel: strips of dots per method, three methods and random noise, for label and weight randomisation. Right panel: one line per method over four layers reset from the classifier to the temporal filters."}}
 xs.viz.plot_randomisation(label, weights, title=f"{len(explained)} correctly classified left-out trials")

@@ -119,8 +119,9 @@ xs.train(decoder, trials.subset(~left_out), epochs=10 if FAST else 20, lr=1e-2, 
 
 
 def rightly_classified(model, tested):
-    right = np.flatnonzero(xs.predict(model, tested.signal).argmax(axis=1) == tested.label)
-    print(f"{len(right)} of {len(tested)} left-out trials are classified correctly")
+    predicted = xs.predict(model, tested.signal).argmax(axis=1)
+    print("left out:", xs.accuracy(tested.label, predicted, tested.n_classes))
+    right = np.flatnonzero(predicted == tested.label)
     return tested.subset(right[:: max(1, len(right) // (6 if FAST else 16))])
 
 

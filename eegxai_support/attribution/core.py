@@ -69,8 +69,8 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, extra
         - integrated_gradients: ``n_steps``, ``max_steps``, ``tol``, ``path``
         - expected_gradients, kernel_shap: ``n_samples``, ``seed``
         - smooth_grad: ``n_samples``, ``noise_level``, ``seed``
-        - lrp_epsilon, lrp_gamma, lrp_alpha_beta, lrp_z_plus: ``epsilon``, ``bias``, ``first_layer``, ``conditions``;
-          ``gamma`` of lrp_gamma, ``alpha`` of lrp_alpha_beta
+        - lrp_epsilon, lrp_gamma, lrp_alpha_beta, lrp_z_plus: ``epsilon``, ``bias``, ``first_layer``, ``conditions``,
+          ``rules``; ``gamma`` of lrp_gamma, ``alpha`` of lrp_alpha_beta
         - grad_cam, guided_grad_cam: ``layer``; ``relu`` of grad_cam
         - occlusion: ``window``, ``stride``; window_ablation: ``length``; random: ``seed``
 
@@ -296,5 +296,6 @@ def _confidence(method: str, seen: Look, problem: Problem, asked, baseline: Tens
 
 
 def _largest_mean(problem: Problem, kind: str, baseline: Tensor) -> float:
-    outputs = replace(problem, baseline=baseline).at_baselines
-    return float(probabilities(outputs, kind).mean(0).max())
+    there = replace(problem, baseline=baseline)
+    there.simplified = problem.simplified  # which takes longer to make than a few baselines to run
+    return float(probabilities(there.at_baselines, kind).mean(0).max())

@@ -9,6 +9,7 @@ import torch
 
 from eegxai_support.attribution.problem import METHODS
 from eegxai_support.attribution.result import Attribution, OnDemand
+from eegxai_support.model import given
 
 SAME = 1e-6  # share of a map by which rounding may change its sum
 
@@ -32,7 +33,7 @@ def factors(attribution: Attribution, x, batch_size: int) -> Iterator[tuple[slic
     ----------
     attribution : Attribution
         With a multiplier.
-    x : ndarray or Tensor, shape (trial, channel, time)
+    x : array-like, Trials, mne.Epochs, or a dataset of windows; shape (trial, channel, time)
         The trials that were explained.
     batch_size : int
 
@@ -41,7 +42,7 @@ def factors(attribution: Attribution, x, batch_size: int) -> Iterator[tuple[slic
     ValueError
         The attribution has no multiplier, or `x` is not what was explained.
     """
-    multiplier = multiplier_of(attribution)
+    multiplier, x = multiplier_of(attribution), given(x).signal
     if np.shape(x) != multiplier.shape:
         raise ValueError(f"x has shape {tuple(np.shape(x))} but shape {multiplier.shape} was explained.")
     baseline = np.broadcast_to(attribution.baseline, multiplier.shape)

@@ -160,10 +160,18 @@ class Problem:
     def ends(self) -> tuple[Tensor, Tensor]:
         """The function at the trials and at their baselines, the mean of many, each (trial,) in float64."""
         if not self.many:
-            return self.at_x, self.values(self.baseline, torch.arange(len(self.x))).cpu().double()
+            return self.at_x, self._at_own_baseline().cpu().double()
         with torch.no_grad():
             mean = [self.scores_at_baselines(each).cpu().double().mean() for each in range(len(self.x))]
         return self.at_x, torch.stack(mean)
+
+    def _at_own_baseline(self) -> Tensor:
+        trial = torch.arange(len(self.x))
+        if self.baseline.stride(0) or self.extra:
+            return self.values(self.baseline, trial)
+        with torch.no_grad():  # one row that all trials share
+            output = self.outputs(self.baseline[:1].to(self.device), trial[:1])
+            return self.score(output.expand(len(trial), -1), trial)
 
     def sums(self, maps: Maps) -> Tensor:
         """Return the sum of each map, shape (trial,) in float64, without holding all values."""

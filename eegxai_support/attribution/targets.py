@@ -59,12 +59,12 @@ def checked_score(seen: Look, target) -> Callable[[Tensor, Tensor], Tensor]:
         As `score_of` and `check_rows_apart`; a class that the model was trained without.
     """
     score = score_of(target, len(seen.x), seen.n_outputs)
-    check_rows_apart(target, seen.outputs)
+    check_rows_apart(target, seen.outputs, len(seen.x))
     _check_learned(seen.model, target)
     return score
 
 
-def check_rows_apart(target, outputs: Tensor) -> None:
+def check_rows_apart(target, outputs: Tensor, n_trials: int) -> None:
     """Refuse a target function that gives a row another number at another place, since it holds a row per trial.
 
     Parameters
@@ -72,6 +72,8 @@ def check_rows_apart(target, outputs: Tensor) -> None:
     target : object
         As in `score_of`; what is no function of the outputs alone passes.
     outputs : Tensor, shape (2, output)
+    n_trials : int
+        With as many rows such a function may work.
 
     Raises
     ------
@@ -84,6 +86,8 @@ def check_rows_apart(target, outputs: Tensor) -> None:
     try:
         score, swapped = (_called(target, False, each, trial) for each in (outputs, outputs.flip(0)))
     except RuntimeError as error:
+        if not _works(target, outputs[torch.arange(n_trials) % len(outputs)]):
+            raise
         raise ValueError(
             f"The target function fails on {len(outputs)} rows of outputs ({str(error).splitlines()[0]}). It gets as"
             " many rows as a method likes, a trial more than once among them. Where it needs what belongs to each"
@@ -95,6 +99,14 @@ def check_rows_apart(target, outputs: Tensor) -> None:
             " itself, and methods put trials in other places. Let it take the indices of the trials too:"
             " lambda outputs, trial: torch.cosine_similarity(outputs, images[trial])."
         )
+
+
+def _works(target: Callable, outputs: Tensor) -> bool:
+    try:
+        target(outputs)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _check_learned(model: nn.Module, target) -> None:

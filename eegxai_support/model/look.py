@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from eegxai_support.model.arithmetic import exact
 from eegxai_support.model.devices import is_out_of_memory
 from eegxai_support.model.errors import UnsupportedOperation, warn
 from eegxai_support.model.inputs import extra_inputs, given, model_input, warn_of_scale
@@ -132,7 +133,7 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
         two = x[:2] if len(x) > 1 else torch.cat([x, x.flip(2)])
         others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
         rows = tuple(each.to(device_of(module)) for each in (two, *others))
-        with forked(rows[0].device):
+        with forked(rows[0].device), exact(module):
             outputs, cut, before = _run(copy, rows, own=copy is not module)
             copy, outputs, after = _with_matrix(copy, outputs, own=copy is not module)
             _check_rows(copy, rows, outputs)
@@ -295,7 +296,7 @@ def _check_rows(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> 
             f"{name} gives the same trial another output at every call, in eval mode too: dropout that does not look at"
             " the mode, or noise. Its maps explain one draw; make it depend on the trial alone.",
         )
-    elif same(alone, outputs[:1]) and not same(swapped, outputs):
+    elif same(alone, outputs[:1]) and _second_is_apart(model, rows, outputs):
         raise ValueError(
             f"{name} gives a trial another output at another place in the batch: it holds one row per trial itself,"
             " such as ages or embeddings, and methods put trials in other places. Let its forward take them after the"
@@ -304,8 +305,15 @@ def _check_rows(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> 
     else:
         warn(
             f"{name} gives the first trial another output when the second one is in the same batch."
-            " Its maps depend on `batch_size` and on the other trials; look for statistics over the batch.",
+            " Its maps depend on `batch_size` and on the other trials; look for statistics over the batch, or a"
+            " recurrent layer that takes the trials for time (batch_first=True).",
         )
+
+
+def _second_is_apart(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> bool:
+    """Tell whether the second trial's output stays where the first trial is another one."""
+    other = torch.stack([rows[0][0].flip(1), rows[0][1]])
+    return same(_forward(model, (other, *rows[1:]))[1:], outputs[1:])
 
 
 def same(a: Tensor, b: Tensor, share: float = APART) -> bool:

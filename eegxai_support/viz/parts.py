@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from scipy.spatial import ConvexHull
 
 from ..montages import name_places, scalp_places, scalp_positions
@@ -176,12 +177,12 @@ def colour_scale(values, percentile: float = 98) -> dict:
     return {"cmap": "magma_r", "vmin": 0.0, "vmax": limit}
 
 
-def topomap(ax, values, info: mne.Info, scale: dict, *, channels: Sequence[str] | None = None):
+def topomap(ax, values, info: mne.Info, scale: dict, *, channels: Sequence[str] | None = None, size: float = 8):
     """Draw one value per channel on the head, with the electrodes as dots and `channels` named.
 
     Colour ends a little outside the electrodes, and no colour is stronger than that of an electrode: nothing is known
     beyond them. Channels that make no head (one or two, on a line, without positions) are drawn as bars, and the
-    figure says once why. By default `landmarks` are named.
+    figure says once why. By default `landmarks` are named, in letters of `size` points.
     """
     values = np.asarray(values, dtype=float)
     try:
@@ -208,7 +209,7 @@ def topomap(ax, values, info: mne.Info, scale: dict, *, channels: Sequence[str] 
     )
     _keep_to_electrodes(image, spots, values[located])
     for name in landmarks(info) if channels is None else channels:
-        style = {"fontsize": 8, "path_effects": [withStroke(linewidth=2, foreground="white")]}
+        style = {"fontsize": size, "path_effects": [withStroke(linewidth=2, foreground="white")]}
         if np.isfinite(place := position[info.ch_names.index(name)]).all():
             ax.text(*place, name, ha="center", va="bottom", **style)
     return image
@@ -232,18 +233,19 @@ def _keep_to_electrodes(image, spots: np.ndarray, values: np.ndarray) -> None:
     pixels = image.get_array()
     x, y = np.meshgrid(np.linspace(left, right, pixels.shape[1]), np.linspace(bottom, top, pixels.shape[0]))
     # The path cuts between pixels; those just outside it stay for the interpolation on the screen.
-    inside = _outline(spots, MARGIN + 2 * (right - left) / pixels.shape[1]).contains_points(np.c_[x.ravel(), y.ravel()])
+    beyond = 2 * (right - left) / pixels.shape[1]
+    inside = _outline(spots, MARGIN + beyond, 1 + beyond).contains_points(np.c_[x.ravel(), y.ravel()])
     image.set_data(np.ma.array(np.clip(pixels, values.min(), values.max()), mask=~inside.reshape(pixels.shape)))
     image.set_clip_path(_outline(spots, MARGIN), transform=image.axes.transData)
 
 
-def _outline(spots: np.ndarray, margin: float) -> Path:
-    """Return the convex hull of electrodes widened by a margin, inside the head."""
+def _outline(spots: np.ndarray, margin: float, rim: float = 1.0) -> Path:
+    """Return the convex hull of electrodes widened by a margin, up to a rim."""
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     corners = spots[ConvexHull(spots).vertices]
     widened = (corners[:, None] + margin * np.column_stack([np.cos(angle), np.sin(angle)])).reshape(-1, 2)
     widened = widened[ConvexHull(widened).vertices]
-    widened /= np.maximum(1.0, np.linalg.norm(widened, axis=1, keepdims=True))
+    widened /= np.maximum(1.0, np.linalg.norm(widened, axis=1, keepdims=True) / rim)
     return Path(np.append(widened, widened[:1], axis=0), closed=True)
 
 
@@ -271,6 +273,9 @@ def note(ax, reason: str) -> None:
 def colour_bar(image, axes, label: str, **options):
     """Add a labelled colour bar; its pointed ends say that values go beyond the limits."""
     ends = "both" if image.norm.vmin < 0 else "max"
+    if options.get("orientation") == "horizontal":
+        # Few, so that they do not touch under a head. With these steps a symmetric scale always has one on either side.
+        options.setdefault("ticks", MaxNLocator(3, steps=[1, 1.5, 2, 3, 4, 6, 8, 10]))
     bar = np.ravel(axes)[0].figure.colorbar(image, ax=axes, label=label, extend=ends, **options)
     bar.ax.xaxis.offsetText.set_horizontalalignment("left")  # the power of ten goes beside the label, not over it
     return bar
@@ -305,7 +310,9 @@ def topomap_row(axes, values, info: mne.Info, label: str) -> None:
     """
     scale = colour_scale(values)
     named = [None, *[()] * (len(values) - 1)]
-    images = [topomap(ax, row, info, scale, channels=c) for ax, row, c in zip(axes, values, named, strict=True)]
+    size = min(8, 38 / axes[0].get_gridspec().ncols)  # so that C3 and Cz do not touch on small heads
+    heads = zip(axes, values, named, strict=True)
+    images = [topomap(ax, row, info, scale, channels=names, size=size) for ax, row, names in heads]
     colour_bar(images[0], axes, label, shrink=0.9)
 
 

@@ -113,7 +113,7 @@ def plot_map_comparison(
         Arrays that disagree in shape, or NaN or infinity.
     """
     check_count("columns", columns, len(next(iter(maps.values()))), "column")
-    fig = new_figure(WIDTH, 0.3 + 1.55 * len(maps), title)
+    fig = new_figure(WIDTH, 0.3 + (0.2 + 5.4 / max(4, len(columns))) * len(maps), title)  # heads as wide as high
     axes = fig.subplots(len(maps), len(columns), squeeze=False)
     for row, (name, values) in zip(axes, maps.items(), strict=True):
         values = checked(f"maps[{name!r}]", values, column=len(columns), channel=len(info.ch_names))
