@@ -257,7 +257,9 @@ def _broadband(trials: Trials | mne.io.BaseRaw | mne.BaseEpochs) -> mne.BaseEpoc
     picks = mne.pick_types(trials.info, eeg=True, exclude="bads")
     if not len(picks):
         raise ValueError(f"No good EEG channel; the types are {sorted(set(trials.get_channel_types()))}.")
-    copy = trials.copy().load_data().pick(picks, verbose=False)
+    copy = trials.copy().load_data().apply_proj(verbose=False).pick(picks, verbose=False)
+    with copy.info._unlock():  # the copy shares its projectors, and the names in them would change for the caller too
+        copy.info["projs"] = []
     signal = copy.get_data(verbose=False)
     if len(flat := flat_channels(signal.reshape(-1, *signal.shape[-2:]))):
         names = [copy.ch_names[channel] for channel in flat]

@@ -2,6 +2,7 @@
 
 import threading
 import warnings
+from dataclasses import replace
 
 import mne
 import numpy as np
@@ -194,7 +195,11 @@ def test_the_adapted_network_is_the_one_that_the_message_promises():
     ("after", "error", "message"),
     [
         (lambda z: (z, z), TypeError, r"returns tuple \(\(2, 3\), \(2, 3\)\).*output\[0\]"),
+        (lambda z: {"a": z, "logits": z}, TypeError, r"output\['logits'\]"),
+        (lambda z: z.detach().numpy(), TypeError, r"returns ndarray \(\(2, 3\)\).*torch\.as_tensor\(output\)"),
         (lambda z: z[:, :, None] * torch.ones(7), ValueError, r"shape \(2, 3, 7\).*output\.mean\(2\)"),
+        (lambda z: z[:, :, None, None] * torch.ones(7, 5), ValueError, r"output\.mean\(\(2, 3\)\)"),
+        (lambda z: z[:, None], ValueError, r"shape \(2, 1, 3\).*outputs of a trial.*output\.flatten\(1\)"),
         (lambda z: z.argmax(1), ValueError, "explain scores, not decisions"),
         (lambda z: z.mean(), ValueError, "Keep the axis of trials"),
     ],
@@ -209,6 +214,11 @@ def test_outputs_in_another_form_are_refused_at_every_function(after, error, mes
     ):
         with pytest.raises(error, match=message):
             function()
+
+
+def test_the_advice_for_an_axis_before_the_outputs_keeps_them():
+    flat = xs.adapted(Net(lambda z: z[:, None]), output=lambda output: output.flatten(1))
+    np.testing.assert_array_equal(xs.predict(flat, X), xs.predict(Net(), X))
 
 
 def test_a_network_that_cannot_take_the_trials_names_its_own_reason():
@@ -266,13 +276,63 @@ def test_a_class_without_training_trials_is_not_explained():
         with pytest.raises(ValueError, match=r"trained without a trial of c"):
             attribute(model, 10 * X, target, "gradient")
     attribute(model, 10 * X, (0, 1), "gradient")
+    for test in (xs.deletion_test, xs.sensitivity_test, xs.perturbation_curves):
+        with pytest.raises(ValueError, match=r"trained without a trial of c"):
+            test(model, 10 * X, 2, X)
 
 
 def test_classes_in_another_order_than_the_models_are_refused():
     model = Net()
     model.training_record = record()
-    with pytest.raises(ValueError, match="label 0 would be another class"):
+    with pytest.raises(ValueError, match="label 0 is b for the one and another class"):
         attribute(model, trials(class_names=("b", "a", "c")), 0, "gradient")
+
+
+def test_classes_numbered_anew_without_one_of_the_training_are_refused_and_the_advice_numbers_them():
+    model = Net()
+    model.training_record = record()
+    fewer = trials(class_names=("a", "c"))
+    with pytest.raises(ValueError, match="label 1 is c for the one and another class for the other"):
+        attribute(model, fewer, 0, "gradient")
+    names = list(model.training_record.class_names)
+    right = replace(fewer, class_names=names, label=[names.index(fewer.class_names[k]) for k in fewer.label])
+    assert attribute(model, right, 0, "gradient").decoder == xs.accuracy(
+        [0, 2, 0, 2, 0], xs.predict(model, right).argmax(1), 3
+    )
+    attribute(model, trials(class_names=("a", "b")), 0, "gradient")  # the numbers that the model knows
+    attribute(model, trials(class_names=("x", "y", "z")), 0, "gradient")  # other words, perhaps the same classes
+
+
+def test_epochs_are_taken_as_from_epochs_takes_them():
+    info = mne.create_info([f"EEG {name}-Ref" for name in NAMES], SFREQ, "eeg")
+    epochs = mne.EpochsArray(1e-5 * X, info, verbose=False)
+    epochs.set_eeg_reference(projection=True, verbose=False)
+    made, model = xs.from_epochs(epochs), Net()
+    model.training_record = record(ch_names=tuple(made.info.ch_names))
+    assert made.info.ch_names == NAMES
+    np.testing.assert_allclose(xs.predict(model, epochs), xs.predict(model, made), rtol=1e-4)
+    assert not epochs.info["projs"][0]["active"]
+    with pytest.raises(TypeError, match=r"list of epochs.*xs\.from_epochs"):
+        xs.predict(model, [epochs, epochs])
+    density = mne.EpochsArray(X, mne.create_info(NAMES, SFREQ, "csd"), verbose=False)
+    with pytest.raises(ValueError, match=r"no good EEG channel; its types are \['csd'\].*xs\.from_epochs"):
+        xs.predict(model, density)
+
+
+def test_warnings_point_at_the_line_that_asked():
+    model = Net(lambda z: z.softmax(1))
+    model.training_record = record()
+    for function in (
+        lambda: attribute(model, X * 1e6, 0, "gradient"),
+        lambda: xs.predict(model, X * 1e6),
+        lambda: xs.amplitude_gradients(model, X * 1e6),
+        lambda: xs.deletion_test(model, X * 1e6, 0, X),
+        lambda: xs.unit_activations(model, X * 1e6, "conv"),
+        lambda: xs.concept_relevance(Net(lambda z: 0 * z), X, 0, "conv", share=0.5),
+    ):
+        with pytest.warns(UserWarning) as caught:
+            function()
+        assert {each.filename for each in caught} == {__file__}
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e3])

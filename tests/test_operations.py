@@ -206,8 +206,8 @@ def test_hidden_functions_are_refused(function, name, method):
 @pytest.mark.parametrize(
     ("function", "name"),
     [
-        (lambda z: z + z.to(torch.long), r"to that cuts its result \(torch.int64\)"),
-        (lambda z: z + z.type(torch.int32), r"type that cuts its result \(torch.int32\)"),
+        (lambda z: z + z.to(torch.long), r"to \(torch.int64\), which cuts its result"),
+        (lambda z: z + z.type(torch.int32), r"type \(torch.int32\), which cuts its result"),
         (lambda z: z + z.long(), "long"),
         (lambda z: z + without_gradient(z), "tanh without gradient"),
         (lambda z: z * (z > z.mean(2, keepdim=True)), "gt"),
@@ -224,6 +224,14 @@ def test_hidden_functions_are_refused(function, name, method):
 def test_what_is_cut_off_the_trials_is_refused_by_name(function, name, method):
     with pytest.raises(UnsupportedOperation, match=f"{method} has no rule for .*{name}"):
         explain(function, method)
+
+
+@pytest.mark.parametrize("method", RULED)
+@pytest.mark.parametrize("cut", [lambda z: z.detach(), lambda z: z.long(), lambda z: torch.tensor(z.tolist())])
+def test_what_cuts_gradients_too_is_refused_with_methods_that_do_without(cut, method):
+    with pytest.raises(UnsupportedOperation, match=r"cuts its result off the trials.*occlusion") as error:
+        explain(lambda z: z + cut(z), method)
+    assert "integrated_gradients" not in str(error.value)
 
 
 @pytest.mark.parametrize("method", ["lrp_epsilon", "lrp_alpha_beta"])

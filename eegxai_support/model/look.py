@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -14,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from eegxai_support.model.arithmetic import exact
 from eegxai_support.model.devices import is_out_of_memory
-from eegxai_support.model.errors import UnsupportedOperation
+from eegxai_support.model.errors import UnsupportedOperation, warn
 from eegxai_support.model.inputs import extra_inputs, given, model_input, warn_of_scale
 from eegxai_support.model.outputs import output_kind
 from eegxai_support.model.seeds import forked
@@ -89,11 +90,10 @@ class Look:
             if self.kind == "probabilities"
             else "the difference of two classes, target=(a, b), in which the normalisation cancels"
         )
-        warnings.warn(
+        warn(
             f"{name_of(self.model)} returns {self.kind.replace('_', '-')}. Where it is sure of a trial their gradient"
             f" vanishes, and with two classes {what} gives both the same map but for the sign. Explain what goes into"
             f" the softmax: {remedy}.",
-            stacklevel=4,
         )
 
 
@@ -226,7 +226,8 @@ def _run(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> tuple[obje
         raise ValueError(
             f"{name_of(model)} cannot take two trials{what}of shape {shapes} ({type(first).__name__}:"
             f" {_line(first)}), nor with an axis of one before the channels. If it wants another form, give"
-            " xs.adapted(model, input=lambda x: ...), which turns (trial, channel, time) into it."
+            " xs.adapted(model, input=lambda x: ...), which turns (trial, channel, time) into it; what it takes besides"
+            " the trials, a row for each, goes to attribute and predict as extra=(rows,)."
         ) from first
     model.register_forward_pre_hook(lambda module, args: (args[0].unsqueeze(1), *args[1:]))
     return *wider, "input=lambda x: x.unsqueeze(1)"
@@ -283,14 +284,16 @@ def _with_matrix(model: nn.Module, outputs, *, own: bool) -> tuple[nn.Module, Te
     if not isinstance(outputs, Tensor):
         if isinstance(outputs, dict):
             shapes = ", ".join(f"{key!r} {_shape(value)}" for key, value in outputs.items())
-            which = f"[{next(iter(outputs), 'logits')!r}]"
+            which = f"output[{'logits' if 'logits' in outputs else next(iter(outputs), 'logits')!r}]"
         elif isinstance(outputs, tuple | list):
-            shapes, which = ", ".join(map(_shape, outputs)), "[0]"
+            shapes, which = ", ".join(map(_shape, outputs)), "output[0]"
+        elif isinstance(outputs, np.ndarray):
+            shapes, which = str(outputs.shape), "torch.as_tensor(output)"
         else:
-            shapes, which = "no tensor", ".logits"
+            shapes, which = "no tensor", "output.logits" if hasattr(outputs, "logits") else "..."
         raise TypeError(
             f"{name} returns {type(outputs).__name__} ({shapes}) for two trials; expected a tensor (trial, output)."
-            f" Choose: model = xs.adapted(model, output=lambda output: output{which})."
+            f" Choose: model = xs.adapted(model, output=lambda output: {which})."
         )
     if not (outputs.is_floating_point() and len(outputs) == 2 if outputs.ndim else False):
         raise ValueError(
@@ -301,10 +304,15 @@ def _with_matrix(model: nn.Module, outputs, *, own: bool) -> tuple[nn.Module, Te
         return model, outputs, ""
     if outputs.ndim > 2 and outputs[0].numel() > outputs.shape[1]:
         time = 1 + max(range(outputs.ndim - 1), key=outputs.shape[1:].__getitem__)
-        raise ValueError(
-            f"{name} returns shape {tuple(outputs.shape)} for two trials; expected (trial, output). Average what"
-            f" it says of crops over time, or choose a time; if axis {time}, the longest, is time:"
+        remedy = (
+            "If these are the outputs of a trial: model = xs.adapted(model, output=lambda output: output.flatten(1))."
+            " If it is one output at many times, average them: output.flatten(1).mean(1, keepdim=True)."
+            if outputs.shape[1] == 1
+            else f"Average what it says of crops over time, or choose a time; if axis {time}, the longest, is time:"
             f" model = xs.adapted(model, output=lambda output: output.mean({time}))."
+        )
+        raise ValueError(
+            f"{name} returns shape {tuple(outputs.shape)} for two trials; expected (trial, output). {remedy}"
         )
     if not own:
         raise ValueError(f"{name} returns shape {tuple(outputs.shape)} for two trials; expected (2, output).")
@@ -345,11 +353,10 @@ def _check_rows(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> 
         return
     name = name_of(model)
     if not same(_forward(model, rows), outputs):
-        warnings.warn(
+        warn(
             f"{name} gives the same trial another output at every call, in eval mode too: dropout that does not look at"
             " the mode, noise, or a state that it keeps from one call to the next. Its maps explain one draw; make it"
             " depend on the trial alone.",
-            stacklevel=4,
         )
     elif same(alone, outputs[:1]) and _second_is_apart(model, rows, outputs):
         raise ValueError(
@@ -358,11 +365,10 @@ def _check_rows(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> 
             " trials, and give them as extra=(rows,)."
         )
     else:
-        warnings.warn(
+        warn(
             f"{name} gives the first trial another output when the second one is in the same batch."
             " Its maps depend on `batch_size` and on the other trials; look for statistics over the batch, or a"
             " recurrent or attention layer that takes the trials for time (batch_first=True).",
-            stacklevel=4,
         )
 
 

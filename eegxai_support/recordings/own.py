@@ -12,6 +12,7 @@ import mne
 import numpy as np
 import pandas as pd
 
+from eegxai_support.model.inputs import eeg_picks, projected
 from eegxai_support.montages import located
 from eegxai_support.trials import (
     METADATA_COLUMNS,
@@ -30,7 +31,11 @@ EEG_RANGE = 0.1, 1000.0  # µV, what the standard deviation of a channel within 
 TYPICAL = 10.0  # µV
 OFFSET = 10.0  # standard deviations within a trial by which its mean is no longer a slow wave but the amplifier's
 # Channels that are not EEG and that readers without a type for them call EEG.
-NOT_EEG = re.compile(r"eog|emg|ecg|ekg|[vh]eo|gsr|resp|pleth|ppg|spo2|stim|trig|status", re.IGNORECASE)
+NOT_EEG = re.compile(
+    r"eog|emg|ecg|ekg|[vh]eo|exg|\baux|\bbip\d|chin|gsr|resp|thor|abdo|flow|snore|pleth|ppg|s[ap]o2|\bsti\b|stim|trig"
+    r"|status",
+    re.IGNORECASE,
+)
 
 
 @dataclass
@@ -164,9 +169,7 @@ def _each(epochs) -> Iterator:
 def _read(epochs, label: str | None, unnamed: str) -> _Recording:
     if not isinstance(epochs, mne.BaseEpochs):
         return _read_windows(epochs, label, unnamed)
-    if not all(projector["active"] for projector in epochs.info["projs"]):
-        epochs = epochs.copy().load_data().apply_proj(verbose=False)
-    picks = _picks(epochs.info)
+    epochs, picks = projected(epochs), eeg_picks(epochs.info, csd=True)
     signal = epochs.get_data(picks=picks, verbose=False)  # also drops bad epochs, so it comes first
     metadata = pd.DataFrame(index=range(len(signal))) if epochs.metadata is None else epochs.metadata
     info = mne.pick_info(epochs.info, picks)
@@ -196,7 +199,7 @@ def _read_windows(windows, label: str | None, unnamed: str) -> _Recording:
     info = held.info
     if windows.targets_from == "channels":  # which are then no part of the signal
         info = mne.pick_info(info, [c for c, kind in enumerate(held.get_channel_types()) if kind != "misc"])
-    picks = _picks(info)
+    picks = eeg_picks(info, csd=True)
     signal = np.stack([np.asarray(x)[picks] for x, _ in rows])
     described = {} if windows.description is None else dict(windows.description)
     metadata = (held.metadata if isinstance(held, mne.BaseEpochs) else windows.metadata).assign(**described)
@@ -211,18 +214,6 @@ def _read_windows(windows, label: str | None, unnamed: str) -> _Recording:
         return _Recording(signal, info, *_classes(target), metadata, 0.0)
     codes, class_names, keep = _named(target, mapping, unnamed)
     return _Recording(signal if keep.all() else signal[keep], info, codes, class_names, metadata[keep], 0.0)
-
-
-def _picks(info: mne.Info) -> np.ndarray:
-    picks = mne.pick_types(info, eeg=True, exclude="bads")
-    if not len(picks):
-        picks = mne.pick_types(info, csd=True, exclude="bads")
-    if not len(picks):
-        raise ValueError(
-            f"epochs has no good EEG channel; its types are {sorted(set(info.get_channel_types()))}. Where they are"
-            " wrong, set them: epochs.set_channel_types({name: 'eeg'}), of windows on the raw of each data set."
-        )
-    return picks
 
 
 def _column(metadata: pd.DataFrame, label: str) -> pd.Series:
@@ -256,7 +247,7 @@ def _named(codes: np.ndarray, event_id: Mapping[str, int], unnamed: str):
         counts = ", ".join(f"{code} ({n} times)" for code, n in sorted(Counter(codes[~keep].tolist()).items()))
         raise ValueError(
             f"Event codes without a name in event_id: {counts}; it names {dict(event_id)}. Name them, or leave their"
-            " trials out: from_epochs(epochs, unnamed='drop')."
+            " trials out: unnamed='drop' of from_epochs does; of arrays, take those where np.isin(label, codes)."
         )
     return np.searchsorted(list(names), codes[keep]), tuple(names.values()), keep
 
@@ -273,9 +264,8 @@ def _trials(recordings: list[_Recording], unit: str) -> Trials:
         raise ValueError(f"Constant in every trial: {', '.join(sorted(flat))}. Is this the right part of the file?")
     _warn_of_channels(recordings[0].info.ch_names, flat)
     parts = [_part(each, run, flat, unit) for run, each in enumerate(recordings, start=1)]
+    _warn_of_scale(parts, unit)
     trials = concatenate(parts) if len(parts) > 1 else parts[0]
-    if trials.unit == "uV":
-        _warn_of_scale(trials.signal, unit)
     _warn_of_offset(trials)
     return _without_empty_classes(trials)
 
@@ -321,24 +311,35 @@ def _warn_of_channels(ch_names: list[str], flat: set[str]) -> None:
         )
 
 
-def _warn_of_scale(signal: np.ndarray, unit: str) -> None:
-    """Compare with what EEG has, within trials: offsets of an unfiltered recording do not count."""
-    deviation = float(np.median(signal.std(axis=2)))
-    if EEG_RANGE[0] <= deviation <= EEG_RANGE[1]:
+def _warn_of_scale(parts: list[Trials], unit: str) -> None:
+    """Compare each recording with what EEG has, within trials: offsets of an unfiltered recording do not count."""
+    deviations = [float(np.median(part.signal.std(axis=2))) for part in parts if part.unit == "uV"]
+    odd = [k for k, deviation in enumerate(deviations) if not EEG_RANGE[0] <= deviation <= EEG_RANGE[1]]
+    if not odd:
         return
-    number = deviation / MICROVOLT[unit]
+    deviation = deviations[odd[0]]
+    if len(odd) < len(parts):  # no unit is right for all of them
+        numbers = ", ".join(str(k + 1) for k in odd[:8]) + " …" * (len(odd) > 8)
+        which = f"in recordings {numbers} of {len(parts)}, "
+        remedy = "Make trials of each with the unit that it has, and join them with xs.concatenate."
+    else:
+        which, remedy = "", f"Pass {_likely_units(deviation / MICROVOLT[unit])}."
+    warnings.warn(
+        f"Taken as {unit}, {which}the standard deviation is {deviation:.2g} µV; EEG has {EEG_RANGE[0]:g} to"
+        f" {EEG_RANGE[1]:g} µV. {remedy}",
+        stacklevel=4,
+    )
+
+
+def _likely_units(number: float) -> str:
+    """Return the units in which numbers of this standard deviation would be EEG, as arguments with a reason."""
     likely = min(MICROVOLT, key=lambda name: abs(np.log(number * MICROVOLT[name] / TYPICAL)))
     hints = []
     if EEG_RANGE[0] <= number * MICROVOLT[likely] <= EEG_RANGE[1]:
         hints.append(f"unit={likely!r}, if the numbers are in {likely}: that makes {number * MICROVOLT[likely]:.2g} µV")
     if 0.2 < number < 5:
         hints.append("unit='standardised', if they have no unit")
-    hints = hints or ["unit='standardised', if they are in units of the converter"]
-    warnings.warn(
-        f"Taken as {unit}, the standard deviation is {deviation:.2g} µV; EEG has {EEG_RANGE[0]:g} to"
-        f" {EEG_RANGE[1]:g} µV. Pass {'; or '.join(hints)}.",
-        stacklevel=4,
-    )
+    return "; or ".join(hints or ["unit='standardised', if they are in units of the converter"])
 
 
 def _warn_of_offset(trials: Trials) -> None:
