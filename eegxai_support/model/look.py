@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from eegxai_support.model.arithmetic import exact
 from eegxai_support.model.devices import is_out_of_memory
 from eegxai_support.model.errors import UnsupportedOperation
 from eegxai_support.model.inputs import extra_inputs, given, model_input, warn_of_scale
@@ -133,7 +134,7 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
         two = x[:2] if len(x) > 1 else torch.cat([x, x.flip(2)])
         others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
         rows = tuple(each.to(device_of(module)) for each in (two, *others))
-        with forked(rows[0].device):
+        with forked(rows[0].device), exact(copy):
             outputs, cut, before = _run(copy, rows, own=copy is not module)
             copy, outputs, after = _with_matrix(copy, outputs, own=copy is not module)
             _check_rows(copy, rows, outputs)
