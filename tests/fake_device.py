@@ -159,8 +159,8 @@ def _is_on_device(name: str, args: tuple, kwargs: dict) -> bool:
 def _is_backward_of(operation: str) -> bool:
     """Tell whether torch computes the gradient of an operation just now.
 
-    That of `torch.renorm`, by which braindecode bounds norms, sums in the type that torch accumulates float32 in: double
-    on the CPU and on "meta", single on MPS.
+    That of `torch.renorm`, by which braindecode bounds norms, sums in the type that torch accumulates float32 in:
+    double on the CPU and on "meta", single on MPS.
     """
     node = torch._C._current_autograd_node()
     return node is not None and node.name().startswith(operation)
