@@ -1,6 +1,5 @@
 """One look at a model and its trials: what is taken, warned of and refused, and with what advice."""
 
-import threading
 import warnings
 from dataclasses import replace
 
@@ -242,6 +241,23 @@ def test_half_precision_is_refused_at_every_function(dtype):
     ):
         with pytest.raises(TypeError, match=r"Give model\.float\(\)"):
             function()
+
+
+def test_a_lazy_network_that_never_ran_is_refused_with_the_line_that_mends_it():
+    """A copy of it would draw its weights, be explained and thrown away."""
+    for function in (
+        lambda model: attribute(model, X, 0, "gradient"),
+        lambda model: xs.predict(model, X),
+        lambda model: xs.amplitude_gradients(model, X),
+        lambda model: xs.deletion_test(model, X, [0] * N_TRIALS, X),
+        lambda model: xs.train(model, trials(), epochs=1, device="cpu"),
+    ):
+        model = nn.Sequential(nn.Flatten(), nn.LazyBatchNorm1d(), nn.LazyLinear(3))
+        with pytest.raises(ValueError, match=r"1\.weight.*model\.eval\(\)\(torch\.zeros\(1, n_channels, n_times\)\)"):
+            function(model)
+        assert isinstance(model[2].weight, nn.UninitializedParameter)  # nobody drew its weights in passing
+        model.eval()(torch.zeros(1, N_CHANNELS, N_TIMES))
+        function(model)
 
 
 # --- what the model declares ------------------------------------------------------------------------------------------
@@ -510,41 +526,7 @@ def test_empty_maps_are_counted_with_cause_and_remedy():
         assert attribute(Net(), silent, 0, "deep_lift").n_zero == 1
 
 
-# --- threads and copies -----------------------------------------------------------------------------------------------
-
-
-def test_two_threads_on_one_model_leave_it_as_it_was():
-    model = build("EEGNet").train()
-    state = [(m.training, m) for m in model.modules()]
-    expected, found, inside = attribute(model, X, 0, "gradient").values, [], threading.Barrier(2, timeout=30)
-
-    def target(outputs):
-        if threading.current_thread() is not threading.main_thread() and not hasattr(here, "met"):
-            here.met = inside.wait()
-        return outputs[:, 0]
-
-    here = threading.local()
-
-    def work():
-        found.append(attribute(model, X, target, "gradient").values)
-        found.append(attribute(model, X, 0, "gradient").values)
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    [thread.start() for thread in threads], [thread.join() for thread in threads]
-    assert len(found) == 4
-    for values in found:
-        np.testing.assert_array_equal(values, expected)
-    assert all(module.training == was for was, module in state)
-    assert all(parameter.requires_grad for parameter in model.parameters())
-
-
-def test_overlapping_holds_end_with_the_first_ones_flags():
-    model = build("EEGNet").train()
-    first, second = xs.frozen(model), xs.frozen(nn.Sequential(model))
-    first.__enter__(), second.__enter__(), first.__exit__(None, None, None)
-    assert not any(m.training for m in model.modules()) and not any(p.requires_grad for p in model.parameters())
-    second.__exit__(None, None, None)
-    assert model.training and all(p.requires_grad for p in model.parameters())
+# --- copies -----------------------------------------------------------------------------------------------------------
 
 
 class Cached(nn.Module):

@@ -19,7 +19,7 @@ from eegxai_support.model.errors import UnsupportedOperation, warn
 from eegxai_support.model.inputs import extra_inputs, given, model_input, warn_of_scale
 from eegxai_support.model.outputs import output_kind
 from eegxai_support.model.seeds import forked
-from eegxai_support.model.state import copied, device_of, duplicate, unwrapped
+from eegxai_support.model.state import copied, device_of, duplicate, frozen, unwrapped
 from eegxai_support.trials import Trials
 
 APART = 1e-3  # share of the outputs by which a trial's may differ from place to place and in other company
@@ -120,8 +120,8 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
     TypeError
         No model, no trials, half precision, or outputs in a container.
     ValueError
-        Trials that do not fit the model, outputs that are not (trial, output), or a model that holds one row per trial
-        itself.
+        Trials that do not fit the model, a lazy network that has never run, outputs that are not (trial, output), or a
+        model that holds one row per trial itself.
 
     Warns
     -----
@@ -130,7 +130,7 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
         quite another size than those of the training.
     """
     module = unwrapped(model)
-    _check_precision(module)
+    _check_weights(module)
     with torch.inference_mode(False):
         source = given(x, name)
         x = model_input(module, source, name=name).cpu()
@@ -141,7 +141,7 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
         two = x[:2] if len(x) > 1 else torch.cat([x, x.flip(2)])
         others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
         rows = tuple(each.to(device_of(module)) for each in (two, *others))
-        with forked(rows[0].device), exact(module):
+        with forked(rows[0].device), frozen(copy), exact(copy):
             try:
                 outputs, cut, before = _run(copy, rows, own=copy is not module)
             except ValueError as error:
@@ -182,7 +182,13 @@ def name_of(model: nn.Module) -> str:
     return type(model).__name__
 
 
-def _check_precision(model: nn.Module) -> None:
+def _check_weights(model: nn.Module) -> None:
+    """Refuse half precision, and weights that are not there yet: a copy's would be drawn, explained and thrown away."""
+    if lazy := [name for name, weight in model.named_parameters() if is_lazy(weight)]:
+        raise ValueError(
+            f"{name_of(model)} has weights that do not exist before it runs ({lazy[0]}). Run it once, then train it or"
+            " load its weights: model.eval()(torch.zeros(1, n_channels, n_times))."
+        )
     types = {p.dtype for p in model.parameters() if p.is_floating_point()}
     if other := types - set(PRECISIONS):
         raise TypeError(

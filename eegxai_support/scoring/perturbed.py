@@ -90,7 +90,7 @@ class Perturbed:
 
     def outputs_of(self, signal: Tensor, trial=slice(None)) -> np.ndarray:
         """Return what is explained of each `trial`, and its probability or NaN, shape (2, trial)."""
-        with exact():
+        with exact(self.model):
             outputs = torch.from_numpy(in_crops(self.model, signal[:, :, None], self.batch_size))
         trial = torch.arange(len(self.x))[trial]
         # A target function may hold tensors of the model's type on its device.
