@@ -1,5 +1,7 @@
 """Heads: right for every montage, coloured where electrodes are, bars where there is no head."""
 
+from itertools import pairwise
+
 import mne
 import numpy as np
 import pandas as pd
@@ -194,3 +196,29 @@ def flipped():
     for channel in info["chs"]:
         channel["loc"][0] *= -1
     return info
+
+
+def boxes_from_left(texts):
+    return sorted((text.get_window_extent() for text in texts if text.get_text()), key=lambda box: box.x0)
+
+
+@pytest.mark.parametrize("n_columns", [1, 4, 6, 7])
+def test_names_on_small_heads_do_not_touch(n_columns):
+    info = electrode_info(EEGBCI_CHANNELS, 64.0)
+    values = np.random.default_rng(0).normal(size=(n_columns, 64))
+    fig = viz.plot_map_comparison({"a": values}, info, range(n_columns), labels={"a": "x"})
+    boxes = boxes_from_left(fig.axes[0].texts)
+    assert len(boxes) == 3 and all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+@pytest.mark.parametrize("limit", [0.23, 0.45, 0.79, 0.99, 1.3, 26.0, 3.7e-3])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_numbers_below_a_head_do_not_touch(limit, sign):
+    """With one on either side of zero where there are two sides."""
+    info = electrode_info(EEGBCI_CHANNELS, 64.0)
+    values = limit * np.resize([1.0, sign], (4, 64))
+    fig = viz.plot_channel_topomaps(values, info, list("abcd"), label="x", shared=False)
+    low, high = fig.axes[4].get_xlim()
+    ticks = [tick.label1 for tick in fig.axes[4].xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    boxes = boxes_from_left(ticks)
+    assert len(boxes) >= 3 and all(left.x1 < right.x0 for left, right in pairwise(boxes))

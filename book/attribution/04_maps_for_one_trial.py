@@ -106,19 +106,19 @@ assert np.allclose(gradient.abs().cpu(), xs.attribute(network, known.signal, kno
 # sum over a few positions, and Gauss and Legendre say which ones to take.
 
 # %%
-node, weight = np.polynomial.legendre.leggauss(32)
+node, weight = np.polynomial.legendre.leggauss(16)
 mean_gradient = 0
 for alpha, share in zip((node + 1) / 2, weight / 2, strict=True):
     point = (alpha * x.detach()).float().requires_grad_()
     score = network(point)[range(len(known)), known.label].sum()
     mean_gradient += share * torch.autograd.grad(score, point)[0]
 
-coarse = xs.attribute(network, known.signal, known.label, "integrated_gradients", n_steps=32, tol=np.inf)
+coarse = xs.attribute(network, known.signal, known.label, "integrated_gradients", tol=np.inf)  # 16 positions
 assert np.allclose(mean_gradient.cpu(), coarse.multiplier, atol=1e-4 * np.abs(coarse.multiplier).max())
 
 # %% [markdown]
 # Here is the first receipt: the sum of each map over the change of the output, which needs nothing but the network.
-# Near an empty input a log-power network is very steep, so 32 evenly spread positions miss the steep part. Left to itself
+# Near an empty input a log-power network is very steep, so 16 evenly spread positions miss some of the steep part. Left to itself
 # the package doubles the positions of each trial, crowded towards the baseline where that helps, until the sum misses less
 # than 1 % and the map itself moves by less than 1 %: in a sum alone errors of both signs cancel. If the sum still misses
 # more with 512 positions, it warns.
@@ -132,7 +132,7 @@ def change(outputs):
 
 
 fine = xs.attribute(network, known.signal, known.label, "integrated_gradients")
-for name, maps in {"32 positions": coarse.values, "as many as needed": fine.values}.items():
+for name, maps in {"16 positions": coarse.values, "as many as needed": fine.values}.items():
     print(f"{name:18} misses at most {np.abs(maps.sum((1, 2)) / change(empty) - 1).max():.1%} of the change")
 
 # %% [markdown]
@@ -336,14 +336,14 @@ maps["lrp_epsilon"].report.query("trial == 0").set_index("layer").iloc[:, 3:].st
 # ## No baseline is neutral
 #
 # Zeros look like "no signal". To the network they are an input like any other, and it has an opinion about them. The
-# explanation is then of the distance to that opinion. `attribute` warns where the opinion is firm and another baseline
-# has less of one. We have silenced that warning at the top of the chapter; here it is.
+# explanation is then of the distance to that opinion. The receipt states how firm the opinion is, and `attribute` warns where
+# it is firm and another baseline has less of one. We have silenced that warning at the top of the chapter; here it is.
 
 # %%
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always", xs.BaselineWarning)
-    xs.attribute(network, known.signal, known.label, "deep_lift")
-print(caught[0].message)
+    from_zeros = xs.attribute(network, known.signal, known.label, "deep_lift")
+print(f"at zeros one class has a probability of {from_zeros.at_baseline:.3f}", *(w.message for w in caught), sep="\n")
 
 # %% [markdown]
 # `make_baseline` has three others. The mean of each channel over the trial; the trial with its phases scrambled, which

@@ -272,7 +272,7 @@ np.testing.assert_allclose(by_hand, package, rtol=1e-6)
 
 # %%
 rise = xs.mean_and_interval(rises, ["method"], "rise").set_index("method")
-assert rise.loc["random", "high"] < 0.05 < rise.loc["deep_lift", "low"]
+assert rise.loc["random", "high"] < 0.05 < rise.loc["deep_lift", "mean"]
 rise.round(2)
 
 # %% [markdown]
