@@ -265,19 +265,23 @@ def _derivable(model: nn.Module, rows: tuple[Tensor, ...]) -> tuple[object, str]
     cut = ""
     if not tensors:
         cut = "no_grad, detach or NumPy on the way"
-    elif not _reaches(tensors, leaf):
+    elif _without_derivative(tensors):
         cut = "an operation without one, as in quantised layers"
     return tree_map_only(Tensor, torch.detach, outputs), cut
 
 
-def _reaches(outputs: list[Tensor], leaf: Tensor) -> bool:
-    """Tell whether a gradient arrives: an operation that has none may claim one all the same."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.autograd.grad([each.sum() for each in outputs], leaf, allow_unused=True)[0] is not None
-    except RuntimeError:  # which the method will meet by itself, and say where
-        return True
+def _without_derivative(outputs: list[Tensor]) -> bool:
+    """Tell whether an operation has none, which it would say when asked; asking would run the hooks of others."""
+    waiting, seen = [output.grad_fn for output in outputs], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name().endswith("NotImplemented"):
+            return True
+        seen.add(node)
+        waiting += [earlier for earlier, _ in node.next_functions]
+    return False
 
 
 def _line(error: Exception) -> str:
