@@ -253,7 +253,7 @@ def test_a_lazy_network_that_never_ran_is_refused_with_the_line_that_mends_it():
         lambda model: xs.train(model, trials(), epochs=1, device="cpu"),
     ):
         model = nn.Sequential(nn.Flatten(), nn.LazyBatchNorm1d(), nn.LazyLinear(3))
-        with pytest.raises(ValueError, match=r"1\.weight.*model\.eval\(\)\(torch\.zeros\(1, n_channels, n_times\)\)"):
+        with pytest.raises(ValueError, match=r"1\.weight.*model\.eval\(\)\(torch\.zeros\(1, 3, 120\)\)"):
             function(model)
         assert isinstance(model[2].weight, nn.UninitializedParameter)  # nobody drew its weights in passing
         model.eval()(torch.zeros(1, N_CHANNELS, N_TIMES))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from eegxai_support.attribution import METHODS, Attribution, attribute
-from eegxai_support.model import UnsupportedOperation, wide
+from eegxai_support.model import UnsupportedOperation, look, wide
 from eegxai_support.trials import unknown_name
 
 
@@ -52,9 +52,9 @@ def concept_relevance(
 
     Parameters
     ----------
-    model : torch.nn.Module
+    model : torch.nn.Module, or what `attribute` takes for one
         Maps (trial, channel, time) to (trial, output).
-    x : ndarray or Tensor, shape (trial, channel, time)
+    x : array-like, Trials, mne.Epochs, or a dataset of windows; shape (trial, channel, time)
     target : int, array of int (trial,), tuple (int, int) or callable
         As for `attribute`.
     layer : str
@@ -92,6 +92,8 @@ def concept_relevance(
     """
     if not method.startswith("lrp_") or method not in METHODS:
         raise ValueError(f"method is {method!r}; expected one of {', '.join(m for m in METHODS if 'lrp_' in m)}.")
+    seen = look(model, x)
+    model, x = seen.model, seen.x
     if layer not in dict(model.named_modules()):
         raise unknown_name("layer", layer, filter(None, dict(model.named_modules())))
     _check_share(share)

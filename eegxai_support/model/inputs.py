@@ -106,8 +106,8 @@ def eeg_picks(info: mne.Info, *, csd: bool = False) -> np.ndarray:
         remedy = (
             "Give trials of them: xs.from_epochs(epochs)."
             if "csd" in kinds
-            else "Where they are wrong, set them: epochs.set_channel_types({name: 'eeg'}), of windows on the raw of each"
-            " data set."
+            else "Where they are wrong, set them: epochs.set_channel_types({name: 'eeg'}), of windows on the raw of"
+            " each data set."
         )
         raise ValueError(f"epochs has no good EEG channel; its types are {kinds}. {remedy}")
     return picks

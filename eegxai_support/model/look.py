@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -183,12 +182,7 @@ def name_of(model: nn.Module) -> str:
 
 
 def _check_weights(model: nn.Module) -> None:
-    """Refuse half precision, and weights that are not there yet: a copy's would be drawn, explained and thrown away."""
-    if lazy := [name for name, weight in model.named_parameters() if is_lazy(weight)]:
-        raise ValueError(
-            f"{name_of(model)} has weights that do not exist before it runs ({lazy[0]}). Run it once, then train it or"
-            " load its weights: model.eval()(torch.zeros(1, n_channels, n_times))."
-        )
+    """Refuse half precision."""
     types = {p.dtype for p in model.parameters() if p.is_floating_point()}
     if other := types - set(PRECISIONS):
         raise TypeError(
@@ -202,7 +196,7 @@ def _check_weights(model: nn.Module) -> None:
 
 
 def _check_initialised(model: nn.Module, x: Tensor) -> None:
-    """Refuse lazy layers that saw no trial yet: looking at them would draw their weights."""
+    """Refuse lazy layers that saw no trial yet: a copy's weights would be drawn, explained and thrown away."""
     lazy = [name for name, parameter in model.named_parameters() if is_lazy(parameter)]
     if lazy:
         raise ValueError(
@@ -313,12 +307,13 @@ def _with_matrix(model: nn.Module, outputs, *, own: bool) -> tuple[nn.Module, Te
     if outputs.ndim == 2:
         return model, outputs, ""
     if outputs.ndim > 2 and outputs[0].numel() > outputs.shape[1]:
-        time = 1 + max(range(outputs.ndim - 1), key=outputs.shape[1:].__getitem__)
+        longest = 1 + max(range(outputs.ndim - 1), key=outputs.shape[1:].__getitem__)
+        time = longest if outputs.ndim == 3 else tuple(range(2, outputs.ndim))
         remedy = (
             "If these are the outputs of a trial: model = xs.adapted(model, output=lambda output: output.flatten(1))."
             " If it is one output at many times, average them: output.flatten(1).mean(1, keepdim=True)."
             if outputs.shape[1] == 1
-            else f"Average what it says of crops over time, or choose a time; if axis {time}, the longest, is time:"
+            else f"Average what it says of crops over time, or choose a time; if axis {time} is time:"
             f" model = xs.adapted(model, output=lambda output: output.mean({time}))."
         )
         raise ValueError(
