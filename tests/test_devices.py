@@ -281,6 +281,44 @@ def test_double_precision_is_found_where_it_is():
         assert wide(x.to(DEVICE)).device.type == "cpu"
 
 
+# --- a chapter --------------------------------------------------------------------------------------------------------
+
+
+def chapter_of(model, trials):
+    """Return what a chapter shows of a trained decoder: outputs, maps and their receipts, spectra, scores, filters."""
+    maps = xs.attribute(model, trials, trials.label, "deep_lift")
+    gradients = xs.amplitude_gradients(model, trials)
+    return {
+        "outputs": xs.predict(model, trials),
+        "maps": maps.values,
+        "conservation": maps.values.sum((1, 2)) - maps.delta,
+        "amplitude gradients": gradients,
+        "spatial filters": xs.read_filters(model, sfreq=trials.sfreq).spatial,
+        "deletion": xs.deletion_test(model, trials, trials.label, maps.values),
+        "scores": xs.score_maps(maps.values, trials.signal, n_null=0),
+    }
+
+
+def test_a_chapter_on_a_device_shows_what_it_shows_on_the_cpu(kind, monkeypatch):
+    """The way of the book: one device, chosen once, for training and for everything after."""
+    trials = labelled(NETWORKS["EEGNet"], n=6)
+    with emulated(kind):
+        monkeypatch.setenv("EEGXAI_DEVICE", str(DEVICE))
+        device = xs.best_device()
+        model = xs.build_decoder("EEGNet", trials, kernel_length=16).to(device)
+        trained = xs.train(model, trials, epochs=2, batch_size=3, device=device)
+        assert next(model.parameters()).device == DEVICE
+        found = chapter_of(model, trials)
+        on_cpu = model.to("cpu")
+    expected = chapter_of(on_cpu, trials)
+    for name, value in expected.items():
+        assert_same(found[name], value, bits=False)
+    here = xs.build_decoder("EEGNet", trials, kernel_length=16)
+    losses = xs.train(here, trials, epochs=2, batch_size=3, device="cpu").history["train_loss"]
+    # As above: training may round, and these are 4 steps from the same weights.
+    np.testing.assert_allclose(trained.history["train_loss"], losses, rtol=CLOSE if kind == "no float64" else 0.02)
+
+
 # --- where a model runs -----------------------------------------------------------------------------------------------
 
 
