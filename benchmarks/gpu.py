@@ -5,17 +5,22 @@
 EEGNet and Deep4Net of data set 2a of BCI Competition IV, untrained, their batch norms having seen noise; 64 trials,
 one call before the clock starts. Each row gives the seconds of the accelerator and of the CPU, their ratio, the peak of
 what the accelerator's allocator held, and the largest difference of the maps relative to the largest value of the
-CPU's. The CPU explains `N_COMPARED` trials only, and its time is scaled to all. One run takes less than 5 minutes on a
-GPU: a row is left out, and the table says so, once `LIMIT` seconds are over.
+CPU's. The CPU explains `N_COMPARED` trials only, and its time is scaled to all. One run takes less than 5 minutes:
+after `LIMIT` seconds it stops, in the middle of a row too, and says which rows are left out.
 
 Without an accelerator it says so, and explains a few trials twice on the CPU to show that the script itself works
 (``--check`` does that anywhere). Ends with status 1 where a difference exceeds `TOLERANCE`.
 
-This script has not yet run on a GPU: it was written and rehearsed without one.
+This script has not run on a GPU. Rehearsed were the check above, a row that does not end, and the whole table with the
+accelerator that ``tests/fake_device.py`` emulates, without float64 and with TF32 (3 channels, 250 samples): all maps
+agreed. What only an
+accelerator can show, its times and its memory, no one has seen.
 """
 
 import argparse
+import itertools
 import os
+import signal
 import statistics
 import sys
 import time
@@ -39,6 +44,14 @@ OPTIONS = {
     "kernel_shap": {"n_samples": 64},
     "occlusion": {"window": (1, 125), "stride": (1, 125)},
 }
+
+
+class OutOfTime(BaseException):
+    """What `LIMIT` raises: no Exception, which a method may take for a network that it cannot copy."""
+
+
+def out_of_time(*_):
+    raise OutOfTime
 
 
 def network(kind, size):
@@ -112,17 +125,20 @@ def main():
         print(torch.cuda.get_device_name(device))
     x = torch.randn(n_trials, *size, generator=torch.Generator().manual_seed(1))
     print(f"{n_trials} trials of {size[0]} x {size[1]}; seconds, memory in MiB\n")
-    print(f"{'network':10}{'method':24}{str(device):>10}{'cpu':>10}{'ratio':>8}{'memory':>10}{'difference':>12}")
-    start, agree, left_out = time.perf_counter(), [], []
-    for kind in kinds:
-        for method in xs.METHODS:
-            if time.perf_counter() - start > LIMIT:
-                left_out.append(f"{method} on {kind.__name__}")
-            else:
-                agree.append(compare(kind, method, x, device, repetitions))
-    if left_out:
+    print(f"{'network':10}{'method':24}{device!s:>10}{'cpu':>10}{'ratio':>8}{'memory':>10}{'difference':>12}")
+    rows, agree = list(itertools.product(kinds, xs.METHODS)), []
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.alarm(LIMIT)
+    try:
+        for kind, method in rows:
+            agree.append(compare(kind, method, x, device, repetitions))
+    except OutOfTime:
+        left_out = (f"{method} on {kind.__name__}" for kind, method in rows[len(agree) :])
         print(f"\nLeft out after {LIMIT} s: {', '.join(left_out)}.")
-    print("\n" + ("All maps agree." if all(agree) else f"{agree.count(False)} of {len(agree)} maps differ."))
+    signal.alarm(0)
+    print(
+        "\n" + (f"All {len(agree)} maps agree." if all(agree) else f"{agree.count(False)} of {len(agree)} maps differ.")
+    )
     sys.exit(int(not all(agree)))
 
 

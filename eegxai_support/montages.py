@@ -110,7 +110,8 @@ def located(info: mne.Info) -> mne.Info:
     Returns
     -------
     mne.Info
-        The same where a channel has a position. Else a copy; two derivations of one electrode keep their names.
+        The same where a channel has a position. Else a copy without projectors; two derivations of one electrode keep
+        their names.
     """
     position = np.array([channel["loc"][:3] for channel in info["chs"]])
     if (np.isfinite(position).all(1) & position.any(1) & (np.abs(position) < METRE).all(1)).any():
@@ -121,6 +122,8 @@ def located(info: mne.Info) -> mne.Info:
     if not names:
         return info
     info = info.copy()
+    with info._unlock():  # a copy shares its projectors, and the names in them would change for the recording too
+        info["projs"] = []
     mne.rename_channels(info, names, verbose=False)
     info.set_montage(MONTAGE, on_missing="ignore", verbose=False)
     said = [f"Positions of {MONTAGE} for {len(names)} of {len(info.ch_names)} channels."]

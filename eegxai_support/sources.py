@@ -11,6 +11,7 @@ import pandas as pd
 
 from eegxai_support.attribution import Attribution
 from eegxai_support.attribution.factors import factors, multiplier_of
+from eegxai_support.model import given
 from eegxai_support.montages import located
 from eegxai_support.trials import Trials, flat_channels
 
@@ -44,8 +45,9 @@ def component_relevance(attribution: Attribution, x, ica: mne.preprocessing.ICA)
     ----------
     attribution : Attribution
         Of a method that is linear in its input, so that ``values = multiplier * (x - baseline)``.
-    x : ndarray or Tensor, shape (trial, channel, time)
-        The trials that were explained, their channels in the order of ``ica.ch_names``. The pass-band may be another
+    x : array-like, Trials, mne.Epochs, or a dataset of windows; shape (trial, channel, time)
+        The trials that were explained, their channels in the order of ``ica.ch_names``, which is compared where the
+        trials know it. The pass-band may be another
         than that of the trials that the ICA was fitted on: a filter in time does not change topographies.
     ica : mne.preprocessing.ICA
         Fitted, for example by `fit_ica`.
@@ -59,8 +61,8 @@ def component_relevance(attribution: Attribution, x, ica: mne.preprocessing.ICA)
     Raises
     ------
     ValueError
-        The attribution has no multiplier, `x` is not what was explained, or `ica` is not fitted or to another number of
-        channels.
+        The attribution has no multiplier, `x` is not what was explained, or `ica` is not fitted or to other channels or
+        another order.
 
     See Also
     --------
@@ -78,7 +80,11 @@ def component_relevance(attribution: Attribution, x, ica: mne.preprocessing.ICA)
     """
     multiplier = multiplier_of(attribution)
     n_trials, n_channels, n_times = multiplier.shape
-    _check_fitted(ica)
+    info = given(x).info
+    if info is None:
+        _check_fitted(ica)
+    else:
+        _check_fitted_to(ica, info.ch_names)
     unmixing, mixing = _matrices(ica)
     if len(mixing) != n_channels:
         raise ValueError(f"ica was fitted to {len(mixing)} channels but {n_channels} were explained. Fit it to those.")
@@ -251,7 +257,9 @@ def _broadband(trials: Trials | mne.io.BaseRaw | mne.BaseEpochs) -> mne.BaseEpoc
     picks = mne.pick_types(trials.info, eeg=True, exclude="bads")
     if not len(picks):
         raise ValueError(f"No good EEG channel; the types are {sorted(set(trials.get_channel_types()))}.")
-    copy = trials.copy().load_data().pick(picks, verbose=False)
+    copy = trials.copy().load_data().apply_proj(verbose=False).pick(picks, verbose=False)
+    with copy.info._unlock():  # the copy shares its projectors, and the names in them would change for the caller too
+        copy.info["projs"] = []
     signal = copy.get_data(verbose=False)
     if len(flat := flat_channels(signal.reshape(-1, *signal.shape[-2:]))):
         names = [copy.ch_names[channel] for channel in flat]

@@ -91,6 +91,8 @@ class FakeDevice(TorchDispatchMode):
         kwargs, name = kwargs or {}, function._schema.name
         if not _is_on_device(name, args, kwargs):
             return function(*_inner(args), **_on_cpu(kwargs))
+        if not self.float64 and "dtype" in kwargs and _is_backward_of("Renorm"):
+            kwargs = kwargs | {"dtype": torch.float32}
         if kwargs.get("dtype") in DOUBLE:
             self._refuse_double()
         given = _inner(args)
@@ -154,10 +156,21 @@ def _is_on_device(name: str, args: tuple, kwargs: dict) -> bool:
     return any(isinstance(each, OnDevice) for each in [*_tensors(args), *_tensors(kwargs.values())])
 
 
+def _is_backward_of(operation: str) -> bool:
+    """Tell whether torch computes the gradient of an operation just now.
+
+    That of `torch.renorm`, by which braindecode bounds norms, sums in the type that torch accumulates float32 in:
+    double on the CPU and on "meta", single on MPS.
+    """
+    node = torch._C._current_autograd_node()
+    return node is not None and node.name().startswith(operation)
+
+
 def _refuse_recurrent_gradient(module: nn.Module, inputs: tuple) -> None:
-    met = [*_tensors(inputs), *module.parameters()]
-    graph = torch.is_grad_enabled() and any(each.requires_grad for each in met)
-    if isinstance(module, nn.RNNBase) and torch.backends.cudnn.enabled and graph and not module.training:
+    if not isinstance(module, nn.RNNBase) or module.training or not torch.backends.cudnn.enabled:
+        return
+    met = [each for each in (*_tensors(inputs), *module.parameters()) if isinstance(each, OnDevice)]
+    if torch.is_grad_enabled() and any(each.requires_grad for each in met):
         raise RuntimeError("cudnn RNN backward can only be called in training mode")
 
 

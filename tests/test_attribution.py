@@ -353,7 +353,8 @@ def test_what_linear_means(network):
             continue
         result = attribute_quietly(network, X, name, **OPTIONS.get(name, {}))
         assert (result.multiplier is not None) == method.linear_in_input
-        assert (result.delta is not None) == method.conserves
+        assert (result.delta is not None) == (method.conserves or result.kept is not None)
+        assert (result.kept is not None) == name.startswith("lrp_")
         assert result.values.shape == X.shape and result.values.dtype == np.float32
         if method.linear_in_input:
             np.testing.assert_allclose(result.values, result.multiplier * (X - result.baseline), rtol=1e-6)

@@ -378,7 +378,7 @@ class Driver:
     """A machine with three accelerators, as far as their random states go."""
 
     def __init__(self):
-        self.states, self.current, self.asked = {0: "a", 1: "b", 2: "c"}, 0, []
+        self.states, self.asked = {0: "a", 1: "b", 2: "c"}, []
 
     def get_rng_state(self, device):
         self.asked.append(device.index)
@@ -387,30 +387,30 @@ class Driver:
     def set_rng_state(self, state, device):
         self.states[device.index] = state
 
+
+class DriversGenerator:
+    """A generator of its own on one of them, whose state is its seed."""
+
+    def __init__(self, device):
+        assert device == torch.device("cuda:1")
+
     def manual_seed(self, seed):
-        self.states[self.current] = seed
+        self.seed = seed
+        return self
+
+    def get_state(self):
+        return self.seed
 
 
 def test_a_seed_touches_the_device_that_is_used_and_no_other(monkeypatch):
     driver = Driver()
-
-    class At:
-        def __init__(self, index):
-            self.index = index
-
-        def __enter__(self):
-            driver.before, driver.current = driver.current, self.index
-
-        def __exit__(self, *_):
-            driver.current = driver.before
-
     monkeypatch.setattr(torch, "get_device_module", lambda device=None: driver)
-    monkeypatch.setattr(torch.accelerator, "device_index", At)
+    monkeypatch.setattr(torch, "Generator", DriversGenerator)
     before = torch.random.get_rng_state()
     with seeded(7, "cuda:1"):
         assert driver.states == {0: "a", 1: 7, 2: "c"}
         assert torch.random.initial_seed() == 7
-    assert driver.states == {0: "a", 1: "b", 2: "c"} and driver.asked == [1] and driver.current == 0
+    assert driver.states == {0: "a", 1: "b", 2: "c"} and driver.asked == [1]
     assert torch.equal(before, torch.random.get_rng_state())
 
 

@@ -377,10 +377,10 @@ class Recurrent(nn.Module):
     ("function", "name"),
     [
         (lambda x: torch.fft.rfft(x).angle(), "angle"),
-        (lambda x: x.detach() + x, "detach"),
-        (lambda x: x.data + x, "data"),
+        (lambda x: x.detach() + x, "detach, which cuts.*occlusion"),
+        (lambda x: x.data + x, "data, which cuts.*occlusion"),
         (lambda x: torch.where(x > 0, x, 2 * x), "gt"),
-        (lambda x: x * x.sum().item(), "item"),
+        (lambda x: x * x.sum().item(), "item, which cuts.*occlusion"),
         (lambda x: x if x.sum() > 0 else -x, "gt"),
         (lambda x: F.batch_norm(x, None, None, training=True), "statistics of the batch"),
         (lambda x: torch.linalg.vector_norm(x, 3, dim=2), "order 3"),
@@ -390,7 +390,7 @@ class Recurrent(nn.Module):
     ],
 )
 def test_a_function_without_a_rule_is_named(function, name):
-    with pytest.raises(UnsupportedOperation, match=rf"deep_lift has no rule for .*{name}.*integrated_gradients"):
+    with pytest.raises(UnsupportedOperation, match=f"deep_lift has no rule for .*{name}"):
         explain(function)
 
 

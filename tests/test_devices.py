@@ -7,6 +7,7 @@ its results must have the same bits; on what says that it is a GPU it may take a
 import warnings
 import weakref
 from copy import deepcopy
+from functools import cache
 
 import mne
 import numpy as np
@@ -33,8 +34,8 @@ class Recurrent(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.n_chans, self.n_times = 3, 60
-        self.conv = nn.Conv1d(3, 4, 7, stride=3)
+        self.n_chans, self.n_times = 3, 40
+        self.conv = nn.Conv1d(3, 4, 7, stride=4)
         self.lstm = nn.LSTM(4, 5, batch_first=True)
         self.head = nn.Linear(5, 3)
 
@@ -54,9 +55,12 @@ NETWORKS = {name: network(name) for name in ("EEGNet", "ShallowFBCSPNet", "Deep4
 
 
 @pytest.fixture(params=KINDS)
-def device(request):
-    with FakeDevice(**KINDS[request.param]):
-        yield request.param
+def kind(request):
+    return request.param
+
+
+def emulated(kind):
+    return FakeDevice(**KINDS[kind])
 
 
 def moved(model):
@@ -128,7 +132,7 @@ def test_the_emulated_gpu_rounds_to_tf32_unless_told_not_to():
 
 def test_the_emulated_gpu_refuses_gradients_of_recurrent_layers():
     with FakeDevice(tf32=True):
-        on, x = moved(NETWORKS["Recurrent"]), torch.zeros(1, 3, 60).to(DEVICE).requires_grad_()
+        on, x = moved(NETWORKS["Recurrent"]), torch.zeros(1, 3, 40).to(DEVICE).requires_grad_()
         with pytest.raises(RuntimeError, match="cudnn RNN"):
             on(x)
 
@@ -136,9 +140,9 @@ def test_the_emulated_gpu_refuses_gradients_of_recurrent_layers():
 # --- what every function returns --------------------------------------------------------------------------------------
 
 
-def same_bits(name, device):
+def same_bits(name, kind):
     """Tell whether all is computed as on the CPU, which has a kernel of its own for LSTMs."""
-    return device == "no float64" and name != "Recurrent"
+    return kind == "no float64" and name != "Recurrent"
 
 
 OPTIONS = {
@@ -150,11 +154,11 @@ OPTIONS = {
 }
 
 
-def maps_of(model, x, method):
+def maps_of(model, method):
     """Return a method's map and its receipt without a warning, or None where the network is not for it."""
-    options = dict(OPTIONS.get(method, {}))
+    x, options = trials_for(model), dict(OPTIONS.get(method, {}))
     if xs.METHODS[method].needs_baseline:
-        options["baseline"] = trials_for(model, len(x), seed=1)
+        options["baseline"] = trials_for(model, seed=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*backward hook")
@@ -165,15 +169,19 @@ def maps_of(model, x, method):
     return found.values, np.zeros(0) if found.delta is None else found.delta
 
 
+maps_on_cpu = cache(lambda name, method: maps_of(NETWORKS[name], method))
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("method", xs.METHODS)
-def test_maps_on_a_device_are_those_of_the_cpu(method, name, device):
-    model = NETWORKS[name]
-    expected, found = (maps_of(each, trials_for(model), method) for each in (model, moved(model)))
-    if expected is None:
-        assert found is None
+def test_maps_on_a_device_are_those_of_the_cpu(method, name, kind):
+    expected = maps_on_cpu(name, method)
+    with emulated(kind):
+        found = maps_of(moved(NETWORKS[name]), method)
+    if not xs.METHODS[method].applies_to(NETWORKS[name]):
+        assert found is expected is None
         return
-    assert_same(found[0], expected[0], bits=same_bits(name, device))
+    assert_same(found[0], expected[0], bits=same_bits(name, kind))
     np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=CLOSE)
 
 
@@ -189,66 +197,80 @@ FUNCTIONS = {
         model, x, [0, 1, 2], trials_for(model, seed=1), shares=(0.1, 0.3)
     ),
 }
+functions_on_cpu = cache(lambda name, function: FUNCTIONS[function](NETWORKS[name], trials_for(NETWORKS[name])))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_functions_of_a_model_on_a_device_are_those_of_the_cpu(function, name, device):
-    model = NETWORKS[name]
-    x = trials_for(model)
-    expected, found = (FUNCTIONS[function](each, x) for each in (model, moved(model)))
-    assert_same(found, expected, bits=same_bits(name, device))
+def test_functions_of_a_model_on_a_device_are_those_of_the_cpu(function, name, kind):
+    expected, model = functions_on_cpu(name, function), NETWORKS[name]
+    with emulated(kind):
+        found = FUNCTIONS[function](moved(model), trials_for(model))
+    assert_same(found, expected, bits=same_bits(name, kind))
+
+
+def insides_of(model):
+    """Return what the functions of single layers say: filters, units, what they matter, concepts."""
+    x, filters = trials_for(model), xs.read_filters(model, sfreq=100.0)
+    return [
+        filters.kernels,
+        filters.spatial,
+        *xs.unit_activations(model, x, filters.layer),
+        xs.ablate_units(model, labelled(model), filters.layer),
+        xs.concept_relevance(model, x, [0, 1, 2], filters.layer).relevance,
+    ]
+
+
+insides_on_cpu = cache(lambda name: insides_of(NETWORKS[name]))
 
 
 @pytest.mark.parametrize("name", ["EEGNet", "ShallowFBCSPNet", "Deep4Net"])
-def test_filters_units_and_concepts_on_a_device_are_those_of_the_cpu(name, device):
-    model = NETWORKS[name]
-    x, trials = trials_for(model), labelled(model)
-    expected, found = [], []
-    for each, results in ((model, expected), (moved(model), found)):
-        filters = xs.read_filters(each, sfreq=100.0)
-        results += [filters.kernels, filters.spatial]
-        results += xs.unit_activations(each, x, filters.layer)
-        results.append(xs.ablate_units(each, trials, filters.layer))
-        concepts = xs.concept_relevance(each, x, [0, 1, 2], filters.layer)
-        results.append(concepts.relevance)
+def test_filters_units_and_concepts_on_a_device_are_those_of_the_cpu(name, kind):
+    expected = insides_on_cpu(name)
+    with emulated(kind):
+        found = insides_of(moved(NETWORKS[name]))
     for pair in zip(found, expected, strict=True):
-        assert_same(*pair, bits=same_bits(name, device))
+        assert_same(*pair, bits=same_bits(name, kind))
 
 
-def test_networks_on_a_device_are_randomised_and_trained_there(device):
+def test_networks_on_a_device_are_randomised_there(kind):
     model = NETWORKS["EEGNet"]
-    for (name, expected), (_, found) in zip(xs.randomize(model, 0), xs.randomize(moved(model), 0), strict=True):
-        state = {key: value.cpu() for key, value in found.state_dict().items()}
-        assert next(found.parameters()).device == DEVICE
-        assert all(torch.equal(state[key], value) for key, value in expected.state_dict().items()), name
-    model = NETWORKS[
-        "ShallowFBCSPNet"
-    ]  # on "meta" torch has EEGNet's max-norm accumulate in float64, on MPS it has not
-    on_cpu, on_device = deepcopy(model), deepcopy(model)
+    expected = [randomised.state_dict() for _, randomised in xs.randomize(model, 0)]
+    with emulated(kind):
+        for (name, found), state in zip(xs.randomize(moved(model), 0), expected, strict=True):
+            assert next(found.parameters()).device == DEVICE
+            for key, value in found.state_dict().items():
+                assert torch.equal(value.cpu(), state[key]), (name, key)
+
+
+@pytest.mark.parametrize("name", ["EEGNet", "Recurrent"])
+def test_networks_are_trained_on_a_device_and_come_back(name, kind):
+    on_cpu, on_device = deepcopy(NETWORKS[name]), deepcopy(NETWORKS[name])
     options = {"epochs": 2, "batch_size": 2, "lr": 1e-3}
-    expected = xs.train(on_cpu, labelled(model), **options, device="cpu").history
-    found = xs.train(on_device, labelled(model), **options, device=DEVICE).history
+    expected = xs.train(on_cpu, labelled(on_cpu), labelled(on_cpu), **options, device="cpu").history
+    with emulated(kind):
+        found = xs.train(on_device, labelled(on_cpu), labelled(on_cpu), **options, device=DEVICE).history
     assert next(on_device.parameters()).device.type == "cpu"
-    if device == "no float64":  # training may round: it has no receipt
-        pd.testing.assert_frame_equal(found, expected)
-    else:
-        pd.testing.assert_frame_equal(found, expected, rtol=0.05)
+    # Training has no receipt and may round: TF32 keeps 3 digits of an operand, and 4 steps of AdamW follow it.
+    pd.testing.assert_frame_equal(found, expected, rtol=CLOSE if kind == "no float64" else 0.02)
 
 
-def test_maps_on_a_device_are_scored(device):
+def test_maps_on_a_device_are_scored(kind):
     maps, reference = (torch.as_tensor(trials_for(NETWORKS["EEGNet"], seed=seed)) for seed in (0, 1))
     expected = xs.score_maps(maps, reference, n_null=0)
-    assert_same(xs.score_maps(maps.to(DEVICE), reference, n_null=0), expected, bits=True)
+    with emulated(kind):
+        assert_same(xs.score_maps(maps.to(DEVICE), reference, n_null=0), expected, bits=True)
 
 
-def test_simplify_works_on_any_device(device):
+def test_simplify_works_on_any_device(kind):
     model = NETWORKS["EEGNet"]
-    here, there = xs.simplify(model), xs.simplify(moved(model))
-    assert any(isinstance(module, Stem) for module in there.modules())
-    assert {name for name, _ in there.named_modules()} == {name for name, _ in here.named_modules()}
-    for a, b in zip(here.state_dict().values(), there.state_dict().values(), strict=True):
-        assert torch.equal(a, b.cpu())
+    here = xs.simplify(model)
+    with emulated(kind):
+        there = xs.simplify(moved(model))
+        assert any(isinstance(module, Stem) for module in there.modules())
+        assert {name for name, _ in there.named_modules()} == {name for name, _ in here.named_modules()}
+        for a, b in zip(here.state_dict().values(), there.state_dict().values(), strict=True):
+            assert torch.equal(a, b.cpu())
 
 
 def test_double_precision_is_found_where_it_is():

@@ -1,7 +1,7 @@
 """One look at a model and its trials: what is taken, warned of and refused, and with what advice."""
 
-import threading
 import warnings
+from dataclasses import replace
 
 import mne
 import numpy as np
@@ -194,7 +194,11 @@ def test_the_adapted_network_is_the_one_that_the_message_promises():
     ("after", "error", "message"),
     [
         (lambda z: (z, z), TypeError, r"returns tuple \(\(2, 3\), \(2, 3\)\).*output\[0\]"),
+        (lambda z: {"a": z, "logits": z}, TypeError, r"output\['logits'\]"),
+        (lambda z: z.detach().numpy(), TypeError, r"returns ndarray \(\(2, 3\)\).*torch\.as_tensor\(output\)"),
         (lambda z: z[:, :, None] * torch.ones(7), ValueError, r"shape \(2, 3, 7\).*output\.mean\(2\)"),
+        (lambda z: z[:, :, None, None] * torch.ones(7, 5), ValueError, r"output\.mean\(\(2, 3\)\)"),
+        (lambda z: z[:, None], ValueError, r"shape \(2, 1, 3\).*outputs of a trial.*output\.flatten\(1\)"),
         (lambda z: z.argmax(1), ValueError, "explain scores, not decisions"),
         (lambda z: z.mean(), ValueError, "Keep the axis of trials"),
     ],
@@ -209,6 +213,11 @@ def test_outputs_in_another_form_are_refused_at_every_function(after, error, mes
     ):
         with pytest.raises(error, match=message):
             function()
+
+
+def test_the_advice_for_an_axis_before_the_outputs_keeps_them():
+    flat = xs.adapted(Net(lambda z: z[:, None]), output=lambda output: output.flatten(1))
+    np.testing.assert_array_equal(xs.predict(flat, X), xs.predict(Net(), X))
 
 
 def test_a_network_that_cannot_take_the_trials_names_its_own_reason():
@@ -232,6 +241,23 @@ def test_half_precision_is_refused_at_every_function(dtype):
     ):
         with pytest.raises(TypeError, match=r"Give model\.float\(\)"):
             function()
+
+
+def test_a_lazy_network_that_never_ran_is_refused_with_the_line_that_mends_it():
+    """A copy of it would draw its weights, be explained and thrown away."""
+    for function in (
+        lambda model: attribute(model, X, 0, "gradient"),
+        lambda model: xs.predict(model, X),
+        lambda model: xs.amplitude_gradients(model, X),
+        lambda model: xs.deletion_test(model, X, [0] * N_TRIALS, X),
+        lambda model: xs.train(model, trials(), epochs=1, device="cpu"),
+    ):
+        model = nn.Sequential(nn.Flatten(), nn.LazyBatchNorm1d(), nn.LazyLinear(3))
+        with pytest.raises(ValueError, match=r"1\.weight.*model\.eval\(\)\(torch\.zeros\(1, n_channels, n_times\)\)"):
+            function(model)
+        assert isinstance(model[2].weight, nn.UninitializedParameter)  # nobody drew its weights in passing
+        model.eval()(torch.zeros(1, N_CHANNELS, N_TIMES))
+        function(model)
 
 
 # --- what the model declares ------------------------------------------------------------------------------------------
@@ -266,13 +292,63 @@ def test_a_class_without_training_trials_is_not_explained():
         with pytest.raises(ValueError, match=r"trained without a trial of c"):
             attribute(model, 10 * X, target, "gradient")
     attribute(model, 10 * X, (0, 1), "gradient")
+    for test in (xs.deletion_test, xs.sensitivity_test, xs.perturbation_curves):
+        with pytest.raises(ValueError, match=r"trained without a trial of c"):
+            test(model, 10 * X, 2, X)
 
 
 def test_classes_in_another_order_than_the_models_are_refused():
     model = Net()
     model.training_record = record()
-    with pytest.raises(ValueError, match="label 0 would be another class"):
+    with pytest.raises(ValueError, match="label 0 is b for the one and another class"):
         attribute(model, trials(class_names=("b", "a", "c")), 0, "gradient")
+
+
+def test_classes_numbered_anew_without_one_of_the_training_are_refused_and_the_advice_numbers_them():
+    model = Net()
+    model.training_record = record()
+    fewer = trials(class_names=("a", "c"))
+    with pytest.raises(ValueError, match="label 1 is c for the one and another class for the other"):
+        attribute(model, fewer, 0, "gradient")
+    names = list(model.training_record.class_names)
+    right = replace(fewer, class_names=names, label=[names.index(fewer.class_names[k]) for k in fewer.label])
+    assert attribute(model, right, 0, "gradient").decoder == xs.accuracy(
+        [0, 2, 0, 2, 0], xs.predict(model, right).argmax(1), 3
+    )
+    attribute(model, trials(class_names=("a", "b")), 0, "gradient")  # the numbers that the model knows
+    attribute(model, trials(class_names=("x", "y", "z")), 0, "gradient")  # other words, perhaps the same classes
+
+
+def test_epochs_are_taken_as_from_epochs_takes_them():
+    info = mne.create_info([f"EEG {name}-Ref" for name in NAMES], SFREQ, "eeg")
+    epochs = mne.EpochsArray(1e-5 * X, info, verbose=False)
+    epochs.set_eeg_reference(projection=True, verbose=False)
+    made, model = xs.from_epochs(epochs), Net()
+    model.training_record = record(ch_names=tuple(made.info.ch_names))
+    assert made.info.ch_names == NAMES
+    np.testing.assert_allclose(xs.predict(model, epochs), xs.predict(model, made), rtol=1e-4)
+    assert not epochs.info["projs"][0]["active"]
+    with pytest.raises(TypeError, match=r"list of epochs.*xs\.from_epochs"):
+        xs.predict(model, [epochs, epochs])
+    density = mne.EpochsArray(X, mne.create_info(NAMES, SFREQ, "csd"), verbose=False)
+    with pytest.raises(ValueError, match=r"no good EEG channel; its types are \['csd'\].*xs\.from_epochs"):
+        xs.predict(model, density)
+
+
+def test_warnings_point_at_the_line_that_asked():
+    model = Net(lambda z: z.softmax(1))
+    model.training_record = record()
+    for function in (
+        lambda: attribute(model, X * 1e6, 0, "gradient"),
+        lambda: xs.predict(model, X * 1e6),
+        lambda: xs.amplitude_gradients(model, X * 1e6),
+        lambda: xs.deletion_test(model, X * 1e6, 0, X),
+        lambda: xs.unit_activations(model, X * 1e6, "conv"),
+        lambda: xs.concept_relevance(Net(lambda z: 0 * z), X, 0, "conv", share=0.5),
+    ):
+        with pytest.warns(UserWarning) as caught:
+            function()
+        assert {each.filename for each in caught} == {__file__}
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e3])
@@ -432,6 +508,8 @@ def test_the_receipt_begins_with_whether_the_decoder_knows_anything():
     assert text[1].startswith("decoder      accuracy") and "0.60" in text[1]
     assert text[2].startswith("conservation sums miss f(x) - f(baseline) by")
     assert "not known" in str(attribute(model, X, 0, "gradient"))
+    ignorant = Net(lambda z: z * 0 + torch.eye(3)[0])  # always the first class
+    assert "no better than one class throughout" in str(quietly(ignorant, data, 0, "occlusion"))
 
 
 def test_empty_maps_are_counted_with_cause_and_remedy():
@@ -448,41 +526,7 @@ def test_empty_maps_are_counted_with_cause_and_remedy():
         assert attribute(Net(), silent, 0, "deep_lift").n_zero == 1
 
 
-# --- threads and copies -----------------------------------------------------------------------------------------------
-
-
-def test_two_threads_on_one_model_leave_it_as_it_was():
-    model = build("EEGNet").train()
-    state = [(m.training, m) for m in model.modules()]
-    expected, found, inside = attribute(model, X, 0, "gradient").values, [], threading.Barrier(2, timeout=30)
-
-    def target(outputs):
-        if threading.current_thread() is not threading.main_thread() and not hasattr(here, "met"):
-            here.met = inside.wait()
-        return outputs[:, 0]
-
-    here = threading.local()
-
-    def work():
-        found.append(attribute(model, X, target, "gradient").values)
-        found.append(attribute(model, X, 0, "gradient").values)
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    [thread.start() for thread in threads], [thread.join() for thread in threads]
-    assert len(found) == 4
-    for values in found:
-        np.testing.assert_array_equal(values, expected)
-    assert all(module.training == was for was, module in state)
-    assert all(parameter.requires_grad for parameter in model.parameters())
-
-
-def test_overlapping_holds_end_with_the_first_ones_flags():
-    model = build("EEGNet").train()
-    first, second = xs.frozen(model), xs.frozen(nn.Sequential(model))
-    first.__enter__(), second.__enter__(), first.__exit__(None, None, None)
-    assert not any(m.training for m in model.modules()) and not any(p.requires_grad for p in model.parameters())
-    second.__exit__(None, None, None)
-    assert model.training and all(p.requires_grad for p in model.parameters())
+# --- copies -----------------------------------------------------------------------------------------------------------
 
 
 class Cached(nn.Module):

@@ -387,7 +387,11 @@ WEIGHT, CONSTANT = (torch.as_tensor(RNG.standard_normal(shape)).float() for shap
         (lambda x: F.pad(x, (4, 0), value=2.0).sum(2), 1, 8),
         (lambda x: torch.cat([x, torch.ones_like(x[:, :, :7])], 2).sum(2), 1, 7),
         (lambda x: (x + x.mean(2, keepdim=True)).sum(2), 2, 0),
-        (lambda x: torch.addmm(torch.full((3, 2), 6.0), x[0], WEIGHT)[:1], WEIGHT[:, 0].numpy(), 6),
+        (
+            lambda x: torch.stack([torch.addmm(torch.full((3, 2), 6.0), each, WEIGHT)[0] for each in x]),
+            WEIGHT[:, 0].numpy(),
+            6,
+        ),
         (lambda x: (x @ WEIGHT)[:, 0], WEIGHT[:, 0].numpy(), 0),
         (lambda x: torch.einsum("bct,to->bco", x, WEIGHT)[:, 0], WEIGHT[:, 0].numpy(), 0),
         (lambda x: F.linear(x, WEIGHT.mT, torch.tensor([4.0, 5.0]))[:, 0], WEIGHT[:, 0].numpy(), 4),

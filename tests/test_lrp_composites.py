@@ -11,7 +11,8 @@ from torch import nn
 
 from eegxai_support.attribution import attribute
 from eegxai_support.attribution.lrp import lrp_alpha_beta, lrp_epsilon, lrp_gamma, lrp_z_plus
-from eegxai_support.attribution.problem import Problem, score_of
+from eegxai_support.attribution.problem import Problem
+from eegxai_support.attribution.targets import score_of
 from eegxai_support.filters.concepts import concept_relevance
 from eegxai_support.model import UnsupportedOperation, copied
 

@@ -206,15 +206,15 @@ def test_hidden_functions_are_refused(function, name, method):
 @pytest.mark.parametrize(
     ("function", "name"),
     [
-        (lambda z: z + z.to(torch.long), r"to that cuts its result \(torch.int64\)"),
-        (lambda z: z + z.type(torch.int32), r"type that cuts its result \(torch.int32\)"),
+        (lambda z: z + z.to(torch.long), r"to \(torch.int64\), which cuts its result"),
+        (lambda z: z + z.type(torch.int32), r"type \(torch.int32\), which cuts its result"),
         (lambda z: z + z.long(), "long"),
         (lambda z: z + without_gradient(z), "tanh without gradient"),
         (lambda z: z * (z > z.mean(2, keepdim=True)), "gt"),
         (lambda z: z.square() * (z > 0), r"mul of a comparison \(gt\)"),
         (lambda z: z * (z > 0).sum(2, keepdim=True), r"sum of a comparison \(gt\)"),
         (lambda z: z if (z > 0).all() else -z, r"all of a comparison \(gt\)"),
-        (lambda z: z[z > 0].view(1, -1).sum(1).expand(4)[:, None], r"getitem of a comparison \(gt\)"),
+        (lambda z: z[z > 0].view(1, -1).sum(1).expand(len(z))[:, None], r"getitem of a comparison \(gt\)"),
         (lambda z: z + z.round(), "round"),
         (lambda z: torch.linalg.norm(z, 2, dim=(1, 2))[:, None], "a matrix norm of order 2"),
         (lambda z: torch.linalg.norm(z, 1, dim=(1, 2))[:, None], "a matrix norm of order 1"),
@@ -224,6 +224,14 @@ def test_hidden_functions_are_refused(function, name, method):
 def test_what_is_cut_off_the_trials_is_refused_by_name(function, name, method):
     with pytest.raises(UnsupportedOperation, match=f"{method} has no rule for .*{name}"):
         explain(function, method)
+
+
+@pytest.mark.parametrize("method", RULED)
+@pytest.mark.parametrize("cut", [lambda z: z.detach(), lambda z: z.long(), lambda z: torch.tensor(z.tolist())])
+def test_what_cuts_gradients_too_is_refused_with_methods_that_do_without(cut, method):
+    with pytest.raises(UnsupportedOperation, match=r"cuts its result off the trials.*occlusion") as error:
+        explain(lambda z: z + cut(z), method)
+    assert "integrated_gradients" not in str(error.value)
 
 
 @pytest.mark.parametrize("method", ["lrp_epsilon", "lrp_alpha_beta"])

@@ -9,6 +9,7 @@ import pytest
 
 from eegxai_support.montages import electrode_info
 from eegxai_support.recordings import from_array, from_epochs
+from eegxai_support.trials import concatenate
 
 NAMES = ("C3", "Cz", "C4")
 
@@ -90,6 +91,15 @@ def test_a_column_of_the_metadata_is_the_label():
         from_epochs(epochs, label="wrd")
 
 
+@pytest.mark.parametrize("column", [[0.3, np.nan] * 3, ["a", None] * 3])
+def test_labels_that_are_missing_are_named(column):
+    epochs = epochs_of(volts(), [1] * 6, metadata=pd.DataFrame({"y": column}))
+    with pytest.raises(ValueError, match=r"The y of 3 of 6 trials is missing .* first of trial 1.*notna"):
+        from_epochs(epochs, label="y")
+    trials = from_epochs(epochs[epochs.metadata["y"].notna()], label="y")
+    assert len(trials) == 3
+
+
 # ---- amplitudes ----------------------------------------------------------------------------------------------------
 
 
@@ -118,9 +128,20 @@ def test_numbers_without_a_unit_warn_and_can_be_declared():
         from_epochs(epochs, unit="volt")
 
 
+@pytest.mark.parametrize("n_right", [1, 3])
+def test_one_recording_of_several_in_another_unit_is_named(n_right):
+    right, wrong = epochs_of(volts(), [1, 2] * 3), epochs_of(1e6 * volts(), [1, 2] * 3)
+    with pytest.warns(UserWarning, match=rf"in recordings {n_right + 1} of {n_right + 1}, .*xs\.concatenate"):
+        from_epochs([right] * n_right + [wrong])
+    joined = concatenate([from_epochs([right] * n_right), from_epochs(wrong, unit="uV")])
+    np.testing.assert_allclose(joined.signal.std((1, 2)), 10, rtol=0.2)
+
+
 def test_offsets_of_an_unfiltered_recording_are_no_amplitude():
     offset = 0.02 * np.arange(3)[:, None]  # V, as electrodes of a BioSemi cap have
-    assert from_epochs(epochs_of(volts() + offset, [1, 2] * 3)).unit == "uV"
+    with pytest.warns(UserWarning, match="2 of 3 channels are far from zero") as caught:
+        assert from_epochs(epochs_of(volts() + offset, [1, 2] * 3)).unit == "uV"
+    assert len(caught) == 1
 
 
 def test_the_micro_sign_is_a_letter_of_units():
@@ -132,11 +153,11 @@ def test_the_micro_sign_is_a_letter_of_units():
 
 
 def test_channels_that_are_typed_as_eeg_and_named_otherwise_warn():
-    names = ("EOG-left", "Fp1", "EMG chin", "ECG", "VEO")
-    with pytest.warns(UserWarning, match=r"EOG-left, EMG chin, ECG, VEO.*set_channel_types\(\{'EOG-left': 'misc'"):
+    names = ("EOG-left", "Fp1", "EXG1", "ECG", "STI 014")
+    with pytest.warns(UserWarning, match=r"EOG-left, EXG1, ECG, STI 014.*set_channel_types\(\{'EOG-left': 'misc'"):
         from_epochs(epochs_of(volts(n_channels=5), [1, 2] * 3, ch_names=names))
     from_epochs(
-        epochs_of(volts(n_channels=5), [1, 2] * 3, ch_names=names, ch_types=["eog", "eeg", "emg", "ecg", "eog"])
+        epochs_of(volts(n_channels=5), [1, 2] * 3, ch_names=names, ch_types=["eog", "eeg", "eog", "ecg", "stim"])
     )
 
 
@@ -159,6 +180,16 @@ def test_a_projector_that_is_not_applied_is_applied_to_a_copy(loaded):
     assert not epochs.info["projs"][0]["active"] and np.abs(before.mean(1)).max() > 1
     applied = mne.Epochs(raw, events, tmin=0, tmax=1, baseline=None, proj=True, verbose=False)
     np.testing.assert_allclose(from_epochs(applied).signal, trials.signal, atol=1e-4)
+
+
+def test_channels_are_renamed_in_the_trials_and_nowhere_in_the_epochs():
+    epochs = epochs_of(volts(), [1, 2] * 3, ch_names=("EEG C3-Ref", "EEG Cz-Ref", "EEG C4-Ref"))
+    epochs.set_eeg_reference(projection=True, verbose=False)
+    for _ in range(2):  # a projector for channels of other names would do nothing, without a word
+        trials = from_epochs(epochs)
+        assert trials.info.ch_names == list(NAMES)
+        np.testing.assert_allclose(trials.signal.mean(1), 0, atol=1e-5)
+    assert epochs.info["projs"][0]["data"]["col_names"] == epochs.ch_names
 
 
 @pytest.mark.parametrize("value", [0.0, 3e-6])

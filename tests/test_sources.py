@@ -475,3 +475,15 @@ def test_too_few_channels_for_iclabel_are_refused():
         ica = fit_ica(trials, n_components=2)
     with pytest.raises(ValueError, match="5 channels are too few for ICLabel"):
         label_components(ica, trials)
+
+
+def test_fit_ica_leaves_the_projectors_of_a_recording_alone():
+    names = [f"EEG {name}-Ref" for name in ("Fp1", "Fp2", "C3", "C4", "O1", "O2")]
+    info = mne.create_info(names, 250.0, "eeg")
+    raw = mne.io.RawArray(1e-5 * np.random.default_rng(0).laplace(size=(6, 5000)), info, verbose=False)
+    raw.filter(1.0, None, verbose=False).set_eeg_reference(projection=True, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # too few channels for ICLabel
+        ica = xs.fit_ica(raw, n_components=2)
+    assert ica.ch_names[0] == "Fp1"
+    assert raw.info["projs"][0]["data"]["col_names"] == raw.ch_names == names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from eegxai_support.attribution.baselines import BASELINES, make_baseline
-from eegxai_support.attribution.problem import METHODS, Maps, Method, Problem, check_rows_apart, score_of
+from eegxai_support.attribution.problem import METHODS, Maps, Method, Problem
 from eegxai_support.attribution.result import Attribution, OnDemand, product
+from eegxai_support.attribution.targets import checked_score
 from eegxai_support.decoders.accuracy import Accuracy, accuracy
 from eegxai_support.model import (
     Look,
@@ -22,7 +22,7 @@ from eegxai_support.model import (
     model_input,
     name_of,
     probabilities,
-    record_of,
+    warn,
 )
 from eegxai_support.trials import unknown_name
 
@@ -109,7 +109,7 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, extra
     process allows elsewhere.
     """
     kind = _lookup(method)
-    with torch.inference_mode(False), torch.enable_grad(), exact():
+    with torch.inference_mode(False), torch.enable_grad():
         seen = look(model, x, extra=extra)
         with frozen(seen.model), exact(seen.model):
             return _attribute(seen, target, method, kind, baseline, batch_size, options)
@@ -125,9 +125,7 @@ def _attribute(seen: Look, target, method: str, kind: Method, baseline, batch_si
             seen.warn_of_kind(method)
     score = None
     if kind.uses_target:
-        score = score_of(target, len(x), seen.n_outputs)
-        check_rows_apart(target, seen.outputs)
-        _check_learned(model, target)
+        score = checked_score(seen, target)
     compared = baseline if kind.many_baselines else baseline.expand_as(x)
     problem = Problem(model, x, compared, kind.many_baselines, score, batch_size, seen.extra)
     maps = kind.compute(problem, **options)
@@ -201,11 +199,10 @@ def _array(number: Tensor) -> np.ndarray:
 
 
 def _warn_of_not_finite(method: str, model: nn.Module, finite: Tensor) -> None:
-    warnings.warn(
+    warn(
         f"{method} on {type(model).__name__}: in {int((~finite).sum())} of {len(finite)} trials the map, or the output"
         f" at the trial or its baseline, is not finite; the first is trial {int((~finite).nonzero()[0])}. Look for a"
         " logarithm or root of zero or a division by zero, and choose a baseline away from it.",
-        stacklevel=4,
     )
 
 
@@ -223,11 +220,10 @@ def _warn_of_delta(method: str, model: nn.Module, delta: Tensor, share: Tensor, 
     missed = share > tolerance
     if missed.any():
         worst = int((share / tolerance).argmax())
-        warnings.warn(
+        warn(
             f"{method} on {type(model).__name__}: in {int(missed.sum())} of {len(share)} trials the map"
             f" misses more than {tolerance[worst]:.2g} of the change of the output; worst is trial {worst}, delta"
             f" {delta[worst]:.3g}, {share[worst]:.2g} of the change. Do not trust these trials' maps.",
-            stacklevel=4,
         )
 
 
@@ -242,20 +238,6 @@ def _delta(problem: Problem, kind: Method, maps: Maps, total: Tensor) -> tuple[T
     return total + maps.kept.cpu() - problem.at_x, problem.at_x, total
 
 
-def _check_learned(model: nn.Module, target) -> None:
-    """Refuse classes that the model was never shown: it has no opinion of them that could be explained."""
-    record = record_of(model)
-    if record is None or callable(target):
-        return
-    asked = np.unique(np.asarray(target.cpu() if isinstance(target, Tensor) else target))
-    missing = [record.class_names[k] for k in asked if k < len(record.n_trials) and not record.n_trials[k]]
-    if missing:
-        raise ValueError(
-            f"The {name_of(model)} was trained without a trial of {', '.join(missing)}: what it says of that class is"
-            " left from its first weights. Train it with such trials, or explain the other classes."
-        )
-
-
 def _warn_of_zeros(method: str, model: nn.Module, zero: Tensor) -> None:
     cause = (
         "Nothing in the layer speaks for the target there; relu=False keeps what speaks against it"
@@ -265,11 +247,10 @@ def _warn_of_zeros(method: str, model: nn.Module, zero: Tensor) -> None:
         else "The trial is its own baseline, or the output does not answer to it: units that are off, or a softmax that"
         " is sure"
     )
-    warnings.warn(
+    warn(
         f"{method} on {name_of(model)}: {int(zero.sum())} of {len(zero)} maps are zero everywhere, the first that of"
         f" trial {int(zero.nonzero()[0])}. {cause}. Leave these trials out of what is averaged over maps, or take"
         " another method.",
-        stacklevel=4,
     )
 
 
@@ -304,12 +285,11 @@ def _confidence(method: str, seen: Look, problem: Problem, asked, baseline: Tens
             continue
         other = _largest_mean(problem, seen.kind, torch.as_tensor(make_baseline(trials, name)))
         if other <= CONFIDENT:
-            warnings.warn(
+            warn(
                 f"{method} on {name_of(problem.model)}: at the baseline the network already gives one class a"
                 f" probability of {confidence:.3f}, so the map explains the distance from that opinion. It has less of"
                 f" one ({other:.2f}) at baseline={name!r}: compare with that.",
                 BaselineWarning,
-                stacklevel=4,
             )
             break
     return confidence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,7 +15,7 @@ from eegxai_support.attribution.operations import require_eager, runs
 from eegxai_support.attribution.problem import SMALL_CHANGE, Maps, Problem, register
 from eegxai_support.attribution.relevance import EPSILON, TINY, LayerRule, Relevance, matches
 from eegxai_support.attribution.watched import trials_first, watched
-from eegxai_support.model import UnsupportedOperation
+from eegxai_support.model import UnsupportedOperation, warn
 from eegxai_support.trials import unknown_name
 
 LOST = 1e-3  # share of the output that may go astray before a warning
@@ -95,11 +94,10 @@ def _warn_of_loss(method: str, problem: Problem, maps: Maps, epsilon: float, bia
     share = missing.abs() / output.abs().clamp(min=max(SMALL_CHANGE * float(output.abs().max()), TINY))
     if share.max() > LOST:
         worst = int(share.argmax())
-        warnings.warn(
+        warn(
             f"{method} on {type(problem.model).__name__}: in {int((share > LOST).sum())} of {len(share)} trials input"
             f" and biases together miss more than {LOST:g} of the output; worst is trial {worst} with"
             f" {share[worst]:.2g}. {_cause(maps.report, worst, float(missing[worst]), epsilon, bias)}",
-            stacklevel=6,
         )
 
 

@@ -25,7 +25,7 @@ from eegxai_support.attribution.families import (
     taken_apart,
 )
 from eegxai_support.attribution.traced import Traced
-from eegxai_support.model import UnsupportedOperation, device_of, dtype_of, frozen, model_size
+from eegxai_support.model import NO_GRADIENT, UnsupportedOperation, device_of, dtype_of, frozen, model_size
 
 WITHOUT_GRADIENT = "without gradient, be it under no_grad or in an autograd.Function of the network's own"
 
@@ -66,6 +66,13 @@ class Functions(TorchFunctionMode):
     def unsupported(self, name: str) -> UnsupportedOperation:
         """Return the error for a function without a rule."""
         return UnsupportedOperation(f"{self.method} has no rule for {name}. Use integrated_gradients.")
+
+    def cut(self, name: str) -> UnsupportedOperation:
+        """Return the error for a function whose result no gradient comes back through either."""
+        return UnsupportedOperation(
+            f"{self.method} has no rule for {name}, which cuts its result off the trials. Gradients miss it as well;"
+            f" methods that do without: {NO_GRADIENT}."
+        )
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -115,6 +122,8 @@ class Functions(TorchFunctionMode):
         result = None if name in CUTS else function(*args, **kwargs)
         if name in METADATA or not (name in CUTS or any(isinstance(leaf, Tensor) for leaf in tree_leaves(result))):
             return result
+        if not (shown or any(map(depends, tree_leaves(result)))):
+            raise self.cut(name.strip("_"))
         raise self.unsupported(shown or name.strip("_"))
 
     def _apply(self, function: Callable, name: str, args: tuple, kwargs: dict):
@@ -158,7 +167,7 @@ class Functions(TorchFunctionMode):
     def _dependent(self, result, name: str, x):
         """Refuse a result that no longer depends on `x`, which did, such as a conversion to integers."""
         if depends(x) and isinstance(result, Tensor) and not depends(result):
-            raise self.unsupported(f"{name} that cuts its result ({result.dtype}) off the trials")
+            raise self.cut(f"{name} ({result.dtype})")
         return result
 
     def _max_pool(self, name: str, x: Tensor, *args, return_indices: bool = False, **kwargs) -> Tensor:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.model import device_of, free_memory, is_out_of_memory, same, simplify
+from eegxai_support.model import (
+    device_of,
+    free_memory,
+    is_out_of_memory,
+    same,
+    simplify,
+)
 
 METHODS: dict[str, Method] = {}
 N_COMPARED = 2  # trials on which a simplified model has to equal the model
@@ -296,95 +301,3 @@ def register(name: str, **properties) -> Callable:
         return compute
 
     return enter
-
-
-def score_of(target, n_trials: int, n_outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Turn a target into the function that picks the explained number of each row.
-
-    Parameters
-    ----------
-    target : int, array of int (trial,), tuple (int, int) or callable
-        See `attribute`.
-    n_trials, n_outputs : int
-
-    Returns
-    -------
-    callable
-        ``(outputs, trial) -> (row,)``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        A target of another form, or out of range.
-    """
-    if callable(target):
-        return partial(_called, target, _takes_trial(target))
-    index = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
-    if index.dtype.kind not in "iu":
-        raise TypeError(
-            f"target is {target!r}; expected an output's index, one index per trial, a pair of indices for a"
-            " difference, or a function of the outputs."
-        )
-    if index.size and not 0 <= index.min() <= index.max() < n_outputs:
-        raise ValueError(f"target {target!r} is out of range: the model has the outputs 0 … {n_outputs - 1}.")
-    if isinstance(target, tuple) and index.shape == (2,):
-        return lambda outputs, trial: outputs[:, target[0]] - outputs[:, target[1]]
-    if index.shape not in ((), (n_trials,)):
-        raise ValueError(f"target has shape {index.shape}; expected one index, or {n_trials}, one per trial.")
-    per_trial = torch.as_tensor(np.broadcast_to(index, n_trials).astype(np.int64))
-    return lambda outputs, trial: outputs.gather(1, per_trial[trial.cpu()].to(outputs.device)[:, None])[:, 0]
-
-
-def check_rows_apart(target, outputs: Tensor) -> None:
-    """Refuse a target function that gives a row another number at another place, since it holds a row per trial.
-
-    Parameters
-    ----------
-    target : object
-        As in `score_of`; what is no function of the outputs alone passes.
-    outputs : Tensor, shape (2, output)
-
-    Raises
-    ------
-    ValueError
-        With what to do instead.
-    """
-    if not callable(target) or _takes_trial(target):
-        return
-    trial = torch.arange(len(outputs))
-    try:
-        score, swapped = (_called(target, False, each, trial) for each in (outputs, outputs.flip(0)))
-    except RuntimeError as error:
-        raise ValueError(
-            f"The target function fails on {len(outputs)} rows of outputs ({str(error).splitlines()[0]}). It gets as"
-            " many rows as a method likes, a trial more than once among them. Where it needs what belongs to each"
-            " trial, let it take their indices too: lambda outputs, trial: ..."
-        ) from error
-    if not same(swapped.flip(0), score):
-        raise ValueError(
-            "The target function gives a trial another number at another place in the batch: it holds one row per trial"
-            " itself, and methods put trials in other places. Let it take the indices of the trials too:"
-            " lambda outputs, trial: torch.cosine_similarity(outputs, images[trial])."
-        )
-
-
-def _takes_trial(target: Callable) -> bool:
-    """Tell whether a target function takes the indices of the trials beside the outputs."""
-    try:
-        parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):  # some functions written in C tell nothing
-        return False
-    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(needed) > 1
-
-
-def _called(target: Callable, takes_trial: bool, outputs: Tensor, trial: Tensor) -> Tensor:
-    score = target(outputs, trial.to(outputs.device)) if takes_trial else target(outputs)
-    if not isinstance(score, Tensor) or score.shape != trial.shape:
-        raise ValueError(
-            f"The target function returned {getattr(score, 'shape', type(score))} for outputs of shape"
-            f" {tuple(outputs.shape)}; expected a tensor of shape {tuple(trial.shape)}, one number per row."
-        )
-    if outputs.requires_grad and not score.requires_grad:
-        raise ValueError("The target function cuts its result off the outputs; leave out detach, item and no_grad.")
-    return score

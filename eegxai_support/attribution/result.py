@@ -146,7 +146,8 @@ def _target(target) -> str:
 def _decoder(decoder: Accuracy | None) -> str:
     if decoder is None:
         return "not known; give Trials with labels as x to see whether it decodes them"
-    return str(decoder)
+    no_better = decoder.accuracy <= decoder.majority
+    return f"{decoder}{'; no better than one class throughout' * no_better}"
 
 
 def _conservation(attribution: Attribution) -> str:

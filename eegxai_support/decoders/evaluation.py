@@ -109,7 +109,11 @@ def cross_validate(fit: Fit, trials: Trials, *, by="run", tested=None) -> pd.Dat
     tested = np.ones(len(trials), bool) if tested is None else np.asarray(tested, bool)
     folds = pd.unique(group[tested])
     if len(pd.unique(group)) < 2:
-        raise ValueError(f"All trials are in one group ({group[0]}); leaving a group out needs at least two.")
+        raise ValueError(
+            f"All trials are in one group ({group[0]}); leaving a group out needs at least two. Name a column of the"
+            " metadata that tells recordings apart, by='session', or give a group per trial, by=array. Neighbours in"
+            " time belong into one group."
+        )
     tables = []
     for fold in tqdm(folds, desc="Cross-validation", unit="fold", leave=False, delay=2):
         test = trials.subset(tested & (group == fold))

@@ -52,7 +52,7 @@ def predict(model, x, *, stride: int | None = None, batch_size: int = 256, extra
     crops = crop_view(module, x, stride) if stride else x[:, :, None]
     extra = extra_inputs(module, extra, len(x))
     seen = look(module, crops[:2, :, 0], extra=[each[:2] for each in extra])
-    with exact():
+    with exact(seen.model):
         return in_crops(seen.model, crops, batch_size, extra)
 
 

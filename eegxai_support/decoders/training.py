@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from zipfile import is_zipfile
 
 import numpy as np
 import pandas as pd
@@ -114,7 +115,8 @@ def train(
     Raises
     ------
     ValueError
-        Trials of one class only, without labels or with continuous ones, or trials that do not fit the model.
+        Trials of one class only, without labels or with continuous ones, or trials that do not fit the model; a loss
+        that is no longer finite.
 
     References
     ----------
@@ -203,6 +205,12 @@ def _fit(model, train, valid, device, *, epochs, seed, batch_size, lr, weight_de
             schedule.step()
             loss_sum += loss.item() * len(batch)
             n_right += (output.argmax(1) == label[batch]).sum().item()
+        if not np.isfinite(loss_sum):
+            raise ValueError(
+                f"The loss of the {type(model).__name__} is {loss_sum} in epoch {epoch}, and so will its outputs be."
+                f" Lower lr ({lr:g}), or give trials of an ordinary size (now with a standard deviation of"
+                f" {train.signal.std():.2g}), as Trials.standardise does; a logarithm or root of zero does it, too."
+            )
         rows.append({"epoch": epoch, "train_loss": loss_sum / len(label), "train_accuracy": n_right / len(label)})
         if valid is None:
             continue
@@ -286,15 +294,34 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
         with safe_open(path, framework="pt") as file:
             record = (file.metadata() or {}).get("training_record")
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}). Train the decoder again.") from error
-    if {name: value.shape for name, value in weights.items()} != expected:  # before anything is overwritten
+        remedy = (
+            "It was written by torch.save: model.load_state_dict(torch.load(path, weights_only=True)) reads it, if it"
+            " holds the weights alone."
+            if is_zipfile(path)
+            else "Train the decoder again."
+        )
+        raise ValueError(f"{path} is no whole safetensors file ({error}). {remedy}") from error
+    found = {name: value.shape for name, value in weights.items()}
+    if found != expected:  # before anything is overwritten
         raise ValueError(
-            f"{path} does not hold weights for this {type(model).__name__}. Build the decoder with the options it was"
-            " trained with."
+            f"{path} does not hold weights for this {type(model).__name__}: {_difference(found, expected)}. Build the"
+            " decoder with the options it was trained with."
         )
     model.load_state_dict(weights)
     model.training_record = TrainingRecord.from_json(record) if record else None
     return model.eval()
+
+
+def _difference(found: dict[str, torch.Size], expected: dict[str, torch.Size]) -> str:
+    """Say which weights the file and the model do not share, two of a kind by name."""
+    sizes = [name for name in expected if name in found and found[name] != expected[name]]
+    kinds = {
+        "it lacks": [name for name in expected if name not in found],
+        "it has": [name for name in found if name not in expected],
+        "of another size are": [f"{name}, {tuple(found[name])} for {tuple(expected[name])}" for name in sizes],
+    }
+    parts = [f"{what} {', '.join(names[:2])}{' …' * (len(names) > 2)}" for what, names in kinds.items() if names]
+    return "; ".join(parts)
 
 
 def _cache_path(model, train, valid, device, options) -> Path | None:

@@ -64,7 +64,7 @@ def unit_activations(model: nn.Module, x, layer: str, *, batch_size: int = 64) -
             )
         kept.append(output.flatten(2).clone().cpu())  # the next layer may work in place
 
-    with frozen(model), exact(), torch.no_grad(), model.get_submodule(layer).register_forward_hook(keep):
+    with frozen(model), exact(model), torch.no_grad(), model.get_submodule(layer).register_forward_hook(keep):
         for batch in tqdm(x.split(batch_size), desc="Activations", unit="batch", leave=False, delay=2):
             model(batch.to(device_of(model)).clone())
     return torch.cat(kept).numpy(), fields.centre
@@ -145,7 +145,7 @@ def _right(model: nn.Module, x: Tensor, label: np.ndarray, layer: str, mean: np.
         return variants.flatten(0, 1)
 
     predicted = []
-    with frozen(model), exact(), torch.no_grad(), model.get_submodule(layer).register_forward_hook(hold):
+    with frozen(model), exact(model), torch.no_grad(), model.get_submodule(layer).register_forward_hook(hold):
         for batch in tqdm(x.split(batch_size), desc="Ablation", unit="batch", leave=False, delay=2):
             logits = _all_variants(model, batch.to(device_of(model)).clone(), layer, 1 + n_units)
             predicted.append(logits.argmax(-1).cpu().numpy())

@@ -289,7 +289,8 @@ def _may_be_first(model: nn.Module, layers: FilterLayers, ran_first: str | None 
 def _convolution(model: nn.Module, name: str) -> nn.Module:
     module = _module(model, name)
     if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        raise TypeError(f"{name!r} is a {type(module).__name__}; expected a convolution.")
+        remedy = " Give the model as it was before torch.jit." * isinstance(module, torch.jit.ScriptModule)
+        raise TypeError(f"{name!r} is a {type(module).__name__}; expected a convolution.{remedy}")
     if sum(size > 1 for size in module.kernel_size) > 1:
         raise ValueError(
             f"The filters of {name!r} have the shape {tuple(module.kernel_size)}; expected one axis longer than 1, time"

@@ -3,10 +3,10 @@
 from eegxai_support.model.arithmetic import exact, wide
 from eegxai_support.model.batches import checked_batch_size, crop_view
 from eegxai_support.model.devices import best_device, free_memory, is_out_of_memory
-from eegxai_support.model.errors import UnsupportedOperation
+from eegxai_support.model.errors import UnsupportedOperation, warn
 from eegxai_support.model.fields import ReceptiveFields, fields_of, probe, receptive_fields
 from eegxai_support.model.inputs import Given, extra_inputs, given, model_input
-from eegxai_support.model.look import Look, adapted, look, name_of, same
+from eegxai_support.model.look import NO_GRADIENT, Look, adapted, look, name_of, same
 from eegxai_support.model.outputs import output_kind, probabilities
 from eegxai_support.model.record import TrainingRecord, record_of
 from eegxai_support.model.seeds import seeded
@@ -24,6 +24,7 @@ from eegxai_support.model.state import (
 )
 
 __all__ = [
+    "NO_GRADIENT",
     "Given",
     "Look",
     "ReceptiveFields",
@@ -59,5 +60,6 @@ __all__ = [
     "seeded",
     "simplify",
     "unwrapped",
+    "warn",
     "wide",
 ]

@@ -107,6 +107,11 @@ def probe(
     model: nn.Module, modules: dict, n_channels: int, n_times: int, extra: tuple[Tensor, ...] = ()
 ) -> tuple[Tensor, dict[str, list]]:
     """Return random trials and what the modules made of them, in the order in which they ran."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in (modules or {"": model}).values()):
+        raise UnsupportedOperation(
+            f"{type(model).__name__} is scripted, and what runs there shows no layer. Give the model as it was before"
+            " torch.jit."
+        )
     noise = np.random.default_rng(0).standard_normal((len(PROBE_SCALES), n_channels, n_times))
     x = torch.as_tensor(noise * PROBE_SCALES[:, None, None]).to(device_of(model), dtype_of(model)).requires_grad_()
     outputs = {}

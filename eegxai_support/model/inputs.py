@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from eegxai_support.model.errors import warn
 from eegxai_support.model.record import record_of
 from eegxai_support.model.state import dtype_of, model_size
-from eegxai_support.trials import Trials
+from eegxai_support.montages import canonical_names
+from eegxai_support.trials import Trials, stacked
 
 SCALE = 100.0  # times the scale of the training trials, or a part of it: another unit, not another person
 
@@ -41,8 +43,8 @@ def given(x, name: str = "x") -> Given:
     Parameters
     ----------
     x : array-like, Trials, mne.Epochs, or a torch or braindecode dataset of windows
-        Epochs are taken in µV, their good EEG channels only, as by `from_epochs`; a dataset as it gives them, the
-        signal being the first thing that each item holds.
+        Epochs are taken in µV with their projectors applied, their good EEG channels only, as by `from_epochs`; a
+        dataset as it gives them, the signal being the first thing that each item holds.
     name : str
         What the error messages call it.
 
@@ -50,12 +52,16 @@ def given(x, name: str = "x") -> Given:
     ------
     TypeError
         Something else, with what to pass instead.
+    ValueError
+        Epochs without a good EEG channel.
     """
     if isinstance(x, Trials):
         return Given(x.signal, x.info, x)
     if isinstance(x, mne.BaseEpochs):
-        picks = mne.pick_types(x.info, eeg=True, exclude="bads")
+        x, picks = projected(x), eeg_picks(x.info)
         return Given(x.get_data(picks=picks, units="uV", verbose=False), mne.pick_info(x.info, picks))
+    if isinstance(x, list | tuple) and any(isinstance(each, mne.BaseEpochs) for each in x):
+        raise TypeError(f"{name} is a {type(x).__name__} of epochs. Give the trials that xs.from_epochs makes of it.")
     if isinstance(x, DataLoader):
         raise TypeError(
             f"{name} is a DataLoader, which may shuffle its trials away from their targets. Pass its dataset, or the"
@@ -65,7 +71,9 @@ def given(x, name: str = "x") -> Given:
         part = x.datasets[0] if getattr(x, "datasets", None) else x
         source = getattr(part, "windows", getattr(part, "raw", None))
         items = [x[i] for i in range(len(x))]
-        signal = np.stack([np.asarray(item[0] if isinstance(item, tuple | list) else item) for item in items])
+        signal = stacked([np.asarray(item[0] if isinstance(item, tuple | list) else item) for item in items], name)
+        if signal.ndim == 4 and signal.shape[1] == 1:  # a dataset cannot be told to drop an axis
+            signal = signal[:, 0]
         return Given(signal, getattr(source, "info", None))
     if isinstance(x, mne.io.BaseRaw | mne.Evoked | str | dict) or x is None:
         raise TypeError(
@@ -73,6 +81,36 @@ def given(x, name: str = "x") -> Given:
             " mne.Epochs or a dataset of windows. Cut a Raw with mne.Epochs first."
         )
     return Given(x)
+
+
+def projected(epochs: mne.BaseEpochs) -> mne.BaseEpochs:
+    """Return epochs with all projectors applied, such as an average reference; a copy where one was not."""
+    if all(projector["active"] for projector in epochs.info["projs"]):
+        return epochs
+    return epochs.copy().load_data().apply_proj(verbose=False)
+
+
+def eeg_picks(info: mne.Info, *, csd: bool = False) -> np.ndarray:
+    """Return the indices of the good EEG channels, or, with `csd`, of current source densities where there are none.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    picks = mne.pick_types(info, eeg=True, exclude="bads")
+    if csd and not len(picks):
+        picks = mne.pick_types(info, csd=True, exclude="bads")
+    if not len(picks):
+        kinds = sorted(set(info.get_channel_types()))
+        remedy = (
+            "Give trials of them: xs.from_epochs(epochs)."
+            if "csd" in kinds
+            else "Where they are wrong, set them: epochs.set_channel_types({name: 'eeg'}), of windows on the raw of each"
+            " data set."
+        )
+        raise ValueError(f"epochs has no good EEG channel; its types are {kinds}. {remedy}")
+    return picks
 
 
 def model_input(model: nn.Module, x, *, name: str = "x", any_length: bool = False) -> Tensor:
@@ -114,8 +152,18 @@ def model_input(model: nn.Module, x, *, name: str = "x", any_length: bool = Fals
             f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time). Give {name}[:, 0]: a network for"
             " (trial, 1, channel, time) gets its extra axis by itself."
         )
+    if x.ndim > 3 and 0 not in x.shape:
+        form = ", ".join(map(str, x.shape[1:-1]))
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time). Join the axes before the last, such"
+            f" as bands or a sequence of windows, {name}.reshape(len({name}), -1, {x.shape[-1]}), and let the model"
+            f" part them: xs.adapted(model, input=lambda x: x.unflatten(1, ({form})))."
+        )
     if x.ndim != 3 or 0 in x.shape:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time) with at least one trial.")
+        single = f" Of a single trial, {name}[None] makes one of a set." * (x.ndim == 2)
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}; expected (trial, channel, time) with at least one trial.{single}"
+        )
     for axis, attribute, hint in (
         (1, "n_chans", "Is the order (trial, channel, time)?"),
         (2, "n_times", "Crop the trials with Trials.crop, or build the decoder for this length."),
@@ -141,11 +189,10 @@ def warn_of_scale(model: nn.Module, x: Tensor) -> None:
         return
     factor = float(x.std()) / record.scale if x.numel() > 1 else 0.0
     if factor and not 1 / SCALE < factor < SCALE:
-        warnings.warn(
+        warn(
             f"The trials have a standard deviation of {float(x.std()):.3g}; those that the {type(model).__name__} was"
             f" trained on had {record.scale:.3g} ({record.unit}). Multiply them by {1 / factor:.2g}, or give them in"
             " that unit: a network is explained on trials like those it knows.",
-            stacklevel=4,
         )
 
 
@@ -169,8 +216,9 @@ def _check_recording(model: nn.Module, info: mne.Info, name: str) -> None:
         expected = list(record.ch_names)
     else:
         expected = [ch["ch_name"] for ch in declared or () if isinstance(ch, dict) and "ch_name" in ch]
-    if expected and [ch.lower() for ch in expected] != [ch.lower() for ch in info.ch_names]:
-        same = sorted(map(str.lower, expected)) == sorted(map(str.lower, info.ch_names))
+    ours, theirs = map(_plain, (expected, info.ch_names))
+    if expected and ours != theirs:
+        same = sorted(ours) == sorted(theirs)
         remedy = (
             "The same channels in another order: reorder them, Trials.pick(names) does."
             if same
@@ -192,11 +240,21 @@ def _check_classes(model: nn.Module, trials: Trials, name: str) -> None:
     record = record_of(model)
     if record is None or not trials.class_names or not record.class_names:
         return
-    if record.class_names != trials.class_names and set(record.class_names) == set(trials.class_names):
+    number = {class_name: k for k, class_name in enumerate(record.class_names)}
+    moved = [each for k, each in enumerate(trials.class_names) if number.get(each, k) != k]
+    if moved:  # trials that lack a class of the training number the others anew
         raise ValueError(
-            f"The classes of {name} are {', '.join(trials.class_names)} in this order, those of the model"
-            f" {', '.join(record.class_names)}: label 0 would be another class. Renumber the labels."
+            f"The classes of {name} are {_named(trials.class_names)} in this order, those of the model"
+            f" {_named(record.class_names)}: label {trials.class_names.index(moved[0])} is {moved[0]} for the one and"
+            " another class for the other. Number them as the model does: names = list(model.training_record"
+            ".class_names); dataclasses.replace(trials, class_names=names, label=[names.index(trials.class_names[k])"
+            " for k in trials.label])."
         )
+
+
+def _plain(names) -> list[str]:
+    """Return names without what a file writes around them: `from_epochs` takes "EEG F3-Ref" for F3."""
+    return [(known or name).lower() for name, known in zip(names, canonical_names(names), strict=True)]
 
 
 def _named(names) -> str:
@@ -207,7 +265,7 @@ def _named(names) -> str:
 def _as_tensor(x, name: str) -> Tensor:
     """Return an array as a tensor, without a copy where its memory allows."""
     if not isinstance(x, Tensor):
-        x = np.asarray(x)
+        x = stacked(x, name)
         if x.dtype.kind not in "fiub":
             raise TypeError(f"{name} holds {x.dtype}; expected real numbers in an array (trial, channel, time).")
         x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))

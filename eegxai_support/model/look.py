@@ -6,19 +6,27 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from eegxai_support.model.arithmetic import exact
 from eegxai_support.model.devices import is_out_of_memory
-from eegxai_support.model.errors import UnsupportedOperation
+from eegxai_support.model.errors import UnsupportedOperation, warn
 from eegxai_support.model.inputs import extra_inputs, given, model_input, warn_of_scale
 from eegxai_support.model.outputs import output_kind
 from eegxai_support.model.seeds import forked
-from eegxai_support.model.state import copied, device_of, duplicate, unwrapped
+from eegxai_support.model.state import copied, device_of, duplicate, frozen, unwrapped
 from eegxai_support.trials import Trials
 
 APART = 1e-3  # share of the outputs by which a trial's may differ from place to place and in other company
+FOLLOW = (
+    "A batch size is written into it, or it keeps a state, such as that of an LSTM, from one call to the next. Let both"
+    " begin anew with every call and follow the trials: len(x) rows."
+)
 PRECISIONS = (torch.float32, torch.float64)
 NO_GRADIENT = "occlusion, channel_ablation, window_ablation, kernel_shap"
 
@@ -82,11 +90,10 @@ class Look:
             if self.kind == "probabilities"
             else "the difference of two classes, target=(a, b), in which the normalisation cancels"
         )
-        warnings.warn(
+        warn(
             f"{name_of(self.model)} returns {self.kind.replace('_', '-')}. Where it is sure of a trial their gradient"
             f" vanishes, and with two classes {what} gives both the same map but for the sign. Explain what goes into"
             f" the softmax: {remedy}.",
-            stacklevel=4,
         )
 
 
@@ -113,8 +120,8 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
     TypeError
         No model, no trials, half precision, or outputs in a container.
     ValueError
-        Trials that do not fit the model, outputs that are not (trial, output), or a model that holds one row per trial
-        itself.
+        Trials that do not fit the model, a lazy network that has never run, outputs that are not (trial, output), or a
+        model that holds one row per trial itself.
 
     Warns
     -----
@@ -123,18 +130,23 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
         quite another size than those of the training.
     """
     module = unwrapped(model)
-    _check_precision(module)
+    _check_weights(module)
     with torch.inference_mode(False):
         source = given(x, name)
         x = model_input(module, source, name=name).cpu()
+        _check_initialised(module, x)
         warn_of_scale(module, x)
         extra = extra_inputs(module, extra, len(x))
         copy = copied(module)
         two = x[:2] if len(x) > 1 else torch.cat([x, x.flip(2)])
         others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
         rows = tuple(each.to(device_of(module)) for each in (two, *others))
-        with forked(rows[0].device):
-            outputs, cut, before = _run(copy, rows, own=copy is not module)
+        with forked(rows[0].device), frozen(copy), exact(copy):
+            try:
+                outputs, cut, before = _run(copy, rows, own=copy is not module)
+            except ValueError as error:
+                _check_batch_size(copy, (x, *extra), error)
+                raise
             copy, outputs, after = _with_matrix(copy, outputs, own=copy is not module)
             _check_rows(copy, rows, outputs)
     form = ", ".join(filter(None, (before, after)))
@@ -170,7 +182,13 @@ def name_of(model: nn.Module) -> str:
     return type(model).__name__
 
 
-def _check_precision(model: nn.Module) -> None:
+def _check_weights(model: nn.Module) -> None:
+    """Refuse half precision, and weights that are not there yet: a copy's would be drawn, explained and thrown away."""
+    if lazy := [name for name, weight in model.named_parameters() if is_lazy(weight)]:
+        raise ValueError(
+            f"{name_of(model)} has weights that do not exist before it runs ({lazy[0]}). Run it once, then train it or"
+            " load its weights: model.eval()(torch.zeros(1, n_channels, n_times))."
+        )
     types = {p.dtype for p in model.parameters() if p.is_floating_point()}
     if other := types - set(PRECISIONS):
         raise TypeError(
@@ -180,6 +198,16 @@ def _check_precision(model: nn.Module) -> None:
     if len(types) > 1:
         raise TypeError(
             f"{name_of(model)} has weights in float32 and in float64. Give model.float() or model.double()."
+        )
+
+
+def _check_initialised(model: nn.Module, x: Tensor) -> None:
+    """Refuse lazy layers that saw no trial yet: looking at them would draw their weights."""
+    lazy = [name for name, parameter in model.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        raise ValueError(
+            f"{name_of(model)} has weights that are not there yet: {', '.join(lazy)}. Load what was trained, or let its"
+            f" lazy layers draw theirs before the training: model.eval()(torch.zeros{(1, *x.shape[1:])})."
         )
 
 
@@ -204,10 +232,20 @@ def _run(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> tuple[obje
         raise ValueError(
             f"{name_of(model)} cannot take two trials{what}of shape {shapes} ({type(first).__name__}:"
             f" {_line(first)}), nor with an axis of one before the channels. If it wants another form, give"
-            " xs.adapted(model, input=lambda x: ...), which turns (trial, channel, time) into it."
+            " xs.adapted(model, input=lambda x: ...), which turns (trial, channel, time) into it; what it takes besides"
+            " the trials, a row for each, goes to attribute and predict as extra=(rows,)."
         ) from first
     model.register_forward_pre_hook(lambda module, args: (args[0].unsqueeze(1), *args[1:]))
     return *wider, "input=lambda x: x.unsqueeze(1)"
+
+
+def _check_batch_size(model: nn.Module, rows: tuple[Tensor, ...], error: ValueError) -> None:
+    """Raise another error where the model takes all trials, though not two of them."""
+    try:
+        _forward(model, tuple(each.to(device_of(model)) for each in rows))
+    except Exception:
+        return
+    raise ValueError(f"{name_of(model)} takes {len(rows[0])} trials but not two. {FOLLOW}") from error
 
 
 def _forward(model: nn.Module, rows: tuple[Tensor, ...]):
@@ -223,9 +261,23 @@ def _derivable(model: nn.Module, rows: tuple[Tensor, ...]) -> tuple[object, str]
             outputs = model(leaf.clone(), *rows[1:])
     except RuntimeError as error:
         return _forward(model, rows), _line(error)
-    tensors = [each for each in tree_leaves(outputs) if isinstance(each, Tensor)]
-    cut = "" if any(each.requires_grad for each in tensors) else "no_grad, detach or NumPy on the way"
+    tensors = [each for each in tree_leaves(outputs) if isinstance(each, Tensor) and each.requires_grad]
+    cut = ""
+    if not tensors:
+        cut = "no_grad, detach or NumPy on the way"
+    elif not _reaches(tensors, leaf):
+        cut = "an operation without one, as in quantised layers"
     return tree_map_only(Tensor, torch.detach, outputs), cut
+
+
+def _reaches(outputs: list[Tensor], leaf: Tensor) -> bool:
+    """Tell whether a gradient arrives: an operation that has none may claim one all the same."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.autograd.grad([each.sum() for each in outputs], leaf, allow_unused=True)[0] is not None
+    except RuntimeError:  # which the method will meet by itself, and say where
+        return True
 
 
 def _line(error: Exception) -> str:
@@ -238,14 +290,16 @@ def _with_matrix(model: nn.Module, outputs, *, own: bool) -> tuple[nn.Module, Te
     if not isinstance(outputs, Tensor):
         if isinstance(outputs, dict):
             shapes = ", ".join(f"{key!r} {_shape(value)}" for key, value in outputs.items())
-            which = f"[{next(iter(outputs), 'logits')!r}]"
+            which = f"output[{'logits' if 'logits' in outputs else next(iter(outputs), 'logits')!r}]"
         elif isinstance(outputs, tuple | list):
-            shapes, which = ", ".join(map(_shape, outputs)), "[0]"
+            shapes, which = ", ".join(map(_shape, outputs)), "output[0]"
+        elif isinstance(outputs, np.ndarray):
+            shapes, which = str(outputs.shape), "torch.as_tensor(output)"
         else:
-            shapes, which = "no tensor", ".logits"
+            shapes, which = "no tensor", "output.logits" if hasattr(outputs, "logits") else "..."
         raise TypeError(
             f"{name} returns {type(outputs).__name__} ({shapes}) for two trials; expected a tensor (trial, output)."
-            f" Choose: model = xs.adapted(model, output=lambda output: output{which})."
+            f" Choose: model = xs.adapted(model, output=lambda output: {which})."
         )
     if not (outputs.is_floating_point() and len(outputs) == 2 if outputs.ndim else False):
         raise ValueError(
@@ -255,10 +309,16 @@ def _with_matrix(model: nn.Module, outputs, *, own: bool) -> tuple[nn.Module, Te
     if outputs.ndim == 2:
         return model, outputs, ""
     if outputs.ndim > 2 and outputs[0].numel() > outputs.shape[1]:
+        time = 1 + max(range(outputs.ndim - 1), key=outputs.shape[1:].__getitem__)
+        remedy = (
+            "If these are the outputs of a trial: model = xs.adapted(model, output=lambda output: output.flatten(1))."
+            " If it is one output at many times, average them: output.flatten(1).mean(1, keepdim=True)."
+            if outputs.shape[1] == 1
+            else f"Average what it says of crops over time, or choose a time; if axis {time}, the longest, is time:"
+            f" model = xs.adapted(model, output=lambda output: output.mean({time}))."
+        )
         raise ValueError(
-            f"{name} returns shape {tuple(outputs.shape)} for two trials; expected (trial, output). Average what"
-            " it says of crops over time, or choose a time:"
-            " model = xs.adapted(model, output=lambda output: output.mean(2))."
+            f"{name} returns shape {tuple(outputs.shape)} for two trials; expected (trial, output). {remedy}"
         )
     if not own:
         raise ValueError(f"{name} returns shape {tuple(outputs.shape)} for two trials; expected (2, output).")
@@ -274,7 +334,22 @@ def _shape(value) -> str:
 def _check_rows(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> None:
     """Find out whether a trial's output depends on its place, on its company or on chance."""
     swapped = _forward(model, tuple(each.flip(0) for each in rows)).flip(0)
-    alone = _forward(model, tuple(each[:1] for each in rows))
+    try:
+        with _HalfPrecision() as half:
+            alone = _forward(model, tuple(each[:1] for each in rows))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"{name_of(model)} takes two trials but not one after them ({type(error).__name__}: {_line(error)})."
+            f" {FOLLOW}"
+        ) from error
+    if half.function:
+        raise TypeError(
+            f"The forward of {name_of(model)} computes in half precision ({half.function}), by autocast or a cast;"
+            " float32 and float64 are supported, since no receipt survives the rounding of less. Explain it without:"
+            " torch.autocast(..., enabled=False)."
+        )
     if alone.shape != outputs[:1].shape:
         raise ValueError(
             f"{name_of(model)} returns shape {tuple(alone.shape)} for one trial and {tuple(outputs.shape)} for two;"
@@ -284,23 +359,41 @@ def _check_rows(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> 
         return
     name = name_of(model)
     if not same(_forward(model, rows), outputs):
-        warnings.warn(
+        warn(
             f"{name} gives the same trial another output at every call, in eval mode too: dropout that does not look at"
-            " the mode, or noise. Its maps explain one draw; make it depend on the trial alone.",
-            stacklevel=4,
+            " the mode, noise, or a state that it keeps from one call to the next. Its maps explain one draw; make it"
+            " depend on the trial alone.",
         )
-    elif same(alone, outputs[:1]) and not same(swapped, outputs):
+    elif same(alone, outputs[:1]) and _second_is_apart(model, rows, outputs):
         raise ValueError(
             f"{name} gives a trial another output at another place in the batch: it holds one row per trial itself,"
             " such as ages or embeddings, and methods put trials in other places. Let its forward take them after the"
             " trials, and give them as extra=(rows,)."
         )
     else:
-        warnings.warn(
+        warn(
             f"{name} gives the first trial another output when the second one is in the same batch."
-            " Its maps depend on `batch_size` and on the other trials; look for statistics over the batch.",
-            stacklevel=4,
+            " Its maps depend on `batch_size` and on the other trials; look for statistics over the batch, or a"
+            " recurrent or attention layer that takes the trials for time (batch_first=True).",
         )
+
+
+def _second_is_apart(model: nn.Module, rows: tuple[Tensor, ...], outputs: Tensor) -> bool:
+    """Tell whether the second trial's output stays where the first trial is another one."""
+    other = torch.stack([rows[0][0].flip(1), rows[0][1]])
+    return same(_forward(model, (other, *rows[1:]))[1:], outputs[1:])
+
+
+class _HalfPrecision(TorchFunctionMode):
+    """Note the first function that returns numbers of less than 32 bits."""
+
+    function = ""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if not self.function and isinstance(made, Tensor) and made.dtype in (torch.float16, torch.bfloat16):
+            self.function = function.__name__
+        return made
 
 
 def same(a: Tensor, b: Tensor, share: float = APART) -> bool:

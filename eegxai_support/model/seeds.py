@@ -19,8 +19,8 @@ def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
     with forked(device):
         torch.default_generator.manual_seed(seed)
         for drawn_on in _with_generator(device):
-            with torch.accelerator.device_index(drawn_on.index):
-                torch.get_device_module(drawn_on).manual_seed(seed)
+            state = torch.Generator(drawn_on).manual_seed(seed).get_state()
+            torch.get_device_module(drawn_on).set_rng_state(state, drawn_on)
         yield
 
 

@@ -74,10 +74,13 @@ def copied(model: nn.Module) -> nn.Module:
 def copy_of(model: nn.Module) -> nn.Module:
     """Return a copy in eval mode without parameter gradients.
 
-    Compiled parts of it run as they were written: what is explained has to be seen function by function.
+    Compiled parts of it run as they were written: what is explained has to be seen function by function. Backward hooks
+    are left behind: what another tool forgot on the model would make other gradients of the same function.
     """
     copy = duplicate(model).eval().requires_grad_(False)
     for parent in list(copy.modules()):
+        for hooks in ("_backward_hooks", "_backward_pre_hooks"):
+            vars(parent).get(hooks, {}).clear()
         for name, child in parent._modules.items():
             parent._modules[name] = getattr(child, "_orig_mod", child)
     return copy

@@ -12,13 +12,16 @@ import mne
 import numpy as np
 import pandas as pd
 
+from eegxai_support.model.inputs import eeg_picks, projected
 from eegxai_support.montages import located
 from eegxai_support.trials import (
     METADATA_COLUMNS,
     Trials,
+    check_complete,
     check_shape,
     concatenate,
     flat_channels,
+    stacked,
     unknown_name,
     with_usual_names,
 )
@@ -26,8 +29,13 @@ from eegxai_support.trials import (
 MICROVOLT = {"V": 1e6, "mV": 1e3, "uV": 1.0, "nV": 1e-3}  # how many µV each is
 EEG_RANGE = 0.1, 1000.0  # µV, what the standard deviation of a channel within a trial can be
 TYPICAL = 10.0  # µV
+OFFSET = 10.0  # standard deviations within a trial by which its mean is no longer a slow wave but the amplifier's
 # Channels that are not EEG and that readers without a type for them call EEG.
-NOT_EEG = re.compile(r"eog|emg|ecg|ekg|[vh]eo|gsr|resp|pleth|ppg|spo2|stim|trig|status", re.IGNORECASE)
+NOT_EEG = re.compile(
+    r"eog|emg|ecg|ekg|[vh]eo|exg|\baux|\bbip\d|chin|gsr|resp|thor|abdo|flow|snore|pleth|ppg|s[ap]o2|\bsti\b|stim|trig"
+    r"|status",
+    re.IGNORECASE,
+)
 
 
 @dataclass
@@ -77,8 +85,9 @@ def from_epochs(epochs, *, label: str | None = None, unit: str = "V", unnamed: s
     Warns
     -----
     UserWarning
-        Amplitudes that EEG does not have, channels that record nothing (left out, such as a reference that is kept as
-        zeros), channels whose names say that they are not EEG, classes without a trial.
+        Amplitudes that EEG does not have, the offset of an amplifier that is far larger than the EEG on it, channels
+        that record nothing (left out, such as a reference that is kept as zeros), channels whose names say that they
+        are not EEG, classes without a trial.
 
     See Also
     --------
@@ -136,7 +145,7 @@ def from_array(
         See `from_epochs`.
     """
     info = mne.create_info(list(ch_names), sfreq, "eeg", verbose=False)
-    signal = np.asarray(signal)
+    signal = stacked(signal, "signal")
     check_shape(signal, info.ch_names)
     label = None if label is None else np.asarray(label)
     if label is not None and label.shape != (len(signal),):
@@ -160,9 +169,7 @@ def _each(epochs) -> Iterator:
 def _read(epochs, label: str | None, unnamed: str) -> _Recording:
     if not isinstance(epochs, mne.BaseEpochs):
         return _read_windows(epochs, label, unnamed)
-    if not all(projector["active"] for projector in epochs.info["projs"]):
-        epochs = epochs.copy().load_data().apply_proj(verbose=False)
-    picks = _picks(epochs.info)
+    epochs, picks = projected(epochs), eeg_picks(epochs.info, csd=True)
     signal = epochs.get_data(picks=picks, verbose=False)  # also drops bad epochs, so it comes first
     metadata = pd.DataFrame(index=range(len(signal))) if epochs.metadata is None else epochs.metadata
     info = mne.pick_info(epochs.info, picks)
@@ -175,18 +182,24 @@ def _read(epochs, label: str | None, unnamed: str) -> _Recording:
 def _read_windows(windows, label: str | None, unnamed: str) -> _Recording:
     """Read what a network would get: `windows` applies its transform."""
     from braindecode.datasets import EEGWindowsDataset, WindowsDataset
+    from torch.utils.data import Subset
 
     if not isinstance(windows, (EEGWindowsDataset, WindowsDataset)):
+        remedy = (
+            "Take all and choose then: from_epochs(subset.dataset).subset(subset.indices)."
+            if isinstance(windows, Subset)
+            else "Cut a Raw with mne.Epochs first; an array goes to from_array."
+        )
         raise TypeError(
-            f"epochs is a {type(windows).__name__}; expected mne.Epochs, windows of braindecode or a list of them. Cut"
-            " a Raw with mne.Epochs first; an array goes to from_array."
+            f"epochs is a {type(windows).__name__}; expected mne.Epochs, windows of braindecode or a list of them."
+            f" {remedy}"
         )
     held = windows.windows if hasattr(windows, "windows") else windows.raw
     rows = [windows[index][:2] for index in range(len(windows))]
     info = held.info
     if windows.targets_from == "channels":  # which are then no part of the signal
         info = mne.pick_info(info, [c for c, kind in enumerate(held.get_channel_types()) if kind != "misc"])
-    picks = _picks(info)
+    picks = eeg_picks(info, csd=True)
     signal = np.stack([np.asarray(x)[picks] for x, _ in rows])
     described = {} if windows.description is None else dict(windows.description)
     metadata = (held.metadata if isinstance(held, mne.BaseEpochs) else windows.metadata).assign(**described)
@@ -203,28 +216,23 @@ def _read_windows(windows, label: str | None, unnamed: str) -> _Recording:
     return _Recording(signal if keep.all() else signal[keep], info, codes, class_names, metadata[keep], 0.0)
 
 
-def _picks(info: mne.Info) -> np.ndarray:
-    picks = mne.pick_types(info, eeg=True, exclude="bads")
-    if not len(picks):
-        picks = mne.pick_types(info, csd=True, exclude="bads")
-    if not len(picks):
-        raise ValueError(
-            f"epochs has no good EEG channel; its types are {sorted(set(info.get_channel_types()))}. Where they are"
-            " wrong, set them: epochs.set_channel_types({name: 'eeg'})."
-        )
-    return picks
-
-
-def _column(metadata: pd.DataFrame, label: str) -> np.ndarray:
+def _column(metadata: pd.DataFrame, label: str) -> pd.Series:
     if label not in metadata:
         raise unknown_name("column of the metadata", label, metadata.columns)
-    return metadata[label].to_numpy()
+    check_complete(metadata, label)
+    return metadata[label]
 
 
-def _classes(label: np.ndarray | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Return numbers as they are, and everything else as classes in alphabetical or numerical order."""
+def _classes(label: np.ndarray | pd.Series | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Return numbers as they are, categories in their order, all else as classes in alphabetical or numerical order."""
+    if isinstance(label, pd.Series):
+        if isinstance(label.dtype, pd.CategoricalDtype):
+            return label.cat.codes.to_numpy(), tuple(map(str, label.cat.categories))
+        label = label.to_numpy()
     if label is None or label.dtype.kind == "f":
         return label, ()
+    if label.dtype == object and len({*map(type, label)}) > 1:  # which have no order among themselves
+        label = label.astype(str)
     names, index = np.unique(label, return_inverse=True)
     return index, tuple(map(str, names))
 
@@ -239,7 +247,7 @@ def _named(codes: np.ndarray, event_id: Mapping[str, int], unnamed: str):
         counts = ", ".join(f"{code} ({n} times)" for code, n in sorted(Counter(codes[~keep].tolist()).items()))
         raise ValueError(
             f"Event codes without a name in event_id: {counts}; it names {dict(event_id)}. Name them, or leave their"
-            " trials out: from_epochs(epochs, unnamed='drop')."
+            " trials out: unnamed='drop' of from_epochs does; of arrays, take those where np.isin(label, codes)."
         )
     return np.searchsorted(list(names), codes[keep]), tuple(names.values()), keep
 
@@ -256,9 +264,9 @@ def _trials(recordings: list[_Recording], unit: str) -> Trials:
         raise ValueError(f"Constant in every trial: {', '.join(sorted(flat))}. Is this the right part of the file?")
     _warn_of_channels(recordings[0].info.ch_names, flat)
     parts = [_part(each, run, flat, unit) for run, each in enumerate(recordings, start=1)]
+    _warn_of_scale(parts, unit)
     trials = concatenate(parts) if len(parts) > 1 else parts[0]
-    if trials.unit == "uV":
-        _warn_of_scale(trials.signal, unit)
+    _warn_of_offset(trials)
     return _without_empty_classes(trials)
 
 
@@ -303,24 +311,49 @@ def _warn_of_channels(ch_names: list[str], flat: set[str]) -> None:
         )
 
 
-def _warn_of_scale(signal: np.ndarray, unit: str) -> None:
-    """Compare with what EEG has, within trials: offsets of an unfiltered recording do not count."""
-    deviation = float(np.median(signal.std(axis=2)))
-    if EEG_RANGE[0] <= deviation <= EEG_RANGE[1]:
+def _warn_of_scale(parts: list[Trials], unit: str) -> None:
+    """Compare each recording with what EEG has, within trials: offsets of an unfiltered recording do not count."""
+    deviations = [float(np.median(part.signal.std(axis=2))) for part in parts if part.unit == "uV"]
+    odd = [k for k, deviation in enumerate(deviations) if not EEG_RANGE[0] <= deviation <= EEG_RANGE[1]]
+    if not odd:
         return
-    number = deviation / MICROVOLT[unit]
+    deviation = deviations[odd[0]]
+    if len(odd) < len(parts):  # no unit is right for all of them
+        numbers = ", ".join(str(k + 1) for k in odd[:8]) + " …" * (len(odd) > 8)
+        which = f"in recordings {numbers} of {len(parts)}, "
+        remedy = "Make trials of each with the unit that it has, and join them with xs.concatenate."
+    else:
+        which, remedy = "", f"Pass {_likely_units(deviation / MICROVOLT[unit])}."
+    warnings.warn(
+        f"Taken as {unit}, {which}the standard deviation is {deviation:.2g} µV; EEG has {EEG_RANGE[0]:g} to"
+        f" {EEG_RANGE[1]:g} µV. {remedy}",
+        stacklevel=4,
+    )
+
+
+def _likely_units(number: float) -> str:
+    """Return the units in which numbers of this standard deviation would be EEG, as arguments with a reason."""
     likely = min(MICROVOLT, key=lambda name: abs(np.log(number * MICROVOLT[name] / TYPICAL)))
     hints = []
     if EEG_RANGE[0] <= number * MICROVOLT[likely] <= EEG_RANGE[1]:
         hints.append(f"unit={likely!r}, if the numbers are in {likely}: that makes {number * MICROVOLT[likely]:.2g} µV")
     if 0.2 < number < 5:
         hints.append("unit='standardised', if they have no unit")
-    hints = hints or ["unit='standardised', if they are in units of the converter"]
-    warnings.warn(
-        f"Taken as {unit}, the standard deviation is {deviation:.2g} µV; EEG has {EEG_RANGE[0]:g} to"
-        f" {EEG_RANGE[1]:g} µV. Pass {'; or '.join(hints)}.",
-        stacklevel=4,
-    )
+    return "; or ".join(hints or ["unit='standardised', if they are in units of the converter"])
+
+
+def _warn_of_offset(trials: Trials) -> None:
+    offset, deviation = np.median(trials.signal.mean(2), axis=0), np.median(trials.signal.std(2), axis=0)
+    far = np.flatnonzero(np.abs(offset) > OFFSET * deviation)
+    if len(far):
+        worst = far[np.argmax(np.abs(offset[far]) / deviation[far])]
+        warnings.warn(
+            f"{len(far)} of {len(offset)} channels are far from zero: {trials.info.ch_names[worst]} lies at"
+            f" {offset[worst]:.2g} with a standard deviation of {deviation[worst]:.2g} within trials. That is an offset"
+            " of the amplifier, and a map that starts at zeros explains it. High-pass filter the recording before it is"
+            " cut, raw.filter(0.5, None), or subtract the mean of each trial.",
+            stacklevel=4,
+        )
 
 
 def _without_empty_classes(trials: Trials) -> Trials:

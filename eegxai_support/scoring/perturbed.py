@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.attribution.problem import check_rows_apart, score_of
-from eegxai_support.decoders.inference import in_crops
+from eegxai_support.attribution.targets import checked_score
+from eegxai_support.decoders.inference import in_crops, shared
 from eegxai_support.model import Look, checked_batch_size, device_of, exact, look, model_input
 from eegxai_support.scoring.chance import phase_surrogates
 from eegxai_support.trials import unknown_name
@@ -51,8 +51,7 @@ class Perturbed:
             raise ValueError("maps is an empty dict or a dict of dicts; expected one array for each method.")
         names = {key: "maps" if key is None else f"maps[{key!r}]" for key in by_method}
         arrays = {key: checked_maps(by_method[key], x.shape, name) for key, name in names.items()}
-        score, named = score_of(target, len(x), seen.n_outputs), _named(target, len(x))
-        check_rows_apart(target, seen.outputs)
+        score, named = checked_score(seen, target), _named(target, len(x))
         link = _checked_link(link, seen) if named.dtype.kind in "iu" else None
         device = device_of(model)
         return cls(model, x.to(device), baseline.to(device), score, named, link, arrays, batch_size)
@@ -91,7 +90,7 @@ class Perturbed:
 
     def outputs_of(self, signal: Tensor, trial=slice(None)) -> np.ndarray:
         """Return what is explained of each `trial`, and its probability or NaN, shape (2, trial)."""
-        with exact():
+        with exact(self.model):
             outputs = torch.from_numpy(in_crops(self.model, signal[:, :, None], self.batch_size))
         trial = torch.arange(len(self.x))[trial]
         # A target function may hold tensors of the model's type on its device.
@@ -116,7 +115,7 @@ def compared_maps(maps: np.ndarray, seed: int, first: int = 0) -> Iterator[tuple
     smooth, shuffled = np.empty_like(maps), np.empty_like(maps)
     for i, one_map in enumerate(maps):
         draw = int(np.random.default_rng([seed, first + i, 0]).integers(2**62))
-        smooth[i] = phase_surrogates(torch.from_numpy(one_map), 1, torch.Generator().manual_seed(draw))[0].numpy()
+        smooth[i] = phase_surrogates(shared(one_map), 1, torch.Generator().manual_seed(draw))[0].numpy()
         shuffled[i].ravel()[:] = np.random.default_rng([seed, first + i, 1]).permutation(one_map.ravel())
     yield "surrogate", smooth
     yield "random", shuffled

@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist
 
 IMAGE_SIZE = 64
 NARROWEST = 0.05  # spread across over spread along: what is narrower is a line, and its hull a few pixels
+ONE_PLACE = 1e-6  # m
 
 
 def position_2d(info: mne.Info, n_channels: int) -> np.ndarray:
@@ -87,7 +88,11 @@ def _location(info: mne.Info) -> np.ndarray:
 def _weights(position: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Weight of each channel in each pixel, shape (pixel, channel), and the hull: interpolation is linear."""
     position = np.frombuffer(position).reshape(-1, 2)
-    weight = _interpolated(position, np.eye(len(position)), tol=1e-12, maxiter=10_000)
+    # Electrodes in one place, such as T3 and T7, share their mean: a triangulation would leave all but one out.
+    together = cdist(position, position) < ONE_PLACE
+    first = np.flatnonzero(together.argmax(axis=1) == np.arange(len(position)))
+    shared = together[first] / together[first].sum(axis=1, keepdims=True)
+    weight = _interpolated(position[first], shared, tol=1e-12, maxiter=10_000)
     hull = np.isfinite(weight).all(axis=2)
     return np.where(hull[..., None], weight, 0.0).reshape(IMAGE_SIZE**2, -1), hull
 

@@ -3,8 +3,10 @@
 from eegxai_support.trials.checks import (
     METADATA_COLUMNS,
     UNITS,
+    check_complete,
     check_shape,
     flat_channels,
+    stacked,
     unknown_name,
     with_usual_names,
 )
@@ -15,9 +17,11 @@ __all__ = [
     "METADATA_COLUMNS",
     "UNITS",
     "Trials",
+    "check_complete",
     "check_shape",
     "concatenate",
     "flat_channels",
+    "stacked",
     "unknown_name",
     "with_usual_names",
 ]

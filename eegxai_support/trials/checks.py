@@ -20,6 +20,18 @@ def read_only(array: np.ndarray) -> np.ndarray:
     return view
 
 
+def stacked(signal, name: str) -> np.ndarray:
+    """Return an array; refuse trials of several lengths, which NumPy cannot hold in one."""
+    try:
+        return np.asarray(signal)
+    except ValueError as error:
+        shapes = ", ".join(map(str, dict.fromkeys(np.shape(each) for each in signal)))
+        raise ValueError(
+            f"{name} holds trials of the shapes {shapes}; expected one. Cut them to the shortest,"
+            " np.stack([trial[:, :n_times] for trial in trials]), or cut windows of one length out of each."
+        ) from error
+
+
 def check_shape(signal: np.ndarray, ch_names: list[str]) -> None:
     """Refuse arrays that are not trials of these channels, with the reason."""
     if signal.ndim != 3:
