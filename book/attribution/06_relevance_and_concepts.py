@@ -108,9 +108,8 @@ def run_lrp(layers, rules, x, sign):
     activations = [x]
     for layer in layers:
         activations.append(layer(activations[-1]).detach())
-    relevance = activations.pop() * torch.tensor(
-        sign, device=device
-    )  # of right minus left, say: minus one output, plus the other
+    sign = torch.tensor(sign, device=device)  # of right minus left, say: minus one output, plus the other
+    relevance = activations.pop() * sign
     for layer, rule, a in zip(layers[::-1], rules[::-1], activations[::-1], strict=True):
         relevance = rule(layer, a, relevance)
     return relevance
@@ -167,9 +166,8 @@ published = [*published[:-3], network.final_layer]
 kinds = {torch.nn.Conv2d: alpha_beta_rule, torch.nn.BatchNorm2d: gradient_rule, torch.nn.ELU: rules[2]}
 chain = [next((rule for kind, rule in kinds.items() if isinstance(layer, kind)), epsilon_rule) for layer in published]
 with xs.frozen(network):
-    unfolded = (
-        run_lrp(published, chain, torch.tensor(test.signal, device=device)[:, None], (-1.0, 1.0))[:, 0].cpu().numpy()
-    )
+    unfolded = run_lrp(published, chain, torch.tensor(test.signal, device=device)[:, None], (-1.0, 1.0))
+unfolded = unfolded[:, 0].cpu().numpy()
 folded = xs.attribute(network, test.signal, (1, 0), "lrp_alpha_beta")
 output = xs.predict(network, test.signal) @ (-1, 1)
 sums = {"published chain": unfolded.sum((1, 2))}

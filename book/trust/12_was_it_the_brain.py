@@ -92,9 +92,9 @@ tested = (known.metadata["run"] == 4).to_numpy()
 def fit(trials, epochs, lr=1e-3):
     """Return an EEGNet; without epochs an untrained one."""
     model = xs.build_decoder("EEGNet", trials, seed=SEED, **xs.RECIPES["EEGNet"]).to(device)
-    return (
-        xs.train(model, trials, epochs=epochs, lr=lr, seed=SEED, cache=True, device=device).model if epochs else model
-    )
+    if epochs:
+        xs.train(model, trials, epochs=epochs, lr=lr, seed=SEED, cache=True, device=device)
+    return model
 
 
 def accuracy(model, signal, label):
