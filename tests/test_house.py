@@ -163,6 +163,15 @@ def test_no_room_imports_in_a_circle(room):
     list(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
+def test_what_a_docstring_cites_is_in_its_references():
+    """Sphinx finds out too, but only where the whole book is built."""
+    for path in (ROOT / "eegxai_support").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and (text := ast.get_docstring(node)):
+                cited, listed = (set(re.findall(mark, text)) for mark in (r"\[(\d+)\]_", r"\.\. \[(\d+)\]"))
+                assert cited <= listed, f"{getattr(node, 'name', 'module')} in {path.relative_to(ROOT)}"
+
+
 def test_licences():
     assert PROJECT["license"] == read_yaml("CITATION.cff")["license"] == "BSD-3-Clause"
     assert (ROOT / "LICENSE").read_text().startswith("BSD 3-Clause License")

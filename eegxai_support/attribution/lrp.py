@@ -201,6 +201,7 @@ def lrp_epsilon(
        Nature Communications 10, 1096.
     .. [3] Achtibat et al. (2023). From attribution maps to human-understandable explanations through concept relevance
        propagation. Nature Machine Intelligence 5, 1006-1019.
+    .. [4] Kohlbrenner et al. (2020). Towards best practice in explaining neural network decisions with LRP. IJCNN.
     """
     return _lrp(
         "lrp_epsilon",
