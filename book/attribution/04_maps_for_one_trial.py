@@ -236,7 +236,7 @@ print(xs.attribute(network, unseen, unseen.label, "deep_lift"))
 
 # %% [markdown]
 # Now all methods that have a meaning for this network, which `applies_to` says, on the same trials as before. Two of them
-# compare with many baselines; they get training trials of all classes.
+# compare with many baselines; they get training trials.
 
 # %%
 pool, maps = simulated.signal[~held_out][:24], {}

@@ -306,7 +306,7 @@ except ValueError as error:
 # Subject 42 of the PhysioNet recordings {footcite:p}`schalk2004bci2000,goldberger2000physiobank` imagines left fist,
 # right fist, both fists or both feet. With two classes, centring leaves plus and minus one and the same map; with four,
 # each map is a statement of its own. Runs 12 and 14 are left out, and everything below comes from them: two seconds, from
-# 1.5 to 3.5 s after the cue, right and wrong decisions alike. The measured maps need the 2 s before the cue. In a full run, this decoder is one of the nine of the record further down.
+# 1.5 to 3.5 s after the cue, right and wrong decisions alike. The measured maps need the 2 s before the cue. This decoder is one of the nine recorded further down.
 
 # %%
 trials = xs.load_motor_imagery(subjects=42, runs=(4, 8, 12, 6, 10, 14), tmin=-2, sfreq=80)
