@@ -23,10 +23,13 @@ def test_networks_go_to_the_chosen_device_and_stay_there(chapter):
     """Every network is put there when it is built, and is trained there, so that all that follows runs there too."""
     code = "".join(re.findall(r"(?m)^(?!#).*\n", chapter.read_text()))
     arguments = r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"  # brackets in brackets in brackets
-    calls = re.findall(rf"xs\.(?:build_decoder|train|decoder_fit){arguments}(?:\.to\(device\))?", code)
+    calls = re.findall(rf"xs\.(?:build_decoder|train|decoder_fit){arguments}(?:\.to{arguments})?", code)
     assert len(calls) == len(re.findall(r"xs\.(?:build_decoder|train|decoder_fit)\(", code))
     for call in calls:
-        assert call.endswith(".to(device)") if "build_decoder" in call else re.search(r"device=(device|DEVICE)\b", call)
+        assert re.search(
+            r"\.to\((device|xs\.best_device\(DEVICE\))\)$" if "build_decoder" in call else r"device=(device|DEVICE)\b",
+            call,
+        )
 
 
 def test_is_committed_without_outputs(chapter):

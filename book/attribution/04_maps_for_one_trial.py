@@ -37,7 +37,7 @@ if importlib.util.find_spec("eegxai_support") is None:
         " next to this notebook, run `%pip install ./eegxai` and run this cell again."
     )
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 FAST = False  # True runs the same code on less data
 SEED = 0
 DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
@@ -60,11 +60,10 @@ import torch
 
 import eegxai_support as xs
 
-device = xs.best_device(DEVICE)
 warnings.simplefilter("ignore", xs.BaselineWarning)  # shown on purpose under "No baseline is neutral"
 simulated = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=-5, sfreq=80, duration=2, seed=SEED)
 held_out = (simulated.metadata["run"] == 4).to_numpy()
-recipe = xs.RECIPES["ShallowFBCSPNet"]
+recipe, device = xs.RECIPES["ShallowFBCSPNet"], xs.best_device(DEVICE)
 network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **recipe).to(device)
 xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True, device=device)
 unseen = simulated.subset(held_out)
@@ -106,8 +105,7 @@ assert np.allclose(gradient.abs().cpu(), xs.attribute(network, known.signal, kno
 # sum over a few positions, and Gauss and Legendre say which ones to take.
 
 # %%
-node, weight = np.polynomial.legendre.leggauss(16)
-mean_gradient = 0
+(node, weight), mean_gradient = np.polynomial.legendre.leggauss(16), 0
 for alpha, share in zip((node + 1) / 2, weight / 2, strict=True):
     point = (alpha * x.detach()).float().requires_grad_()
     score = network(point)[range(len(known)), known.label].sum()
@@ -117,11 +115,10 @@ coarse = xs.attribute(network, known.signal, known.label, "integrated_gradients"
 assert np.allclose(mean_gradient.cpu(), coarse.multiplier, atol=1e-4 * np.abs(coarse.multiplier).max())
 
 # %% [markdown]
-# Here is the first receipt: the sum of each map over the change of the output, which needs nothing but the network.
-# Near an empty input a log-power network is very steep, so 16 evenly spread positions miss some of the steep part. Left to itself
-# the package doubles the positions of each trial, crowded towards the baseline where that helps, until the sum misses less
-# than 1 % and the map itself moves by less than 1 %: in a sum alone errors of both signs cancel. If the sum still misses
-# more with 512 positions, it warns.
+# Here is the first receipt: the sum of each map over the change of the output. Near an empty input a log-power network is
+# very steep, and 16 evenly spread positions miss some of that. Left to itself the package doubles them, crowded towards the
+# baseline where that helps, until sum and map move by less than 1 %: in a sum alone errors of both signs cancel. If the sum
+# still misses more with 512 positions, it warns.
 
 # %%
 empty = xs.predict(network, np.zeros_like(known.signal))
@@ -232,15 +229,14 @@ decoders.value_counts(["method", "baseline", "tool", "outcome"]).unstack(fill_va
 # %% [markdown]
 # ## Every map, with its receipt
 #
-# An attribution prints as its receipt: what was explained, whether the network decodes these trials, by how much the sums
-# miss, and what the network says at the baseline. Here for all trials of the run left out, right or wrong.
+# An attribution prints as its receipt, here for all trials of the run left out, right or wrong.
 
 # %%
 print(xs.attribute(network, unseen, unseen.label, "deep_lift"))
 
 # %% [markdown]
-# Now all methods that have a meaning for this network, on the same trials as before. A method says by `applies_to` whether it
-# has one. Two of them compare each trial with many baselines; they get training trials of all classes.
+# Now all methods that have a meaning for this network, which `applies_to` says, on the same trials as before. Two of them
+# compare with many baselines; they get training trials.
 
 # %%
 pool, maps = simulated.signal[~held_out][:24], {}
@@ -336,8 +332,8 @@ maps["lrp_epsilon"].report.query("trial == 0").set_index("layer").iloc[:, 3:].st
 # ## No baseline is neutral
 #
 # Zeros look like "no signal". To the network they are an input like any other, and it has an opinion about them. The
-# explanation is then of the distance to that opinion. The receipt states how firm the opinion is, and `attribute` warns where
-# it is firm and another baseline has less of one. We have silenced that warning at the top of the chapter; here it is.
+# explanation is then of the distance to that opinion. The receipt states how firm it is, and `attribute` warns where
+# another baseline has less of one. We have silenced that warning so far.
 
 # %%
 with warnings.catch_warnings(record=True) as caught:
@@ -347,9 +343,9 @@ print(f"at zeros one class has a probability of {from_zeros.at_baseline:.3f}", *
 
 # %% [markdown]
 # `make_baseline` has three others. The mean of each channel over the trial; the trial with its phases scrambled, which
-# has the same spectra and the same correlations between channels, but no burst at any time
-# {footcite:p}`prichard1994generating`; or a trial of another class. The last one occurs in real life, and the map then
-# answers "why this output and not the one for that trial?"
+# has the same spectra and correlations between channels, but no burst at any time
+# {footcite:p}`prichard1994generating`; or a trial of another class, which occurs in real life: why this output and not
+# the one for that trial?
 
 # %%
 rows = {}
@@ -361,8 +357,8 @@ for kind in ("zero", "trial_mean", "phase_scrambled", "other_class"):
 pd.DataFrame(rows).T.round(2)
 
 # %% [markdown]
-# The first column is the mean probability of the trial's own class at the baseline, the second the correlation of the
-# DeepLIFT maps with those from zeros. Scrambled phases keep the spectrum, and the class is a frequency: the network
+# The first column is the mean probability of the trial's own class at the baseline, the second the correlation
+# with DeepLIFT from zeros. Scrambled phases keep the spectrum, and the class is a frequency: the network
 # still leans to the right class, and the map explains the little that is left. A baseline must differ in what the
 # question is about.
 #
@@ -371,8 +367,7 @@ pd.DataFrame(rows).T.round(2)
 # Subject 7 of the PhysioNet recordings {footcite:p}`schalk2004bci2000,goldberger2000physiobank` opened and closed the
 # left or the right fist, or imagined it. Run 12 is left out, all other fist runs train the network on random crops of
 # two seconds. We explain the window from 1.5 to 3.5 s after the cue of the trials of run 12 that are classified
-# correctly in this window. The first line says whether the trials are real; simulated ones take their place otherwise,
-# with their own classes.
+# correctly in this window. The first line says whether the trials are real; otherwise simulated ones take their place.
 
 # %%
 trials = xs.load_motor_imagery(subjects=7, runs=(3, 7, 11, 4, 8, 12), sfreq=80)

@@ -36,7 +36,7 @@ if importlib.util.find_spec("eegxai_support") is None:
         " next to this notebook, run `%pip install ./eegxai` and run this cell again."
     )
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 FAST = False  # True runs the same code on fewer trials
 SEED = 0
 DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one

@@ -39,7 +39,7 @@ if importlib.util.find_spec("eegxai_support") is None:
         " next to this notebook, run `%pip install ./eegxai` and run this cell again."
     )
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 FAST = False  # True runs the same code on less data
 SEED = 0
 DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
@@ -61,10 +61,9 @@ from scipy.stats import norm, permutation_test
 
 import eegxai_support as xs
 
-device = xs.best_device(DEVICE)
 simulated = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=-5, sfreq=80, duration=2, seed=SEED)
 held_out = (simulated.metadata["run"] == 4).to_numpy()
-recipe = xs.RECIPES["ShallowFBCSPNet"]
+recipe, device = xs.RECIPES["ShallowFBCSPNet"], xs.best_device(DEVICE)
 network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **recipe).to(device)
 xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True, device=device)
 known = simulated.subset(held_out)
@@ -334,10 +333,8 @@ for name, test in {name: lateral(*what) for name, what in decoders.items()}.item
 
 # %%
 trials = decoders["S007"][1]
-options = xs.RECIPES["ShallowFBCSPNet"]
-untrained = [
-    xs.build_decoder("ShallowFBCSPNet", trials, seed=seed, **options).to(device) for seed in range(4 if FAST else 12)
-]
+draws = range(4 if FAST else 12)
+untrained = [xs.build_decoder("ShallowFBCSPNet", trials, seed=seed, **recipe).to(device) for seed in draws]
 print("p of untrained networks:", *sorted(f"{lateral(model, trials).pvalue:.4f}" for model in untrained))
 
 # %% [markdown]

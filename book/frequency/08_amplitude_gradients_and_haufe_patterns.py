@@ -38,7 +38,7 @@ if importlib.util.find_spec("eegxai_support") is None:
         " next to this notebook, run `%pip install ./eegxai` and run this cell again."
     )
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 FAST = False  # True runs the same code on less data
 SEED = 0
 DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
@@ -268,8 +268,7 @@ assert np.abs(attribution.delta).max() < 1e-2 * np.abs(total).max()
 # ### Never divide by the trial
 #
 # The published recipe starts from the map alone and gets its second factor as $\mathbf{R} / \mathbf{x}$. A trial crosses
-# zero many times a second, and there the quotient explodes. We compute both, with and without 1 % of noise on the
-# trials.
+# zero many times a second, and there the quotient explodes. Both, with and without 1 % of noise:
 
 
 # %% tags=["hide-input"]
@@ -307,8 +306,7 @@ except ValueError as error:
 # Subject 42 of the PhysioNet recordings {footcite:p}`schalk2004bci2000,goldberger2000physiobank` imagines left fist,
 # right fist, both fists or both feet. With two classes, centring leaves plus and minus one and the same map; with four,
 # each map is a statement of its own. Runs 12 and 14 are left out, and everything below comes from them: two seconds, from
-# 1.5 to 3.5 s after the cue, right and wrong decisions alike. We load from 2 s before the cue, which the measured
-# maps need. In a full run, this decoder is one of the nine of the record further down.
+# 1.5 to 3.5 s after the cue, right and wrong decisions alike. The measured maps need the 2 s before the cue. This decoder is one of the nine recorded further down.
 
 # %%
 trials = xs.load_motor_imagery(subjects=42, runs=(4, 8, 12, 6, 10, 14), tmin=-2, sfreq=80)

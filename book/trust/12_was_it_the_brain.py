@@ -41,7 +41,7 @@ if importlib.util.find_spec("eegxai_support") is None:
         " next to this notebook, run `%pip install ./eegxai` and run this cell again."
     )
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 FAST = False  # True runs the same code on less data
 SEED = 0
 DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is one
@@ -66,7 +66,6 @@ import pandas as pd
 import eegxai_support as xs
 from eegxai_support.simulate import dipole_topography
 
-device = xs.best_device(DEVICE)
 warnings.simplefilter("ignore", xs.BaselineWarning)  # a network may lean to one side at zero; here it does not matter
 
 # %% tags=["hide-input"]
@@ -91,20 +90,20 @@ tested = (known.metadata["run"] == 4).to_numpy()
 
 def fit(trials, epochs, lr=1e-3):
     """Return an EEGNet; without epochs an untrained one."""
-    model = xs.build_decoder("EEGNet", trials, seed=SEED, **xs.RECIPES["EEGNet"]).to(device)
+    model = xs.build_decoder("EEGNet", trials, seed=SEED, **xs.RECIPES["EEGNet"]).to(xs.best_device(DEVICE))
     if epochs:
-        xs.train(model, trials, epochs=epochs, lr=lr, seed=SEED, cache=True, device=device)
+        xs.train(model, trials, epochs=epochs, lr=lr, seed=SEED, cache=True, device=DEVICE)
     return model
 
 
-def accuracy(model, signal, label):
+def rate(model, signal, label):
     return xs.accuracy(label, xs.predict(model, signal).argmax(axis=1))
 
 
 # %%
 network, untrained = (fit(known.subset(~tested), epochs, lr=1e-2) for epochs in (8, 0))
 left_out = known.subset(tested)
-print("run 4:", accuracy(network, left_out.signal, left_out.label))
+print("run 4:", rate(network, left_out.signal, left_out.label))
 
 # %% [markdown]
 # ## Relevance per component, by hand
@@ -274,12 +273,13 @@ for part, channels in {"frontal channels": frontal, "posterior channels": back}.
 
 # %%
 accuracies = pd.DataFrame(index=["nothing", *cuts], columns=["test", "training too"], dtype=float)
-accuracies.loc["nothing"] = accuracy(network, left_out.signal, left_out.label).accuracy
+accuracies.loc["nothing"] = rate(network, left_out.signal, left_out.label).accuracy
 for part, (signal, trials) in cuts.items():
-    again, test = fit(trials.subset(~tested), 8, lr=1e-2), trials.subset(tested)
-    of_each = accuracy(network, signal, test.label), accuracy(again, test.signal, test.label)
-    accuracies.loc[part] = [each.accuracy for each in of_each]
+    new, test = fit(trials.subset(~tested), 8, lr=1e-2), trials.subset(tested)
+    accuracies.loc[part] = rate(network, signal, test.label).accuracy, rate(new, test.signal, test.label).accuracy
 assert accuracies.loc["eye components"].max() < accuracies.loc["frontal channels", "training too"] - 0.1
+
+# %%
 accuracies.rename_axis("removed in …", axis=1).round(2)
 
 # %% [markdown]
@@ -301,7 +301,7 @@ from_the_cue = {"tmin": 0.0, "tmax": 3.0, "l_freq": 0.5, "h_freq": 38.0, "sfreq"
 trials = xs.load_motor_imagery(subjects=(*SEEN, UNSEEN), **from_the_cue)
 unseen = (trials.metadata["subject"] == UNSEEN).to_numpy()
 decoder, explained = fit(trials.subset(~unseen), epochs=8 if FAST else 25), trials.subset(unseen & (trials.label < 2))
-print("unseen subject:", accuracy(decoder, explained.signal, explained.label))
+print("unseen subject:", rate(decoder, explained.signal, explained.label))
 
 # %%
 broadband = xs.load_motor_imagery(subjects=UNSEEN, tmin=0.0, tmax=4.0, l_freq=1.0, h_freq=79.0)

@@ -86,12 +86,17 @@ class Problem:
         with torch.no_grad():
             return self.in_batches(lambda rows: self.value(x[rows].to(self.device), trial[rows]), len(x))
 
-    def gradient(self, x: Tensor, trial: Tensor) -> Tensor:
-        """Return the gradient of f at each of any number of rows, shape (row, channel, time)."""
+    def gradient(self, x: Tensor, trial: Tensor, note: Callable = lambda trial, value: None) -> Tensor:
+        """Return the gradient of f at each of any number of rows, shape (row, channel, time).
+
+        ``note(trial, value)`` is told what f is there.
+        """
 
         def gradient(rows):
             leaf = x[rows].detach().to(self.device).requires_grad_()
-            return torch.autograd.grad(self.value(leaf, trial[rows]).sum(), leaf)[0]
+            value = self.value(leaf, trial[rows])
+            note(trial[rows], value.detach())
+            return torch.autograd.grad(value.sum(), leaf)[0]
 
         return self.in_batches(gradient, len(x))
 

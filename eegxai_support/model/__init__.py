@@ -6,12 +6,13 @@ from eegxai_support.model.devices import best_device, free_memory, is_out_of_mem
 from eegxai_support.model.errors import UnsupportedOperation, warn
 from eegxai_support.model.fields import ReceptiveFields, fields_of, probe, receptive_fields
 from eegxai_support.model.inputs import Given, extra_inputs, given, model_input
-from eegxai_support.model.look import NO_GRADIENT, Look, adapted, look, name_of, same
+from eegxai_support.model.look import NO_GRADIENT, Look, look, name_of, same
 from eegxai_support.model.outputs import output_kind, probabilities
 from eegxai_support.model.record import TrainingRecord, record_of
 from eegxai_support.model.seeds import seeded
 from eegxai_support.model.simplify import simplify
 from eegxai_support.model.state import (
+    adapted,
     copied,
     copy_of,
     device_of,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from eegxai_support.model.errors import UnsupportedOperation, warn
 from eegxai_support.model.inputs import extra_inputs, given, model_input, warn_of_scale
 from eegxai_support.model.outputs import output_kind
 from eegxai_support.model.seeds import forked
-from eegxai_support.model.state import copied, device_of, duplicate, frozen, unwrapped
+from eegxai_support.model.state import copied, device_of, frozen, unwrapped
 from eegxai_support.trials import Trials
 
 APART = 1e-3  # share of the outputs by which a trial's may differ from place to place and in other company
@@ -150,30 +149,6 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
             _check_rows(copy, rows, outputs)
     form = ", ".join(filter(None, (before, after)))
     return Look(copy, x, extra, outputs.cpu(), output_kind(outputs), cut, source.trials, form)
-
-
-def adapted(model, *, input: Callable | None = None, output: Callable | None = None) -> nn.Module:
-    """Return a copy of a model with another form of input or output, its layers under the names they have.
-
-    Parameters
-    ----------
-    model : torch.nn.Module or what wraps one
-    input : callable, optional
-        From trials (trial, channel, time) to what the model takes, such as ``lambda x: x.unsqueeze(1)``.
-    output : callable, optional
-        From what the model returns to outputs (trial, output), such as ``lambda output: output[0]``.
-
-    Returns
-    -------
-    torch.nn.Module
-        It does not share its weights with `model`.
-    """
-    copy = duplicate(unwrapped(model))
-    if input is not None:
-        copy.register_forward_pre_hook(lambda module, args: (input(args[0]), *args[1:]))
-    if output is not None:
-        copy.register_forward_hook(lambda module, args, made: output(made))
-    return copy
 
 
 def name_of(model: nn.Module) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 
@@ -134,6 +134,30 @@ def unwrapped(model) -> nn.Module:
         f"model is a {kind}; expected a torch.nn.Module that maps (trial, channel, time) to (trial, output), or an"
         " EEGClassifier. A function becomes one as the forward of a class that derives from torch.nn.Module."
     )
+
+
+def adapted(model, *, input: Callable | None = None, output: Callable | None = None) -> nn.Module:
+    """Return a copy of a model with another form of input or output, its layers under the names they have.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or what wraps one
+    input : callable, optional
+        From trials (trial, channel, time) to what the model takes, such as ``lambda x: x.unsqueeze(1)``.
+    output : callable, optional
+        From what the model returns to outputs (trial, output), such as ``lambda output: output[0]``.
+
+    Returns
+    -------
+    torch.nn.Module
+        It does not share its weights with `model`.
+    """
+    copy = duplicate(unwrapped(model))
+    if input is not None:
+        copy.register_forward_pre_hook(lambda module, args: (input(args[0]), *args[1:]))
+    if output is not None:
+        copy.register_forward_hook(lambda module, args, made: output(made))
+    return copy
 
 
 def is_braindecode(module: nn.Module, *names: str) -> bool:
