@@ -128,25 +128,24 @@ def look(model, x, *, extra=(), name: str = "x") -> Look:
         quite another size than those of the training.
     """
     module = unwrapped(model)
-    _check_weights(module)
-    with torch.inference_mode(False):
-        source = given(x, name)
-        x = model_input(module, source, name=name).cpu()
-        _check_initialised(module, x)
-        warn_of_scale(module, x)
-        extra = extra_inputs(module, extra, len(x))
-        copy = copied(module)
-        two = x[:2] if len(x) > 1 else torch.cat([x, x.flip(2)])
-        others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
-        rows = tuple(each.to(device_of(module)) for each in (two, *others))
-        with forked(rows[0].device), frozen(copy), exact(copy):
-            try:
-                outputs, cut, before = _run(copy, rows, own=copy is not module)
-            except ValueError as error:
-                _check_batch_size(copy, (x, *extra), error)
-                raise
-            copy, outputs, after = _with_matrix(copy, outputs, own=copy is not module)
-            _check_rows(copy, rows, outputs)
+    _check_precision(module)
+    source = given(x, name)
+    x = model_input(module, source, name=name).cpu()
+    _check_initialised(module, x)
+    warn_of_scale(module, x)
+    extra = extra_inputs(module, extra, len(x))
+    copy = copied(module)
+    two = x[:2] if len(x) > 1 else torch.cat([x, x.flip(2)])
+    others = tuple(each[:2] if len(x) > 1 else each[[0, 0]] for each in extra)
+    rows = tuple(each.to(device_of(module)) for each in (two, *others))
+    with forked(rows[0].device), frozen(copy), exact(copy):
+        try:
+            outputs, cut, before = _run(copy, rows, own=copy is not module)
+        except ValueError as error:
+            _check_batch_size(copy, (x, *extra), error)
+            raise
+        copy, outputs, after = _with_matrix(copy, outputs, own=copy is not module)
+        _check_rows(copy, rows, outputs)
     form = ", ".join(filter(None, (before, after)))
     return Look(copy, x, extra, outputs.cpu(), output_kind(outputs), cut, source.trials, form)
 
@@ -156,7 +155,7 @@ def name_of(model: nn.Module) -> str:
     return type(model).__name__
 
 
-def _check_weights(model: nn.Module) -> None:
+def _check_precision(model: nn.Module) -> None:
     """Refuse half precision."""
     types = {p.dtype for p in model.parameters() if p.is_floating_point()}
     if other := types - set(PRECISIONS):
@@ -274,7 +273,7 @@ def _with_matrix(model: nn.Module, outputs, *, own: bool) -> tuple[nn.Module, Te
             f"{name} returns {type(outputs).__name__} ({shapes}) for two trials; expected a tensor (trial, output)."
             f" Choose: model = xs.adapted(model, output=lambda output: {which})."
         )
-    if not (outputs.is_floating_point() and len(outputs) == 2 if outputs.ndim else False):
+    if not outputs.ndim or len(outputs) != 2 or not outputs.is_floating_point():
         raise ValueError(
             f"{name} returns {outputs.dtype} of shape {tuple(outputs.shape)} for two trials; expected real numbers"
             " (trial, output). Keep the axis of trials, and explain scores, not decisions."
