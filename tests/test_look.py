@@ -456,6 +456,13 @@ def test_inputs_of_each_trial_equal_a_loop_over_single_trials(method):
             assert abs(maps.delta[i]) <= 1e-5
 
 
+def test_a_baseline_is_judged_with_the_inputs_of_its_trial():
+    own = (AGE + 2) * 20
+    maps = quietly(Ages(), X, 0, "occlusion", extra=(own,), baseline=0.5 * X)
+    outputs = torch.as_tensor(xs.predict(Ages(), 0.5 * X, extra=(own,)))
+    assert maps.at_baseline == pytest.approx(float(outputs.softmax(1).mean(0).max()), abs=1e-6)
+
+
 @pytest.mark.parametrize("method", ["gradient", "occlusion", "smooth_grad", "channel_ablation", "integrated_gradients"])
 def test_a_target_of_outputs_and_trials_equals_a_loop_over_single_trials(method):
     options = OPTIONS.get(method, {})

@@ -141,16 +141,20 @@ class Problem:
 
     @cached_property
     def at_baselines(self) -> Tensor:
-        """The outputs at all baselines, with the first trial's further inputs, shape (baseline, output)."""
-        return self._outputs_at_baselines(0)
+        """The outputs at all baselines, shape (baseline, output).
+
+        With the further inputs of each one's trial, where there are as many; else with those of the first.
+        """
+        of_each = not self.many and len(self.baseline) == len(self.x)
+        return self._outputs_at_baselines(torch.arange(len(self.x)) if of_each else 0)
 
     def scores_at_baselines(self, trial: int) -> Tensor:
         """Return f of a trial at all baselines, with its own further inputs, shape (baseline,)."""
         outputs = self._outputs_at_baselines(trial) if self.extra else self.at_baselines
         return self.score(outputs, torch.full((len(outputs),), trial))
 
-    def _outputs_at_baselines(self, trial: int) -> Tensor:
-        own = torch.full((len(self.baseline),), trial)
+    def _outputs_at_baselines(self, trial: int | Tensor) -> Tensor:
+        own = torch.as_tensor(trial).expand(len(self.baseline))
         with torch.no_grad():
             return self.in_batches(
                 lambda rows: self.outputs(self.baseline[rows].to(self.device), own[rows]), len(self.baseline)

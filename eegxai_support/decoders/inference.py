@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 from einops import reduce
@@ -69,10 +67,3 @@ def in_crops(model: nn.Module, crops: Tensor, batch_size: int, extra: tuple[Tens
     with frozen(model), torch.no_grad():
         all_outputs = torch.cat([outputs(rows) for rows in batches])
     return reduce(all_outputs, "(trial crop) output -> trial output", "mean", crop=n_crops).cpu().numpy()
-
-
-def shared(x) -> Tensor:
-    """Return an array as a tensor that shares its memory; it is only read, so a read-only one is as good."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.as_tensor(x)

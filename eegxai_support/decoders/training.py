@@ -28,7 +28,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from eegxai_support.decoders.inference import in_crops, shared
+from eegxai_support.decoders.inference import in_crops
 from eegxai_support.decoders.named import source_digest
 from eegxai_support.model import (
     TrainingRecord,
@@ -40,6 +40,7 @@ from eegxai_support.model import (
     model_size,
     record_of,
     seeded,
+    shared,
     unwrapped,
 )
 from eegxai_support.trials import Trials

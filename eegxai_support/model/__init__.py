@@ -5,7 +5,7 @@ from eegxai_support.model.batches import checked_batch_size, crop_view
 from eegxai_support.model.devices import best_device, free_memory, is_out_of_memory
 from eegxai_support.model.errors import UnsupportedOperation, warn
 from eegxai_support.model.fields import ReceptiveFields, fields_of, probe, receptive_fields
-from eegxai_support.model.inputs import Given, extra_inputs, given, model_input
+from eegxai_support.model.inputs import Given, extra_inputs, given, model_input, shared
 from eegxai_support.model.look import NO_GRADIENT, Look, look, name_of, same
 from eegxai_support.model.outputs import output_kind, probabilities
 from eegxai_support.model.record import TrainingRecord, record_of
@@ -59,6 +59,7 @@ __all__ = [
     "record_of",
     "same",
     "seeded",
+    "shared",
     "simplify",
     "unwrapped",
     "warn",

@@ -262,6 +262,13 @@ def _named(names) -> str:
     return ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:8])} … ({len(names)})"
 
 
+def shared(x) -> Tensor:
+    """Return an array as a tensor that shares its memory; it is only read, so a read-only one is as good."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.as_tensor(x)
+
+
 def _as_tensor(x, name: str) -> Tensor:
     """Return an array as a tensor, without a copy where its memory allows."""
     if not isinstance(x, Tensor):
@@ -269,9 +276,7 @@ def _as_tensor(x, name: str) -> Tensor:
         if x.dtype.kind not in "fiub":
             raise TypeError(f"{name} holds {x.dtype}; expected real numbers in an array (trial, channel, time).")
         x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nor is it written to
-        x = torch.as_tensor(x)
+    x = shared(x)
     if x.is_complex():
         raise TypeError(f"{name} holds complex numbers; expected real ones in an array (trial, channel, time).")
     return x.clone() if x.is_inference() else x

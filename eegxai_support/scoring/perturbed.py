@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from eegxai_support.attribution.targets import checked_score
-from eegxai_support.decoders.inference import in_crops, shared
-from eegxai_support.model import Look, checked_batch_size, device_of, exact, look, model_input
+from eegxai_support.decoders.inference import in_crops
+from eegxai_support.model import Look, checked_batch_size, device_of, exact, look, model_input, shared
 from eegxai_support.scoring.chance import phase_surrogates
 from eegxai_support.trials import unknown_name
 
