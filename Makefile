@@ -40,10 +40,10 @@ bench: setup ## run every benchmark against its peer
 	@for file in benchmarks/*.py; do echo "bench: $$file"; $(PY) $$file || exit 1; done
 
 results: setup ## compute the recorded results in book/results from the real recordings (MNE_DATA)
-	@$(PY) tools/make_results.py
+	@$(PY) -m studies
 
 leaderboard: setup ## compute the leaderboard in book/results, about two hours on two cores; goes on where it was stopped
-	@$(PY) tools/make_results.py leaderboard
+	@$(PY) -m studies leaderboard
 
 clean: ## remove what was built; .venv and the caches of data and decoders and the cells of the leaderboard stay
 	rm -rf _build build dist .pytest_cache .ruff_cache

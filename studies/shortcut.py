@@ -2,7 +2,7 @@
 
 The target appears at the left or right of the screen, and the eyes follow it. Decoders across subjects are trained on
 three quarters of the subjects, in four folds, and every number is of trials of the others. Decoders within a subject
-are those of `accuracy_tables`: every number is of imagined runs that are left out.
+are those of `studies.accuracy`: every number is of imagined runs that are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from functools import cache
 import mne
 import numpy as np
 import pandas as pd
-from accuracy_tables import (
+from torch import nn
+from tqdm import tqdm
+
+import eegxai_support as xs
+from eegxai_support import Attribution
+from studies.accuracy import (
     EXECUTED_RUNS,
     FIST_EPOCHS,
     FIST_RUNS,
@@ -25,12 +30,7 @@ from accuracy_tables import (
     SUBJECTS,
     folds_of_subjects,
 )
-from map_tables import WINDOW, rounded
-from torch import nn
-from tqdm import tqdm
-
-import eegxai_support as xs
-from eegxai_support import Attribution
+from studies.maps import WINDOW, rounded
 
 EPOCHS = 25
 FROM_THE_CUE = {"tmin": 0.0, "tmax": 3.0, "l_freq": 0.5, "h_freq": 38.0}

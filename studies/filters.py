@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import mne
 import numpy as np
 import pandas as pd
-from accuracy_tables import EXECUTED_RUNS, FIST_EPOCHS, FIST_RUNS, N_TIMES, SEEDS, SFREQ
-from map_tables import WINDOW
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import eegxai_support as xs
+from studies.accuracy import EXECUTED_RUNS, FIST_EPOCHS, FIST_RUNS, N_TIMES, SEEDS, SFREQ
+from studies.maps import WINDOW
 
 LEFT_OUT = FIST_RUNS[0]
 BANDS = {"mu": (7, 13), "beta": (13, 30)}

@@ -12,13 +12,13 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from accuracy_tables import SFREQ, SUBJECTS, folds_of_subjects
-from map_tables import rounded
-from shortcut_tables import EPOCHS, FROM_THE_CUE
 from torch import nn
 from tqdm import tqdm
 
 import eegxai_support as xs
+from studies.accuracy import SFREQ, SUBJECTS, folds_of_subjects
+from studies.maps import rounded
+from studies.shortcut import EPOCHS, FROM_THE_CUE
 
 TECHNIQUES = (
     "gradient",

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from accuracy_tables import (
+from torch import nn
+
+import eegxai_support as xs
+from studies.accuracy import (
     EXECUTED_RUNS,
     FEET_RUNS,
     FIST_EPOCHS,
@@ -22,9 +25,6 @@ from accuracy_tables import (
     SFREQ,
     pairs_of_runs,
 )
-from torch import nn
-
-import eegxai_support as xs
 
 MAPS = ("saliency", "input_x_gradient", "integrated_gradients", "deep_lift", "random")
 WINDOW = (1.5, 3.5)  # s after the cue

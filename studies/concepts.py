@@ -11,12 +11,12 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from accuracy_tables import SEEDS
-from shortcut_tables import ACROSS, FRONTAL, WITHIN, across, within
-from shortcut_tables import CONFIGURATION as SHORTCUT
 from tqdm import tqdm
 
 import eegxai_support as xs
+from studies.accuracy import SEEDS
+from studies.shortcut import ACROSS, FRONTAL, WITHIN, across, within
+from studies.shortcut import CONFIGURATION as SHORTCUT
 
 DECODERS = ("broadband", *WITHIN)
 LAYER = "conv_spatial"

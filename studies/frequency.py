@@ -1,6 +1,6 @@
 """The frequency domain: what decoders read in each band, beside what the recording shows; tables of book/results.
 
-The decoders within subjects are those of `map_tables`: every map explains the 2 s from 1.5 to 3.5 s of imagined trials
+The decoders within subjects are those of `studies.maps`: each map explains the 2 s from 1.5 to 3.5 s of imagined trials
 that its decoder has not seen, whether it decodes them rightly or not. They explain logits less their mean over the
 classes, since only differences between logits decide.
 """
@@ -14,7 +14,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from accuracy_tables import (
+from joblib import Parallel, delayed
+from scipy.stats import permutation_test
+from torch import nn
+
+import eegxai_support as xs
+from eegxai_support.spectral.correlations import jackknife
+from studies.accuracy import (
     EXECUTED_RUNS,
     FEET_RUNS,
     FIST_EPOCHS,
@@ -26,13 +32,7 @@ from accuracy_tables import (
     SUBJECTS,
     pairs_of_runs,
 )
-from joblib import Parallel, delayed
-from map_tables import BANDS, WINDOW, rounded
-from scipy.stats import permutation_test
-from torch import nn
-
-import eegxai_support as xs
-from eegxai_support.spectral.correlations import jackknife
+from studies.maps import BANDS, WINDOW, rounded
 
 FILTER_BANK = {f"{low}-{low + 4} Hz": (low, low + 4) for low in range(8, 36, 4)}
 ALPHA = {"alpha": (7, 14)}

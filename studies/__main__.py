@@ -2,9 +2,9 @@
 
 Numbers only, never a recording. Each file carries its configuration, versions, data hashes and command.
 
-    python tools/make_results.py                 # from the recordings, about an hour on two cores
-    python tools/make_results.py leaderboard     # the leaderboard, about two hours more
-    python tools/make_results.py within_subject  # one table
+    python -m studies                 # from the recordings, about an hour on two cores
+    python -m studies leaderboard     # the leaderboard, about two hours more
+    python -m studies within_subject  # one table
 """
 
 from __future__ import annotations
@@ -16,18 +16,14 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import accuracy_tables as accuracy
-import concept_tables as concepts
-import decoder_table
-import filter_tables as filters
-import frequency_tables as frequency
-import leaderboard_tables
-import map_tables as maps
 import mne
-import shortcut_tables as shortcut
-import technique_tables as technique
 import yaml
-from accuracy_tables import (
+
+import eegxai_support as xs
+from eegxai_support.recordings import write_recorded
+from eegxai_support.recordings.cache import cache_folder
+from studies import accuracy, concepts, decoders, filters, frequency, leaderboard, maps, shortcut, techniques
+from studies.accuracy import (
     EXECUTED_RUNS,
     FEET_RUNS,
     FIST_EPOCHS,
@@ -37,10 +33,6 @@ from accuracy_tables import (
     SFREQ,
     SUBJECTS,
 )
-
-import eegxai_support as xs
-from eegxai_support.recordings import write_recorded
-from eegxai_support.recordings.cache import cache_folder
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 FISTS, FOUR_CLASSES = FIST_RUNS + EXECUTED_RUNS, FIST_RUNS + FEET_RUNS
@@ -60,7 +52,7 @@ TABLES = {  # name: (what computes it, subjects, runs or the runs of each subjec
     "map_comparison": (frequency.map_comparison, (7, 42), FREQUENCY_RUNS),
     "lateralisation": (frequency.lateralisation, (7, 42), FREQUENCY_RUNS),
     "tutorial_2018": (frequency.tutorial_2018, SUBJECTS, FIST_RUNS),
-    "decoders": (decoder_table.decoders, (), ()),
+    "decoders": (decoders.decoders, (), ()),
     "filter_matches": (filters.filter_matches, (7, 42), FISTS),
     "filter_ablation": (filters.filter_ablation, (7, 42), FISTS),
     "concept_filters": (concepts.concept_filters, SUBJECTS, SHORTCUT_RUNS),
@@ -74,12 +66,12 @@ TABLES = {  # name: (what computes it, subjects, runs or the runs of each subjec
     "eye_components": (shortcut.eye_components, SUBJECTS, FIST_RUNS),
     "p300_relevance": (filters.p300_relevance, (), ()),
     "p300_regions": (filters.p300_regions, (), ()),
-    "technique_accuracy": (technique.technique_accuracy, SUBJECTS, FIST_RUNS),
-    "technique_sensitivity": (technique.technique_sensitivity, SUBJECTS, FIST_RUNS),
-    "technique_deletion": (technique.technique_deletion, SUBJECTS, FIST_RUNS),
-    "technique_agreement": (technique.technique_agreement, SUBJECTS, FIST_RUNS),
+    "technique_accuracy": (techniques.technique_accuracy, SUBJECTS, FIST_RUNS),
+    "technique_sensitivity": (techniques.technique_sensitivity, SUBJECTS, FIST_RUNS),
+    "technique_deletion": (techniques.technique_deletion, SUBJECTS, FIST_RUNS),
+    "technique_agreement": (techniques.technique_agreement, SUBJECTS, FIST_RUNS),
 }
-LEADERBOARD = {compute.__name__: (compute, (), ()) for compute in leaderboard_tables.TABLES}
+LEADERBOARD = {compute.__name__: (compute, (), ()) for compute in leaderboard.TABLES}
 TABLES |= LEADERBOARD
 
 
@@ -104,8 +96,8 @@ def record(name: str) -> None:
         settings |= shortcut.CONFIGURATION
     if compute.__module__ == concepts.__name__:
         settings |= concepts.CONFIGURATION
-    if compute.__module__ == technique.__name__:
-        settings |= technique.configuration()
+    if compute.__module__ == techniques.__name__:
+        settings |= techniques.configuration()
         paths += (cache_folder("DROWSINESS") / "eeg-drowsiness").glob("dataset.mat")
     if name.startswith("p300"):
         settings = {"p300": filters.P300, "regions": filters.REGIONS}
@@ -118,11 +110,11 @@ def record(name: str) -> None:
             "window": maps.WINDOW,
         }
     if name in LEADERBOARD:
-        settings = {"benchmark": yaml.safe_load(leaderboard_tables.CONFIG.read_text(encoding="utf-8"))}
+        settings = {"benchmark": yaml.safe_load(leaderboard.CONFIG.read_text(encoding="utf-8"))}
     defaults = {f.__name__: _defaults(f) for f in (compute, xs.load_eegbci, xs.decoder_fit, xs.train)}
     provenance = {
         "what": compute.__doc__,
-        "command": f"python tools/make_results.py {name}",
+        "command": f"python -m studies {name}",
         "configuration": {"subjects": subjects, "runs": runs, **settings, "defaults": defaults},
         "versions": {p: version(p) for p in ("eegxai-support", "braindecode", "captum", "mne", "numpy", "torch")},
         "data_sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
