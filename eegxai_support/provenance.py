@@ -40,7 +40,7 @@ def package_digest(*rooms: str) -> str:
         raise ValueError(f"The package has no {', '.join(sorted(unknown))}.")
     digest = hashlib.sha256()
     for path, parts in files.items():
-        if parts[0] in rooms or not rooms and parts[0] not in SILENT:
+        if parts[0] in rooms or (not rooms and parts[0] not in SILENT):
             state = path.stat()
             digest.update(f"{parts}{_meaning(path, state.st_mtime_ns, state.st_size)}".encode())
     return digest.hexdigest()
