@@ -137,7 +137,7 @@ def _loaded(model: nn.Module, weights: Path | None) -> bool:
 def _keep(training: Training, weights: Path) -> None:
     """Save the weights; a disk that does not take them costs another training, not this fit."""
     try:
-        save(training.model, weights, history=training.history.to_json(orient="records"))
+        save(training.model, weights, history=training.history.to_dict("list"))
     except OSError as error:
         warnings.warn(f"The trained decoder could not be kept in {weights.parent} ({error}).", stacklevel=3)
 

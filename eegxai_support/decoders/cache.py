@@ -96,7 +96,7 @@ def to_cache(model: nn.Module, history: pd.DataFrame, path: Path) -> None:
     """Keep a trained model and its history; a cache that takes neither costs a warning, not the training."""
     try:
         remove_partial_files(path.parent)
-        save(model, path, history=history.to_json(orient="records"))
+        save(model, path, history=history.to_dict("list"))  # pandas' own JSON would round
     except OSError as error:
         warnings.warn(
             f"The trained decoder could not be kept in {path.parent} ({error}); it will be trained again next time."
