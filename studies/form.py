@@ -30,10 +30,18 @@ class Study:
         The function that computes each table, without arguments, to the recordings that it reads: a function that
         returns their paths, whether or not they are there. The name of a table is that of its function, and the
         function's docstring says what the table holds.
+    takes_hours : bool
+        It is made only where it is asked for by name.
     """
 
     configuration: Mapping
     tables: Mapping[Callable[[], pd.DataFrame], Recordings]
+    takes_hours: bool = False
+
+    @property
+    def names(self) -> dict[str, Callable[[], pd.DataFrame]]:
+        """The functions of the tables by the tables' names."""
+        return {table.__name__: table for table in self.tables}
 
 
 def eegbci(runs: Mapping[int, tuple[int, ...]]) -> Recordings:

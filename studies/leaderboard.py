@@ -151,4 +151,5 @@ STUDY = Study(
         ),
         no_recordings,
     ),
+    takes_hours=True,
 )
