@@ -74,8 +74,8 @@ def sealed(content: bytes) -> bytearray:
     The hash is that of the whole file with zeros in its own place, so that every bit counts, whatever the format.
     """
     content = bytearray(content)
-    if content.count(UNSEALED.encode()) != 1:
-        raise ValueError(f"The file has {content.count(UNSEALED.encode())} places for a seal; expected one.")
+    if content.count(SEAL.encode()) != 1:
+        raise ValueError(f"The text {SEAL!r} is what marks the seal of a file; it cannot stand in its content, too.")
     start = content.index(UNSEALED.encode()) + len(SEAL)
     content[start : start + 64] = hashlib.sha256(content).hexdigest().encode()
     return content
@@ -119,13 +119,13 @@ def to_json(content: object, **options) -> str:
     TypeError
         Something else that JSON cannot hold.
     """
-    return json.dumps(_plain(content), **options)
+    return json.dumps(plain(content), **options)
 
 
-def _plain(content: object) -> object:
+def plain(content: object) -> object:
+    """Return numbers and arrays of NumPy and torch as Python's numbers and lists, also within dicts and lists."""
     if isinstance(content, dict):
-        return {_plain(key): _plain(value) for key, value in content.items()}
+        return {plain(key): plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_plain(value) for value in content]
-    # NumPy's and torch's, which have it in common; a number of theirs gives a plain one.
+        return [plain(value) for value in content]
     return content.tolist() if hasattr(content, "tolist") else content
