@@ -82,9 +82,7 @@ def _likeness(model: nn.Module, values: np.ndarray) -> dict:
 
 STUDY = Study(
     configuration={
-        "n_trials": N_TRIALS,
-        "n_channels": zoo.N_CHANNELS,
-        "n_times": zoo.N_TIMES,
+        "signal": {"n_trials": N_TRIALS, "n_channels": zoo.N_CHANNELS, "n_times": zoo.N_TIMES},
         "target": TARGET,
         "baselines": list(BASELINES),
         "conserves": CONSERVES,

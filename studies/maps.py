@@ -166,7 +166,7 @@ STUDY = Study(
         "recipes": xs.RECIPES,
         "window": WINDOW,
         "maps": MAPS,
-        "epochs": {"fists": FIST_EPOCHS, "four classes": FOUR_CLASS_EPOCHS},
+        "training_epochs": {"fists": FIST_EPOCHS, "four classes": FOUR_CLASS_EPOCHS},
         "defaults": defaults(xs.load_eegbci, xs.train),
     },
     tables={

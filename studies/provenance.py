@@ -11,12 +11,13 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
-import pandas as pd
 import threadpoolctl
 import torch
 
+from eegxai_support.files import DamagedFileError
 from eegxai_support.model.devices import best_device
 from eegxai_support.provenance import meaning, package_digest
+from eegxai_support.recordings.results import read_recorded
 from studies.form import Study, defaults
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +72,10 @@ def why_make(study: Study, table: str, digests: dict[str, str]) -> str | None:
     path = RESULTS / f"{table}.parquet"
     if not path.exists():
         return "never made"
-    made = pd.read_parquet(path).attrs
+    try:
+        made = read_recorded(path).attrs
+    except DamagedFileError:
+        return "damaged"
     if "sources" not in made:
         return "made before its sources were recorded"
     installed = {name: _installed(name) or made["versions"][name] for name in made["versions"]}

@@ -13,8 +13,9 @@ import pytest
 from conftest import ROOT
 
 from eegxai_support.recordings import write_recorded
+from eegxai_support.recordings.results import read_recorded
 from studies import provenance
-from studies.form import Study, no_recordings
+from studies.form import Study
 from studies.runner import all_studies
 
 BASE = '''"""What is the number?"""
@@ -134,17 +135,16 @@ def test_what_was_stopped_goes_on_what_failed_is_listed_and_what_changed_is_made
     assert project.results().items() >= made.items()
 
     # Each change is named; a study that imports another one follows it.
-    (tmp_path / "n.txt").write_text("2")
-    status, outcomes = project.run("--list")
-    assert outcomes["first"] == outcomes["second"] == "configuration n changed" and outcomes["number"] == "unchanged"
-    (tmp_path / "n.txt").write_text("1")
     project.write("base", BASE.replace("[1]", "[10]"))
-    project.write("failing", FAILING.replace("os._exit(9)", "return last()"))
+    (tmp_path / "n.txt").write_text("2")
     (tmp_path / "studies" / "broken.py").unlink()
-    status, outcomes = project.run("base", "first", "ended")
-    assert status == 0 and outcomes.keys() == {"number", "first", "ended"}
-    assert all(outcome.startswith("made in") for outcome in outcomes.values())
+    status, outcomes = project.run("first", "last", "number")
+    assert status == 0 and outcomes.keys() == {"first", "last", "number"}
+    assert outcomes["last"] == "unchanged"
+    assert outcomes["number"].startswith("made in") and outcomes["first"].startswith("made in")
     assert pd.read_parquet(tmp_path / "book/results/first.parquet")["number"].tolist() == [11]
+    sources = read_recorded(tmp_path / "book/results/first.parquet").attrs["sources"]
+    assert {"studies/base", "studies/slow", "eegxai_support/recordings"} <= sources.keys()
 
 
 @pytest.fixture
@@ -170,12 +170,12 @@ def recorded(tmp_path, monkeypatch):
 
 
 def test_a_table_says_what_made_it(recorded):
-    study, _, made, why = recorded
+    _, _, made, why = recorded
     assert made["configuration"] == {"window": [1.5, 3.5], "defaults": {"numbers": {"seeds": [0, 1]}}}
     assert (made["what"], made["command"]) == ("Say what a table holds.", "python -m studies numbers")
     assert made["versions"].keys() >= {"python", "torch", "numpy", "scipy", "pandas", "mne"}
     assert "eegxai-support" not in made["versions"]  # the hashes of its sources say more
-    assert {"eegxai_support/attribution", "eegxai_support/decoders", "studies/accuracy"} <= made["sources"].keys()
+    assert {"eegxai_support/model", "eegxai_support/recordings"} <= made["sources"].keys()
     assert made["threads"]["torch"] >= 1 and len(made["threads"]) > 1
     assert made["platform"].keys() == {"system", "machine", "cpu", "device"}
     assert made["seconds"] == 1 and list(made["data_sha256"]) == ["S001R04.edf"]
@@ -183,18 +183,18 @@ def test_a_table_says_what_made_it(recorded):
 
 
 def test_every_change_is_a_reason_to_make_a_table(recorded, monkeypatch):
-    study, recording, made, why = recorded
+    study, _, _, why = recorded
     function = study.names["numbers"]
     assert why(Study({"window": (1, 3)}, study.tables)) == "configuration window changed"
     assert why(Study({**study.configuration, "more": 1}, study.tables)) == "configuration more changed"
-    monkeypatch.setattr(function, "__defaults__", ((0, 2),))
-    assert why() == "configuration defaults changed"
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(function, "__defaults__", ((0, 2),))
+        assert why() == "configuration defaults changed"
     assert why(digests={}).startswith("source ")
 
 
 def test_recordings_that_differ_are_a_reason_and_absent_ones_are_none(recorded):
-    study, recording, made, why = recorded
+    _, recording, _, why = recorded
     recording.write_bytes(b"others")
     assert why() == "recording S001R04.edf changed"
     recording.unlink()
@@ -204,17 +204,20 @@ def test_recordings_that_differ_are_a_reason_and_absent_ones_are_none(recorded):
 
 
 def test_another_version_is_a_reason_and_a_package_that_lacks_is_none(recorded):
-    study, recording, made, why = recorded
+    _, _, made, why = recorded
     assert why(versions=made["versions"] | {"torch": "1.0"}) == "version of torch changed"
     assert why(versions=made["versions"] | {"python": "2.7"}) == "version of python changed"
     assert why(versions=made["versions"] | {"no-such-package": "1.0"}) is None
 
 
-def test_what_is_not_there_or_says_nothing_of_its_sources_is_made(recorded, tmp_path):
-    study, recording, made, why = recorded
+def test_what_is_not_there_or_damaged_or_says_nothing_of_its_sources_is_made(recorded, tmp_path):
+    study, _, _, _ = recorded
     assert provenance.why_make(study, "numbers", {}) == "never made"
-    write_recorded(pd.DataFrame({"a": [1]}), tmp_path / "numbers.parquet", {"configuration": {}})
+    path = tmp_path / "numbers.parquet"
+    write_recorded(pd.DataFrame({"a": [1]}), path, {"configuration": {}})
     assert provenance.why_make(study, "numbers", {}) == "made before its sources were recorded"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert provenance.why_make(study, "numbers", {}) == "damaged"
 
 
 def test_the_commit_says_whether_files_differ_from_it(tmp_path, monkeypatch):
