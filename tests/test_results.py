@@ -50,7 +50,7 @@ def test_a_table_was_made_with_the_configuration_of_today(name):
 
 def differences(then, now, place=()):
     """Return whether each value is the same that both hold, by its place in the mappings."""
-    if not (isinstance(then, dict) and isinstance(now, dict)):
+    if not (then and now and isinstance(then, dict) and isinstance(now, dict)):
         return {place: then == now}
     same = [differences(then[key], now[key], (*place, key)) for key in then.keys() & now.keys()]
     return {place: value for each in same for place, value in each.items()}
