@@ -1,5 +1,5 @@
 # Every target sets itself up: it makes .venv, or updates it where requirements.lock or pyproject.toml changed.
-# PYTHON=python3.12 names the interpreter, ARGS="-k scoring" goes to pytest, MNE_DATA is the folder of the recordings.
+# PYTHON=python3.12 names the interpreter, ARGS="-k scoring" goes to pytest or the studies, MNE_DATA is the folder of the recordings.
 
 PY := .venv/bin/python
 ARGS ?=
@@ -39,11 +39,11 @@ sync: setup ## write badges, setup cells and notebooks from pyproject.toml and t
 bench: setup ## run every benchmark against its peer
 	@for file in benchmarks/*.py; do echo "bench: $$file"; $(PY) $$file || exit 1; done
 
-results: setup ## compute the recorded results in book/results from the real recordings (MNE_DATA)
-	@$(PY) -m studies
+results: setup ## make those tables of book/results again that changed, from the real recordings (MNE_DATA); ARGS="--list" says why
+	@$(PY) -m studies $(ARGS)
 
-leaderboard: setup ## compute the leaderboard in book/results, about two hours on two cores; goes on where it was stopped
-	@$(PY) -m studies leaderboard
+leaderboard: setup ## the same for the leaderboard, about two hours on two cores; goes on where it was stopped
+	@$(PY) -m studies leaderboard $(ARGS)
 
 clean: ## remove what was built; .venv and the caches of data and decoders and the cells of the leaderboard stay
 	rm -rf _build build dist .pytest_cache .ruff_cache

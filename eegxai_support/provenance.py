@@ -70,12 +70,17 @@ def _version(package: str) -> str | None:
         return None
 
 
-@cache
-def _meaning(path: Path, mtime_ns: int, size: int) -> str:
-    """Return a hash of a file's syntax tree; the time and size of the file say when it is another one."""
-    tree = ast.parse(path.read_bytes())
+def meaning(source: bytes) -> str:
+    """Return a hash of what a source does, 64 hexadecimal digits: of its syntax tree without docstrings."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if ast.get_docstring(node, clean=False) is not None:
                 del node.body[0]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+@cache
+def _meaning(path: Path, mtime_ns: int, size: int) -> str:
+    """Return a file's meaning; its time and size say when it is another one."""
+    return meaning(path.read_bytes())

@@ -10,8 +10,9 @@ import pytest
 from conftest import ROOT
 
 import eegxai_support as xs
-import studies.__main__ as results
 from studies import accuracy
+from studies.provenance import configuration_of
+from studies.runner import all_studies
 
 RECORDINGS = Path(os.environ.get("MNE_DATA", "")) / "MNE-eegbci-data"
 needs_recordings = pytest.mark.skipif(
@@ -19,7 +20,10 @@ needs_recordings = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("name", results.TABLES)
+STUDY_OF = {name: study for study in all_studies()[0].values() for name in study.names}
+
+
+@pytest.mark.parametrize("name", STUDY_OF)
 def test_every_result_is_committed_small_and_says_what_made_it(name):
     limit = 1_500_000 if name.startswith("leaderboard") else 100_000
     assert (ROOT / "book" / "results" / f"{name}.parquet").stat().st_size < limit
@@ -27,6 +31,39 @@ def test_every_result_is_committed_small_and_says_what_made_it(name):
     assert len(table)
     assert {"what", "command", "configuration", "versions", "data_sha256"} <= set(table.attrs)
     assert table.attrs["command"].endswith(f" {name}")
+
+
+def test_every_file_of_results_is_a_table_of_a_study():
+    assert {path.stem for path in (ROOT / "book" / "results").glob("*.parquet")} == set(STUDY_OF)
+
+
+@pytest.mark.parametrize("name", STUDY_OF)
+def test_a_table_was_made_with_the_configuration_of_today(name):
+    made, study = xs.recorded(name).attrs, STUDY_OF[name]
+    today = configuration_of(study, name)
+    if "sources" in made:
+        assert made["configuration"] == today
+    else:  # made before the studies had one form: what both configurations hold is the same, and that is not nothing
+        compared = differences(made["configuration"], today)
+        assert compared and not [place for place, same in compared.items() if not same]
+
+
+def differences(then, now, place=()):
+    """Return whether each value is the same that both hold, by its place in the mappings."""
+    if not (then and now and isinstance(then, dict) and isinstance(now, dict)):
+        return {place: then == now}
+    same = [differences(then[key], now[key], (*place, key)) for key in then.keys() & now.keys()]
+    return {place: value for each in same for place, value in each.items()}
+
+
+@pytest.mark.parametrize("name", STUDY_OF)
+def test_a_table_was_made_from_the_recordings_that_its_study_names(name):
+    study = STUDY_OF[name]
+    expected = {path.name for path in study.tables[study.names[name]]()}
+    made = set(xs.recorded(name).attrs["data_sha256"])
+    # Neither the P300's files nor the drivers' come with a fixed list: the folder of this machine tells which.
+    optional = {it for it in made | expected if not it.endswith(".edf")}
+    assert made - optional == expected - optional
 
 
 @needs_recordings

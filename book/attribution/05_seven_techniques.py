@@ -384,7 +384,7 @@ xs.viz.plot_single_trial(one[0], points, channels[:, 0], driver.info, driver.tim
 
 # %%
 accuracy = xs.recorded("technique_accuracy")
-print("drivers:", xs.recorded("technique_sensitivity").attrs["configuration"]["drowsiness"])
+print("drivers:", "simulated" if accuracy.query("data == 'drowsiness'")["simulated"].all() else "recorded")
 accuracy.groupby(["data", "network"])["accuracy"].agg(["count", "mean", "min", "max"]).round(2)
 
 # %% tags=["hide-input"]
