@@ -7,6 +7,8 @@ its first sample in any window that a study cuts. Training leaves the weights as
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import mne
@@ -111,15 +113,22 @@ def number(subject: int, runs, n_trials: int = 4) -> set[int]:
     return {1000 * subject + 20 * run + i for run in runs for i in range(n_trials)}
 
 
-@pytest.fixture
-def recordings(monkeypatch):
+@contextmanager
+def tiny_recordings() -> Iterator[tuple[Recordings, pytest.MonkeyPatch]]:
     """Put tiny trials in the place of the recordings, and forget what a study has kept of others."""
     tiny = Recordings()
-    for name in ("load_eegbci", "load_p300", "load_drowsiness", "train"):
-        monkeypatch.setattr(xs, name, getattr(tiny, name))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("load_eegbci", "load_p300", "load_drowsiness", "train"):
+            patch.setattr(xs, name, getattr(tiny, name))
+        forget()
+        yield tiny, patch
     forget()
-    yield tiny
-    forget()
+
+
+@pytest.fixture
+def recordings():
+    with tiny_recordings() as (tiny, _):
+        yield tiny
 
 
 def forget() -> None:
@@ -192,13 +201,15 @@ def gradients(model: nn.Module, x) -> np.ndarray:
     return torch.stack(each).numpy().astype(float)
 
 
-def channel_ica(ch_names, order) -> mne.preprocessing.ICA:
-    """Return an ICA whose component j is the channel order[j], so that what it removes is plain to see."""
+def rotated_ica(ch_names) -> tuple[mne.preprocessing.ICA, np.ndarray]:
+    """Return an ICA whose components are a rotation of the channels, and the rotation (component, channel).
+
+    A topography is then the filter itself: what a component puts on the scalp is ``np.outer(r, r) @ x``.
+    """
     n = len(ch_names)
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]
     ica = mne.preprocessing.ICA(n_components=n, method="infomax", verbose=False)
     ica.current_fit, ica.ch_names, ica.n_components_ = "epochs", list(ch_names), n
-    ica.pre_whitener_, ica.noise_cov, ica.pca_mean_ = np.ones((n, 1)), None, None
-    ica.pca_components_ = np.eye(n)[list(order)]
+    ica.pre_whitener_, ica.noise_cov, ica.pca_components_ = np.ones((n, 1)), None, rotation
     ica.unmixing_matrix_ = ica.mixing_matrix_ = np.eye(n)
-    ica.info = electrode_info(tuple(ch_names), 160.0)
-    return ica
+    return ica, rotation
