@@ -1,4 +1,4 @@
-"""Accuracies on trials that a decoder has not seen; each function is a table of book/results."""
+"""How well do decoders tell imagined movements apart, on trials that they have not seen?"""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sklearn.model_selection import GroupKFold
 from tqdm import tqdm
 
 import eegxai_support as xs
+from studies.form import Study, defaults, eegbci
 
 SUBJECTS = (*range(1, 21), 42)
 SEEDS = (0, 1, 2)
@@ -101,3 +102,19 @@ def _accuracy(table: pd.DataFrame) -> dict[str, float]:
 def _with_fdr(table: pd.DataFrame) -> pd.DataFrame:
     adjusted = table.groupby("decoder")["p_value"].transform(lambda p: false_discovery_control(p))
     return table.assign(p_fdr=adjusted)
+
+
+STUDY = Study(
+    configuration={
+        "sfreq": SFREQ,
+        "n_times": N_TIMES,
+        "recipes": xs.RECIPES,
+        "defaults": defaults(xs.load_eegbci, xs.decoder_fit, xs.train),
+    },
+    tables={
+        within_subject: eegbci(dict.fromkeys((7, 42, 2), EXECUTED_RUNS + FIST_RUNS)),
+        all_subjects: eegbci(dict.fromkeys(SUBJECTS, FIST_RUNS)),
+        unseen_subjects: eegbci(dict.fromkeys(SUBJECTS, FIST_RUNS)),
+        four_classes: eegbci(dict.fromkeys((42, 1, 15), FIST_RUNS + FEET_RUNS)),
+    },
+)

@@ -1,4 +1,4 @@
-"""What the filters of EEGNet stand for, in decoders above chance; tables of book/results.
+"""What do the filters of EEGNet stand for, in decoders above chance?
 
 Filters are those of the spatial layer. Networks are trained again from other seeds and with other trials left out,
 those of some subjects or of a run, and all numbers are of the trials left out. Relevance is LRP's, of right minus left,
@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 import eegxai_support as xs
 from studies.accuracy import SEEDS
-from studies.shortcut import ACROSS, FRONTAL, WITHIN, across, within
+from studies.form import Study
+from studies.shortcut import ACROSS, FRONTAL, RECORDINGS, WITHIN, across, within
 from studies.shortcut import CONFIGURATION as SHORTCUT
 
 DECODERS = ("broadband", *WITHIN)
@@ -157,3 +158,11 @@ def _freqs(trials: xs.Trials) -> np.ndarray:
 
 def _features(relevance: np.ndarray) -> np.ndarray:
     return relevance.reshape(len(relevance), -1)
+
+
+STUDY = Study(
+    configuration=CONFIGURATION,
+    tables=dict.fromkeys(
+        (concept_filters, concept_clusters, concept_topographies, concept_stability, concept_regions), RECORDINGS
+    ),
+)

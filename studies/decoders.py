@@ -1,4 +1,4 @@
-"""What captum and we do on every braindecode decoder, untrained, of 22 channels and 1000 samples."""
+"""What do captum and this package do on every decoder of braindecode, untrained, of 22 channels and 1000 samples?"""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from captum.attr import LRP, DeepLift, GuidedBackprop
 from torch import nn
 
 import eegxai_support as xs
+from studies.form import Study, no_recordings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import zoo
 
 TARGET, N_TRIALS = 1, 4
+CONSERVES = 1e-3  # median relative delta
 X = np.random.default_rng(0).standard_normal((N_TRIALS, zoo.N_CHANNELS, zoo.N_TIMES)).astype("float32")
 BASELINES = {"zeros": np.zeros_like(X), "another trial": np.roll(X, -1, axis=0)}
-
-
-CONSERVES = 1e-3  # median relative delta
 
 
 def decoders() -> pd.DataFrame:
@@ -79,3 +78,17 @@ def _likeness(model: nn.Module, values: np.ndarray) -> dict:
     gradient = _ours(model, "gradient")
     same = np.allclose(values, gradient, atol=1e-5 * np.abs(gradient).max())
     return {"outcome": "is the gradient" if same else "differs from the gradient"}
+
+
+STUDY = Study(
+    configuration={
+        "n_trials": N_TRIALS,
+        "n_channels": zoo.N_CHANNELS,
+        "n_times": zoo.N_TIMES,
+        "target": TARGET,
+        "baselines": list(BASELINES),
+        "conserves": CONSERVES,
+        "decoders": list(zoo.MODELS),
+    },
+    tables={decoders: no_recordings},
+)

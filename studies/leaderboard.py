@@ -1,4 +1,4 @@
-"""The tables of chapter 11 from the cells of the benchmark; each function is a table of book/results.
+"""Which method of attribution is nearest to the truth, over decoders and kinds of signal? The tables of chapter 11.
 
 The cells come from book/results/leaderboard.yml. They lie in .leaderboard (or the folder EEGXAI_LEADERBOARD), and
 what is missing there is computed first: about two hours on two cores.
@@ -19,6 +19,7 @@ import eegxai_support as xs
 from eegxai_support.benchmark import experiment_of, read_grid
 from eegxai_support.benchmark.engine import weights_path
 from eegxai_support.scoring import pearson
+from studies.form import Study, no_recordings
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "book" / "results" / "leaderboard.yml"
@@ -79,18 +80,6 @@ def leaderboard_redraws() -> pd.DataFrame:
     return pd.DataFrame([row for fit in fits for row in _redraw_rows(fit)])
 
 
-TABLES = (
-    leaderboard_scores,
-    leaderboard_trials,
-    leaderboard_randomisation,
-    leaderboard_decoders,
-    leaderboard_unsupported,
-    leaderboard_suppressor,
-    leaderboard_redraws,
-    leaderboard_chance,
-)
-
-
 @cache
 def _cells() -> pd.DataFrame:
     table = xs.run_benchmark(CONFIG, CELLS, n_jobs=-1)
@@ -141,3 +130,26 @@ def _channel_mass(maps: np.ndarray) -> np.ndarray:
     """Share of each channel in the absolute values, mean over maps (map, channel, time)."""
     mass = np.abs(maps).sum(2)
     return (mass / mass.sum(1, keepdims=True)).mean(0)
+
+
+STUDY = Study(
+    configuration={
+        "benchmark": yaml.safe_load(CONFIG.read_text(encoding="utf-8")),
+        "redraws": {"n_redraws": N_REDRAWS, "maps": REDRAWN_MAPS},
+        "suppressor": {"pattern_trials": N_PATTERN, "gradient_trials": N_GRADIENT},
+    },
+    tables=dict.fromkeys(
+        (
+            leaderboard_scores,
+            leaderboard_trials,
+            leaderboard_randomisation,
+            leaderboard_decoders,
+            leaderboard_unsupported,
+            leaderboard_suppressor,
+            leaderboard_redraws,
+            leaderboard_chance,
+        ),
+        no_recordings,
+    ),
+    takes_hours=True,
+)

@@ -1,4 +1,4 @@
-"""Maps, patterns and their checks on left-out trials; each function is a table of book/results.
+"""Do the maps of decoders of imagined movement keep what they promise, and do they change with the weights?
 
 Every map explains the 2 s from 1.5 to 3.5 s of trials that its decoder has not seen and classifies correctly.
 """
@@ -25,6 +25,7 @@ from studies.accuracy import (
     SFREQ,
     pairs_of_runs,
 )
+from studies.form import Study, defaults, eegbci
 
 MAPS = ("saliency", "input_x_gradient", "integrated_gradients", "deep_lift", "random")
 WINDOW = (1.5, 3.5)  # s after the cue
@@ -156,3 +157,22 @@ def _explainer(method: str, draw: Iterator[int]):
         return xs.attribute(model, x, target, method, **options, **noise).values
 
     return explain
+
+
+STUDY = Study(
+    configuration={
+        "sfreq": SFREQ,
+        "n_times": N_TIMES,
+        "recipes": xs.RECIPES,
+        "window": WINDOW,
+        "maps": MAPS,
+        "epochs": {"fists": FIST_EPOCHS, "four classes": FOUR_CLASS_EPOCHS},
+        "defaults": defaults(xs.load_eegbci, xs.train),
+    },
+    tables={
+        **dict.fromkeys(
+            (trial_map_receipts, trial_map_agreement, trial_channel_maps), eegbci({7: FIST_RUNS + EXECUTED_RUNS})
+        ),
+        **dict.fromkeys((randomisation, scores), eegbci({42: FIST_RUNS + FEET_RUNS})),
+    },
+)

@@ -1,4 +1,4 @@
-"""Was it the brain? Decoders of left and right fist that may read the eyes instead; tables of book/results.
+"""Was it the brain? Decoders of left and right fist that may read the eyes instead.
 
 The target appears at the left or right of the screen, and the eyes follow it. Decoders across subjects are trained on
 three quarters of the subjects, in four folds, and every number is of trials of the others. Decoders within a subject
@@ -30,6 +30,7 @@ from studies.accuracy import (
     SUBJECTS,
     folds_of_subjects,
 )
+from studies.form import Study, defaults, eegbci
 from studies.maps import WINDOW, rounded
 
 EPOCHS = 25
@@ -56,12 +57,19 @@ METHODS = (
     "random",
 )
 LOW = 6.0  # Hz
+RECORDINGS = eegbci({subject: FIST_RUNS + EXECUTED_RUNS * (subject in CHOSEN) for subject in SUBJECTS})
 CONFIGURATION = {
+    "sfreq": SFREQ,
+    "n_times": N_TIMES,
+    "recipes": xs.RECIPES,
     "epochs": EPOCHS,
+    "epochs_within_a_subject": FIST_EPOCHS,
     "windows": {"across subjects": FROM_THE_CUE, "late": AFTER_1_S, "ICA": ICA_TRIALS, "maps within a subject": WINDOW},
     "n_components": N_COMPONENTS,
     "channels": {"frontal": FRONTAL, "posterior": POSTERIOR},
     "methods": METHODS,
+    "low": LOW,
+    "defaults": defaults(xs.load_eegbci, xs.train),
 }
 
 
@@ -275,3 +283,12 @@ def _shares(model: nn.Module, trials: xs.Trials, subject: int, draw: Iterator[in
                 row["net"] = sign @ values[:, chosen].sum(1) / len(trials)
                 row["net_total"] = sign @ values.sum(1) / len(trials)
             yield row
+
+
+STUDY = Study(
+    configuration=CONFIGURATION,
+    tables={
+        **dict.fromkeys((shortcut_accuracy, shortcut_maps, shortcut_topographies), RECORDINGS),
+        eye_components: eegbci(dict.fromkeys(SUBJECTS, FIST_RUNS)),
+    },
+)

@@ -1,4 +1,4 @@
-"""Seven techniques of attribution, a random control and two products; each function is a table of book/results.
+"""What do seven techniques of attribution agree on, beside a random control and two products, and what do they miss?
 
 Two sets of trials: alert and drowsy drivers, one subject left out at a time, and left and right fist from the cue on, a
 quarter of the subjects left out at a time. Every number is the mean over the explained trials of one subject, whom the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,9 @@ from torch import nn
 from tqdm import tqdm
 
 import eegxai_support as xs
-from studies.accuracy import SFREQ, SUBJECTS, folds_of_subjects
+from eegxai_support.recordings.cache import cache_folder
+from studies.accuracy import FIST_RUNS, SFREQ, SUBJECTS, folds_of_subjects
+from studies.form import Study, defaults, eegbci
 from studies.maps import rounded
 from studies.shortcut import EPOCHS, FROM_THE_CUE
 
@@ -58,13 +61,6 @@ def technique_deletion() -> pd.DataFrame:
 def technique_agreement() -> pd.DataFrame:
     """Correlation of the maps of two methods over the points of a trial, signs kept, by subject."""
     return _tests()["agreement"]
-
-
-def configuration() -> dict:
-    """Return what the tables depend on, for their provenance."""
-    source = "recordings" if _trials("drowsiness").truth is None else "simulated stand-in"
-    settings = {"kernel_seconds": KERNEL_SECONDS, "training": TRAINING, "fists_window": FROM_THE_CUE}
-    return {"drowsiness": source, "trials_explained_per_subject": N_EXPLAINED, "methods": TECHNIQUES, **settings}
 
 
 @cache
@@ -123,3 +119,26 @@ def _map(model: nn.Module, x: np.ndarray, target: np.ndarray, method: str, draw:
     if method == "random":
         options["seed"] = next(draw)
     return xs.attribute(model, x, target, method, **options).values
+
+
+def _recordings() -> list[Path]:
+    """Return the fists', and the drivers' where they are at hand: else those are simulated."""
+    drivers = (cache_folder("DROWSINESS") / "eeg-drowsiness").glob("dataset.mat")
+    return [*eegbci(dict.fromkeys(SUBJECTS, FIST_RUNS))(), *drivers]
+
+
+STUDY = Study(
+    configuration={
+        "sfreq": SFREQ,
+        "recipes": xs.RECIPES,
+        "trials_explained_per_subject": N_EXPLAINED,
+        "methods": TECHNIQUES,
+        "kernel_seconds": KERNEL_SECONDS,
+        "training": TRAINING,
+        "fists_window": FROM_THE_CUE,
+        "defaults": defaults(xs.load_eegbci, xs.train),
+    },
+    tables=dict.fromkeys(
+        (technique_accuracy, technique_sensitivity, technique_deletion, technique_agreement), _recordings
+    ),
+)
