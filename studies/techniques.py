@@ -114,7 +114,10 @@ def _explained() -> Iterator[tuple[dict, nn.Module, np.ndarray, np.ndarray, dict
 
 
 def _map(model: nn.Module, x: np.ndarray, target: np.ndarray, method: str, draw: Iterator[int]) -> np.ndarray:
-    """Return maps; the random control draws anew at every call, since one draw for all subjects would be one control."""
+    """Return maps of trials.
+
+    The random control draws anew at every call: one draw for all subjects would be one control, however many they are.
+    """
     options = {"n_steps": 32, "tol": np.inf, "path": "linear"} if method == "integrated_gradients" else {}
     if method == "random":
         options["seed"] = next(draw)

@@ -132,7 +132,7 @@ def test_topographies_are_means_over_the_filters_of_a_cluster(study):
         for cluster in {row["cluster"] for row in rows}:
             for quantity, key in (("relevance", "map"), ("power", "power")):
                 mean = np.mean([row[key] for row in rows if row["cluster"] == cluster], axis=0)
-                own = table.query("decoder == @name and cluster == @cluster and quantity == @quantity")
+                own = table[(table[["decoder", "cluster", "quantity"]] == (name, cluster, quantity)).all(axis=1)]
                 found = own.pivot(index="channel", columns="band", values="value").loc[[*CHANNELS], [*BANDS]]
                 np.testing.assert_allclose(found, mean, rtol=1e-3, atol=1e-4 * np.abs(mean).max())
 
@@ -156,10 +156,18 @@ def test_stability_compares_other_seeds_with_other_folds_or_the_other_subject(st
             same = matched(networks[name, fold, 0], networks[name, fold, 1])
             others = [matched(networks[name, fold, a], networks[name, k, b])
                       for k in range(4) if k != fold for a in seeds for b in seeds]  # fmt: skip
-            expected |= {(name, f"fold {fold}", "same subject"): same, (name, f"fold {fold}", "other subjects"): np.mean(others)}
+            expected |= {
+                (name, f"fold {fold}", "same subject"): same,
+                (name, f"fold {fold}", "other subjects"): np.mean(others),
+            }
     for name, other in (("S007", "S042"), ("S042", "S007")):
         same = [matched(networks[name, fold, 0], networks[name, fold, 1]) for fold in range(3)]
-        others = [matched(networks[name, fold, a], networks[other, fold, b]) for fold in range(3) for a in seeds for b in seeds]
+        others = [
+            matched(networks[name, fold, a], networks[other, fold, b])
+            for fold in range(3)
+            for a in seeds
+            for b in seeds
+        ]
         expected |= {(name, name, "same subject"): np.mean(same), (name, name, "other subjects"): np.mean(others)}
     assert table.to_dict() == pytest.approx(expected, abs=1e-3)
 
@@ -172,7 +180,7 @@ def test_regions_sum_what_speaks_for_and_against_the_own_class(study, monkeypatc
     made = iter(explained)
     for name in (*DECODERS, "untrained"):
         both = {"positive": [], "negative": []}
-        for model, test in fits(name, 1):
+        for _, test in fits(name, 1):
             call = next(made)
             np.testing.assert_array_equal(call.args[1], test.signal)
             own = [1 if label == 1 else -1 for label in test.label]
@@ -196,5 +204,6 @@ def test_networks_of_the_regions_are_those_of_the_seed(study):
     concepts.concept_regions(seeds=(0,))
     others = study.trained[len(trained) :]
     assert {m.options["seed"] for m in trained} == {1} and {m.options["seed"] for m in others} == {0}
-    assert not any(torch.equal(a.conv_spatial.weight, b.conv_spatial.weight) for a, b in zip(trained, others, strict=True))
-
+    assert not any(
+        torch.equal(a.conv_spatial.weight, b.conv_spatial.weight) for a, b in zip(trained, others, strict=True)
+    )

@@ -62,7 +62,10 @@ def test_patterns_are_compared_with_csp_of_the_same_band_and_the_training_trials
     reference = np.random.default_rng(1).normal(size=(2, 2, 4, len(CHANNELS)))  # class, band, component, channel
     fitted = calls_of(monkeypatch, "filter_bank_csp", lambda *args: xs.FilterBankCSP(reference, None, None))
     patterns = np.random.default_rng(2).normal(size=(5, len(CHANNELS)))
-    made, matched = calls_of(monkeypatch, "filter_patterns", lambda *_: patterns), calls_of(monkeypatch, "match_patterns")
+    made, matched = (
+        calls_of(monkeypatch, "filter_patterns", lambda *_: patterns),
+        calls_of(monkeypatch, "match_patterns"),
+    )
     table = filters.filter_matches(subjects=(7,), networks=("EEGNet",), seeds=(0,))
     (csp,), (read,) = fitted, made
     assert set(csp.args[0].metadata["number"]) == set(read.args[1].metadata["number"]) == number(7, TRAINED)

@@ -54,7 +54,7 @@ def test_p300_decoders_see_one_session_and_explain_the_targets_of_the_other(spel
             "pattern": sum((o - output.mean()) / output.std() * trial for o, trial in zip(output, x, strict=True)) / 12,
             "effect": effect,
         }
-        own = table.query("seed == @seed")
+        own = table[table["seed"] == seed]
         for (_, row), (c, w) in zip(own.iterrows(), np.ndindex(len(trials.info.ch_names), 16), strict=True):
             assert row["channel"] == trials.info.ch_names[c]
             assert row["time"] == pytest.approx(0.05 * w + 1.5 / 80)

@@ -9,7 +9,6 @@ from tiny_studies import (
     FRONTAL,
     POSTERIOR,
     by_crops,
-    calls_of,
     gradients,
     logits,
     number,
@@ -110,7 +109,9 @@ def removals(subject: int):
 
 
 def test_controls_are_as_many_as_what_they_stand_against_and_others():
-    assert len(shortcut.FRONTAL) == len(set(shortcut.FRONTAL)) == len(shortcut.POSTERIOR) == len(set(shortcut.POSTERIOR))
+    assert (
+        len(shortcut.FRONTAL) == len(set(shortcut.FRONTAL)) == len(shortcut.POSTERIOR) == len(set(shortcut.POSTERIOR))
+    )
     assert not set(shortcut.FRONTAL) & set(shortcut.POSTERIOR)
     assert set(FRONTAL) <= set(shortcut.FRONTAL) and set(POSTERIOR) <= set(shortcut.POSTERIOR)
     assert not {"C3", "C4", "Cz", "T7"} & {*shortcut.FRONTAL, *shortcut.POSTERIOR}
@@ -202,8 +203,7 @@ def test_accuracy_is_of_unseen_trials_with_one_part_removed(components, recordin
     check_that_components_are_fitted_to_the_broadband_trials_of_a_subject(components.fitted, recordings.loaded)
     names = ["broadband", "untrained", "late", "S007", "S042"]
     assert {*zip(table["decoder"], table["seed"], strict=True)} == {(n, s) for n in names for s in (0, 1)} | {
-        (n, 1)
-        for n in ("no frontal channels", "no posterior channels", "no eye components", "no other components")
+        (n, 1) for n in ("no frontal channels", "no posterior channels", "no eye components", "no other components")
     }
     assert not table.duplicated(["decoder", "seed", "subject", "removed"]).any()
     assert len(table) == 2 * (3 * 5 + 2) * 5 + 4 * 5

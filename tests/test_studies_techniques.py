@@ -23,8 +23,12 @@ def study():
     def tested(model, x, target, maps):
         """Stand in for both tests of maps: numbers of every trial and map that can be told apart."""
         asked.append((model, x, target, maps))
-        rows = [(m, trial, part, share, values[trial].sum() + 100 * share)
-                for m, values in maps.items() for trial in range(len(x)) for part, share in (("a", 0.1), ("b", 0.5))]  # fmt: skip
+        rows = [
+            (method, trial, part, share, values[trial].sum() + 100 * share)
+            for method, values in maps.items()
+            for trial in range(len(x))
+            for part, share in (("a", 0.1), ("b", 0.5))
+        ]
         table = pd.DataFrame(rows, columns=["method", "trial", "part", "share", "correlation"]).assign(map="signed")
         drops = ["deleted", "logit_drop", "probability", "probability_drop"]
         return table.assign(**{name: (k + 2) * table["correlation"] for k, name in enumerate(drops)})
@@ -46,7 +50,7 @@ def study():
 
 def keys_and_models(study):
     """Return data, network and subject of every row of the accuracies, with the decoder that left the subject out."""
-    recordings, trials, tables, models, _ = study
+    _, trials, tables, models, _ = study
     number_of = {d: t.metadata.groupby("subject")["number"].agg(set).to_dict() for d, t in trials.items()}
     for _, row in tables["accuracy"].iterrows():
         own = number_of[row["data"]][row["subject"]]
@@ -60,7 +64,7 @@ def keys_and_models(study):
 
 
 def test_every_subject_is_tested_once_by_a_decoder_that_was_trained_on_others(study):
-    recordings, trials, tables, models, _ = study
+    _, trials, tables, models, _ = study
     keys = tables["accuracy"][["data", "network", "subject"]].itertuples(index=False, name=None)
     assert sorted(keys) == sorted(
         (data, network, subject)
@@ -87,7 +91,7 @@ def test_networks_have_kernels_of_so_many_seconds_and_trainings_of_each_set(stud
 
 
 def test_both_tests_of_maps_get_evenly_spaced_trials_their_predicted_class_and_all_maps(study):
-    recordings, _, _, _, asked = study
+    _, _, _, _, asked = study
     fits = list(keys_and_models(study))
     assert len(asked) == 2 * len(fits)
     for k, (_, model, own) in enumerate(fits):
@@ -121,21 +125,23 @@ def test_a_random_map_is_drawn_anew_for_every_decoder_and_subject(study):
 def test_tables_are_means_over_the_trials_of_a_subject(study):
     _, _, tables, _, asked = study
     for k, (row, _, _) in enumerate(keys_and_models(study)):
-        _, x, _, maps = asked[2 * k]
+        maps = asked[2 * k][3]
         keys = ["data", "network", "subject"]
         of = {name: table[(table[keys] == row[keys]).all(axis=1)] for name, table in tables.items()}
         assert all((of[name]["n_trials"] == 5).all() for name in ("sensitivity", "deletion", "agreement"))
         for a, values in maps.items():
             mean = values.sum((1, 2)).mean()
-            found = of["sensitivity"].query("method == @a and map == 'signed'").set_index("share")["correlation"]
+            found = of["sensitivity"].query(f"method == {a!r} and map == 'signed'").set_index("share")["correlation"]
             assert found.to_dict() == pytest.approx({0.1: mean + 10, 0.5: mean + 50}, rel=1e-3)
-            dropped = of["deletion"].query("method == @a and map == 'signed'").set_index("part")
+            dropped = of["deletion"].query(f"method == {a!r} and map == 'signed'").set_index("part")
             for column, factor in (("deleted", 2), ("logit_drop", 3), ("probability", 4), ("probability_drop", 5)):
                 expected = {"a": factor * (mean + 10), "b": factor * (mean + 50)}
                 assert dropped[column].to_dict() == pytest.approx(expected, rel=1e-3)
-            agreement = of["agreement"].query("method_a == @a").set_index("method_b")["correlation"]
+            agreement = of["agreement"].query(f"method_a == {a!r}").set_index("method_b")["correlation"]
             for b, others in maps.items():
-                r = np.mean([pearsonr(one.ravel(), other.ravel())[0] for one, other in zip(values, others, strict=True)])
+                r = np.mean(
+                    [pearsonr(one.ravel(), other.ravel())[0] for one, other in zip(values, others, strict=True)]
+                )
                 assert agreement[b] == pytest.approx(r, abs=1e-4)
 
 

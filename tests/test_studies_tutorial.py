@@ -46,7 +46,9 @@ def test_the_network_is_a_mean_over_windows_and_differs_by_seed(study):
 
 def test_training_subjects_are_trained_on_and_both_parts_are_explained(study, monkeypatch):
     linear_decoders(monkeypatch)
-    monkeypatch.setattr(tutorial, "_tutorial_network", lambda trials, seed: xs.build_decoder("", trials, n_times=450, seed=seed))
+    monkeypatch.setattr(
+        tutorial, "_tutorial_network", lambda trials, seed: xs.build_decoder("", trials, n_times=450, seed=seed)
+    )
     tested = calls_of(monkeypatch, "permutation_p_value")
     table = tutorial.tutorial_2018(epochs=7)
     trained = study.trained

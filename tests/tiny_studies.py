@@ -61,7 +61,9 @@ class Recordings:
         label, signal = table.pop("label"), np.stack(signal)[..., first:last:step]
         return xs.Trials(signal, "standardised", label, info, names, table, tmin=tmin)
 
-    def load_p300(self, *, sfreq, runs=(1, 2), ch_names=("Fz", "C3", "Cz", "CP4", "P2", "P6", "PO7", "O1", "Iz", "TP8", "T7")):
+    def load_p300(
+        self, *, sfreq, runs=(1, 2), ch_names=("Fz", "C3", "Cz", "CP4", "P2", "P6", "PO7", "O1", "Iz", "TP8", "T7")
+    ):
         """Two sessions of two runs, six flashes of each, one in three a target."""
         table = pd.DataFrame([(1, s, r, i) for s in (10, 11) for r in runs for i in range(6)])
         table.columns = ["subject", "session", "run", "number"]
