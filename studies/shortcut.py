@@ -102,10 +102,10 @@ def shortcut_maps(seeds=SEEDS) -> pd.DataFrame:
     what speaks against it as negative, mean over trials; `net_total` is that of the whole map. "untrained" is the same
     network before training: what a map shows of the trials, whatever the network knows.
     """
-    rows = []
+    draw, rows = itertools.count(), []
     for name, seed, model, test in _decoders(("broadband", "untrained", "late", *WITHIN), seeds):
         for subject, trials in test.split("subject").items():
-            shares = pd.DataFrame(_shares(model, trials, subject))
+            shares = pd.DataFrame(_shares(model, trials, subject, draw))
             rows.append(shares.assign(decoder=name, seed=seed, subject=subject))
     keys = ["decoder", "seed", "subject", "method", "quantity"]
     # Over the folds within a subject, which have the same number of trials.
@@ -115,10 +115,10 @@ def shortcut_maps(seeds=SEEDS) -> pd.DataFrame:
 
 def shortcut_topographies(seeds=SEEDS[:1]) -> pd.DataFrame:
     """Share of each channel in the maps of `shortcut_maps`, mean over trials and subjects, one seed."""
-    rows = []
+    draw, rows = itertools.count(), []
     for name, _, model, test in _decoders(("broadband", "untrained", "late", *WITHIN), seeds):
         for trials in test.split("subject").values():
-            for method, by_channel, _, _ in _maps(model, trials):
+            for method, by_channel, _, _ in _maps(model, trials, draw):
                 size = np.abs(by_channel)[np.any(by_channel, axis=1)]
                 columns = {"channel": trials.info.ch_names, "value": (size / size.sum(1, keepdims=True)).mean(0)}
                 rows.append(pd.DataFrame(columns).assign(decoder=name, method=method))
@@ -233,12 +233,16 @@ def _removed(name: str, subject: int, trials: xs.Trials) -> dict[str, np.ndarray
 
 
 def _maps(
-    model: nn.Module, trials: xs.Trials
+    model: nn.Module, trials: xs.Trials, draw: Iterator[int]
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray | None, Attribution | None]]:
-    """Every method's map of right minus left: by channel, by frequency where it has them, and its attribution."""
+    """Every method's map of right minus left: by channel, by frequency where it has them, and its attribution.
+
+    The random control draws anew at every call: one draw for all subjects would be one control, however many they are.
+    """
     x, fast = trials.signal, xs.simplify(model, trials.signal)
     for method in METHODS:
-        map_ = xs.attribute(fast, x, (1, 0), method)
+        noise = {"seed": next(draw)} if method == "random" else {}
+        map_ = xs.attribute(fast, x, (1, 0), method, **noise)
         linear = map_.multiplier is not None
         yield method, map_.values.sum(2), xs.frequency_relevance(map_, x).sum(1) if linear else None, map_
     left, right = xs.amplitude_gradients(model, x)
@@ -256,14 +260,14 @@ def _maps(
     yield "power of the trials", np.square(x).sum(2), np.square(amplitude).sum(1), None
 
 
-def _shares(model: nn.Module, trials: xs.Trials, subject: int) -> Iterator[dict]:
+def _shares(model: nn.Module, trials: xs.Trials, subject: int, draw: Iterator[int]) -> Iterator[dict]:
     """What every map puts on frontal channels, on each kind of component, and below 6 Hz."""
     ica, labels = _components(subject)
     frontal = np.isin(trials.info.ch_names, FRONTAL)
     low = np.fft.rfftfreq(trials.signal.shape[2], 1 / trials.sfreq) < LOW
     kinds = {kind: np.flatnonzero(labels["label"] == kind) for kind in labels.columns[3:]}
     sign = 2 * trials.label - 1  # of right minus left
-    for method, by_channel, by_frequency, map_ in _maps(model, trials):
+    for method, by_channel, by_frequency, map_ in _maps(model, trials, draw):
         parts = {"frontal channels": (by_channel, frontal)}
         if by_frequency is not None:
             parts[f"below {LOW:g} Hz"] = by_frequency, low

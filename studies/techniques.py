@@ -7,6 +7,7 @@ decoder has not seen; a map explains the logit of the class that the decoder pre
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -104,15 +105,22 @@ def _unseen_subjects() -> Iterator[tuple[dict, nn.Module, xs.Trials]]:
 
 def _explained() -> Iterator[tuple[dict, nn.Module, np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
     """The same with trials to explain, the classes that are predicted for them, and their maps by method."""
+    draw = itertools.count()
     for keys, model, trials in _unseen_subjects():
         x = trials.signal[np.linspace(0, len(trials) - 1, N_EXPLAINED).round().astype(int)]
         model, target = xs.simplify(model, x), xs.predict(model, x).argmax(1)
-        maps = {method: _map(model, x, target, method) for method in TECHNIQUES}
+        maps = {method: _map(model, x, target, method, draw) for method in TECHNIQUES}
         yield keys, model, x, target, maps | {f"{method} x input": maps[method] * x for method in TECHNIQUES[2:4]}
 
 
-def _map(model: nn.Module, x: np.ndarray, target: np.ndarray, method: str) -> np.ndarray:
+def _map(model: nn.Module, x: np.ndarray, target: np.ndarray, method: str, draw: Iterator[int]) -> np.ndarray:
+    """Return maps of trials.
+
+    The random control draws anew at every call: one draw for all subjects would be one control, however many they are.
+    """
     options = {"n_steps": 32, "tol": np.inf, "path": "linear"} if method == "integrated_gradients" else {}
+    if method == "random":
+        options["seed"] = next(draw)
     return xs.attribute(model, x, target, method, **options).values
 
 
