@@ -61,6 +61,7 @@ if [ "$torch" = cpu ] && [ "$(uname)" = Linux ]; then # elsewhere the locked whe
     $pip --only-binary :all: --index-url "$index" $wheels
     if ! .venv/bin/python -c "$without_cuda"; then
         echo "setup: pip brought another torch than the one without CUDA; is an index of its own set for pip?" >&2
+        rm .venv/torch # so that the next try begins anew
         exit 1
     fi
     cuda='^(cuda-[a-z0-9-]+|nvidia-[a-z0-9-]+|triton|torch(audio|vision)?)=='
