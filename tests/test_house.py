@@ -128,6 +128,47 @@ def test_tested_pythons_are_the_declared_ones():
     assert PROJECT["requires-python"] == f">={declared[0]}"
 
 
+def jobs(workflow):
+    return read_yaml(f".github/workflows/{workflow}.yml")["jobs"]
+
+
+def steps(job, key):
+    """Return what the steps of a job say under a key: `run`, or the arguments of `uses`."""
+    return [step[key] for step in job["steps"] if key in step]
+
+
+def test_workflows_test_every_declared_python_and_macos():
+    matrix = jobs("test")["test"]["strategy"]["matrix"]
+    assert matrix["python"] == [python[:4] for python in PYTHONS] and matrix["os"] == ["ubuntu-latest"]
+    assert matrix["include"] == [{"os": "macos-latest", "python": PYTHONS[-1][:4]}]
+    assert jobs("test")["test"]["runs-on"] == "${{ matrix.os }}" and ".ci/run" in steps(jobs("test")["test"], "run")
+    for workflow in ("test", "weekly", "publish"):
+        for job in jobs(workflow).values():
+            for python in [it["python-version"] for it in steps(job, "with") if "python-version" in it]:
+                assert python == "${{ matrix.python }}" or any(known.startswith(f"{python}.") for known in PYTHONS)
+
+
+def test_workflows_share_the_recordings():
+    caches = [it for job in (jobs("test")["test"], jobs("test")["colab"], jobs("publish")["build"])
+              for it in steps(job, "with") if "key" in it]  # fmt: skip
+    assert caches == [{"path": "~/mne_data", "key": "recordings-1"}] * 3
+
+
+def test_workflows_run_what_no_test_here_can():
+    """Colab's versions, the newest, the oldest, the core alone, PyTorch's own index; each file named is there."""
+    weekly, colab = jobs("weekly"), jobs("test")["colab"]
+    assert weekly.keys() == {"from-empty-cache", "newest-packages", "oldest-packages", "core-only", "without-cuda"}
+    assert any(it.startswith("pytest ") and "tests/" not in it for it in steps(weekly["newest-packages"], "run"))
+    assert "make test TORCH=cpu" in steps(weekly["without-cuda"], "run")
+    first, setup, chapters = steps(colab, "run")
+    assert "-r tests/colab.txt" in first and setup == "python tools/as_on_colab.py" and "-p FAST True" in chapters
+    assert next(step for step in colab["steps"] if step.get("run") == setup)["timeout-minutes"] == 1
+    for name in re.findall(r"(?:tests|tools)/\w+\.\w+", str([weekly, colab])):
+        assert (ROOT / name).is_file(), name
+    for chapter in re.findall(r"\w+/\d\d_\w+", chapters):
+        assert (ROOT / f"book/{chapter}.ipynb").is_file(), chapter
+
+
 def test_address_stands_in_one_place():
     assert read_yaml("_config.yml")["repository"]["url"] == URL
     assert read_yaml("CITATION.cff")["repository-code"] == URL

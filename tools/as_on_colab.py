@@ -1,7 +1,7 @@
 """Run the setup cell of a chapter where the versions of `tests/colab.txt` are installed, and see that none is replaced.
 
-`pip install -r tests/colab.txt jupytext && python tools/as_on_colab.py`, on Python 3.13: the workflow `test` does it. What
-is installed is the last commit of this checkout, as if that were the public home.
+`pip install -r tests/colab.txt jupytext && python tools/as_on_colab.py`, on Python 3.13; the workflow `test` does it.
+What is installed is the last commit of this checkout, as if that were the public home.
 """
 
 import re
