@@ -1,5 +1,6 @@
 # Every target sets itself up: it makes .venv, or updates it where requirements.lock or pyproject.toml changed.
-# PYTHON=python3.12 names the interpreter, ARGS="-k scoring" goes to pytest or the studies, MNE_DATA is the folder of the recordings.
+# PYTHON=python3.12 names the interpreter, ARGS="-k scoring" goes to pytest or the studies, MNE_DATA is the folder of the
+# recordings; TORCH=cpu takes PyTorch without CUDA, over 4 GB less, from PyTorch's own index.
 
 PY := .venv/bin/python
 ARGS ?=

@@ -15,7 +15,8 @@ from conftest import BOOK, CHAPTERS, ROOT, chapter_id
 from playwright.sync_api import sync_playwright
 from sync import colab_url
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ON_MACOS = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", ON_MACOS))), None)
 PARTS = yaml.safe_load((BOOK / "_toc.yml").read_text())["parts"]
 PAGES = ["index", "search", "genindex", *(entry["file"] for part in PARTS for entry in part["chapters"])]
 CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

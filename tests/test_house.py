@@ -3,16 +3,16 @@
 import ast
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
-import venv
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions
 
 import build_book
 import nbformat
 import pytest
+import sync
 import yaml
 from conftest import ROOT
 from packaging.requirements import Requirement
@@ -24,6 +24,7 @@ import eegxai_support as xs
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
+LOCK = (ROOT / "requirements.lock").read_text()
 README = (ROOT / "README.md").read_text()
 PYTHONS = ("3.11.9", "3.12.9", "3.13.9")
 
@@ -41,29 +42,75 @@ def locked(python):
         "platform_system": "Linux",
         "platform_machine": "x86_64",
     }
-    lines = re.findall(r"(?m)^[^#\s].*$", (ROOT / "requirements.lock").read_text())
+    lines = re.findall(r"(?m)^[^#\s].*?(?= \\$)", LOCK)
     pins = [pin for pin in map(Requirement, lines) if pin.marker is None or pin.marker.evaluate(environment)]
     versions = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in pins}
     assert len(versions) == len(pins), "a package is locked twice"
     return versions
 
 
+def requirements(*extras):
+    """Return the requirements of the core and of some extras, with those of the extras that they name."""
+    found = [Requirement(it) for it in PROJECT["dependencies"]]
+    for extra in extras:
+        for requirement in map(Requirement, PROJECT["optional-dependencies"][extra]):
+            own = requirement.name == PROJECT["name"]
+            found += requirements(*requirement.extras) if own else [requirement]
+    return found
+
+
 def test_lock_meets_every_requirement():
-    wanted = [Requirement(it) for it in sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"])]
     for python in PYTHONS:
         versions = locked(python)
-        for requirement in wanted:
+        for requirement in requirements(*PROJECT["optional-dependencies"]):
             assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
         assert (versions["torch"], versions["torchaudio"]) == ("2.14.1", "2.11.0")
 
 
-def test_core_requirements_have_no_cap():
-    for requirement in map(Requirement, PROJECT["dependencies"]):
-        assert [specifier.operator for specifier in requirement.specifier] == [">="], requirement
+def test_every_requirement_has_a_lower_bound_and_none_on_colab_a_cap():
+    for requirement in requirements(*PROJECT["optional-dependencies"]):
+        operators = {specifier.operator for specifier in requirement.specifier}
+        assert operators == {">="} or (operators == {">=", "<"} and requirement.name == "jupyter-book"), requirement
+    assert "jupyter-book" not in {requirement.name for requirement in requirements("all")}
+
+
+def test_all_holds_every_extra_but_those_of_the_book_and_the_tests():
+    everything = {str(it) for it in requirements("all")}
+    for extra in PROJECT["optional-dependencies"].keys() - {"book", "test"}:
+        assert {str(it) for it in requirements(extra)} <= everything, extra
+
+
+@pytest.mark.parametrize("folder", ["eegxai_support", "book", "studies", "benchmarks", "tests", "tools"])
+def test_what_is_imported_is_asked_for_by_name(folder):
+    """Not left to what another package happens to bring; the setup cell of a chapter installs `all`."""
+    extras = ["all"] if folder in {"eegxai_support", "book"} else ["book", "test"]
+    declared = {canonicalize_name(it.name) for it in requirements(*extras)}
+    own = {"eegxai_support", "studies", *(path.stem for path in ROOT.glob("[bst]*/*.py"))}
+    providers = packages_distributions()
+    for path in (ROOT / folder).rglob("*.py"):
+        for module in {name.split(".")[0] for name in imported(path)} - own - {*sys.stdlib_module_names, "__future__"}:
+            found = {canonicalize_name(it) for it in providers.get(module, ())}
+            assert found & declared, f"{path.relative_to(ROOT)} imports {module}"
+
+
+def test_every_route_installs_what_chapters_import():
+    """`make` and conda take the lock file, the setup cell takes `all`."""
+    assert "-r requirements.lock" in (ROOT / "tools/setup.sh").read_text().replace('"$lock"', "requirements.lock")
+    assert "--requirement requirements.lock" in str(read_yaml("environment.yml"))
+    assert "eegxai-support[all] @ git+" in sync.INSTALL and "./eegxai[all]" in sync.NO_HOME
+    for python in PYTHONS:
+        assert {canonicalize_name(it.name) for it in requirements("all", "book", "test")} <= locked(python).keys()
+
+
+def test_every_locked_package_has_its_hashes():
+    entries = re.split(r"(?m)^(?=[a-z0-9])", LOCK)[1:]
+    assert len(entries) > 200
+    for entry in entries:
+        assert re.search(r"\A[^\n]+ \\\n( +--hash=sha256:[0-9a-f]{64}( \\)?\n)+", entry), entry.splitlines()[0]
 
 
 def test_lock_names_no_machine():
-    assert not re.search(r"https?:|index-url|find-links|file:|@ ", (ROOT / "requirements.lock").read_text())
+    assert not re.search(r"https?:|index-url|find-links|file:|@ ", LOCK)
 
 
 def test_conda_environment_installs_the_locked_package():
@@ -71,13 +118,55 @@ def test_conda_environment_installs_the_locked_package():
     *packages, pip = environment["dependencies"]
     python = next(it for it in packages if it.startswith("python=")).removeprefix("python=")
     assert any(known.startswith(python) for known in PYTHONS)
-    assert pip == {"pip": ["--requirement requirements.lock", "--editable ."]}
+    assert pip == {"pip": ["--requirement requirements.lock"]}  # with hashes, pip takes no folder beside it
+    assert "&& pip install --no-deps --editable .\n" in (ROOT / "environment.yml").read_text()
 
 
 def test_tested_pythons_are_the_declared_ones():
     declared = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
     assert declared == [python[:4] for python in PYTHONS]
     assert PROJECT["requires-python"] == f">={declared[0]}"
+
+
+def jobs(workflow):
+    return read_yaml(f".github/workflows/{workflow}.yml")["jobs"]
+
+
+def steps(job, key):
+    """Return what the steps of a job say under a key: `run`, or the arguments of `uses`."""
+    return [step[key] for step in job["steps"] if key in step]
+
+
+def test_workflows_test_every_declared_python_and_macos():
+    matrix = jobs("test")["test"]["strategy"]["matrix"]
+    assert matrix["python"] == [python[:4] for python in PYTHONS] and matrix["os"] == ["ubuntu-latest"]
+    assert matrix["include"] == [{"os": "macos-latest", "python": PYTHONS[-1][:4]}]
+    assert jobs("test")["test"]["runs-on"] == "${{ matrix.os }}" and ".ci/run" in steps(jobs("test")["test"], "run")
+    for workflow in ("test", "weekly", "publish"):
+        for job in jobs(workflow).values():
+            for python in [it["python-version"] for it in steps(job, "with") if "python-version" in it]:
+                assert python == "${{ matrix.python }}" or any(known.startswith(f"{python}.") for known in PYTHONS)
+
+
+def test_workflows_share_the_recordings():
+    caches = [it for job in (jobs("test")["test"], jobs("test")["colab"], jobs("publish")["build"])
+              for it in steps(job, "with") if "key" in it]  # fmt: skip
+    assert caches == [{"path": "~/mne_data", "key": "recordings-1"}] * 3
+
+
+def test_workflows_run_what_no_test_here_can():
+    """Colab's versions, the newest, the oldest, the core alone, PyTorch's own index; each file named is there."""
+    weekly, colab = jobs("weekly"), jobs("test")["colab"]
+    assert weekly.keys() == {"from-empty-cache", "newest-packages", "oldest-packages", "core-only", "without-cuda"}
+    assert any(it.startswith("pytest ") and "tests/" not in it for it in steps(weekly["newest-packages"], "run"))
+    assert "make test TORCH=cpu" in steps(weekly["without-cuda"], "run")
+    first, setup, chapters = steps(colab, "run")
+    assert "-r tests/colab.txt" in first and setup == "python tools/as_on_colab.py" and "-p FAST True" in chapters
+    assert next(step for step in colab["steps"] if step.get("run") == setup)["timeout-minutes"] == 1
+    for name in re.findall(r"(?:tests|tools)/\w+\.\w+", str([weekly, colab])):
+        assert (ROOT / name).is_file(), name
+    for chapter in re.findall(r"\w+/\d\d_\w+", chapters):
+        assert (ROOT / f"book/{chapter}.ipynb").is_file(), chapter
 
 
 def test_address_stands_in_one_place():
@@ -215,7 +304,14 @@ def test_no_tracked_file_names_a_machine_or_a_registry():
     """Paths that exist on one machine only, and hosts that packages were fetched from; this file holds the patterns."""
     machine = r"(?<![\w.~])/(home|Users|root|work|tmp|mnt|scratch|workspace)/\w|\b[A-Z]:\\+Users\b"
     registry = r"index-url|find-links|trusted-host|pythonhosted|\bpypi\.|anaconda\.org|[/@](localhost|10(\.\d+){3}):\d"
+    setup = (ROOT / "tools/setup.sh").read_text()
+    assert re.findall(r"https?://\S+", setup) == ["https://download.pytorch.org/whl/cpu"]
     for name, text in tracked_texts().items():
+        if name in {
+            "tools/setup.sh",
+            "tests/test_setup.py",
+        }:  # PyTorch without CUDA is to be had from its own index alone
+            text = text.replace("--index-url", "")
         found = re.search(f"{machine}|{registry}", text)
         assert name == "tests/test_house.py" or not found, f"{name}: {found[0]}"
 
@@ -245,25 +341,6 @@ def test_failed_build_names_chapter_cell_and_error(tmp_path, monkeypatch, source
     )
     assert report.startswith(f"FAILED: 01, code cell {number}: ZeroDivisionError: division by zero")
     assert build_book.failure("all is well") == ""
-
-
-def test_setup_heeds_the_interpreter_that_is_asked_for(tmp_path):
-    """An environment in step is left alone, whichever way its interpreter is named, and not taken for another's."""
-    for name in ("requirements.lock", "pyproject.toml", "tools/setup.sh"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
-    venv.create(tmp_path / ".venv", symlinks=True)
-    stamp = re.search(r"(?m)^stamp=.*$", (ROOT / "tools/setup.sh").read_text())[0]
-    subprocess.run(["sh", "-c", f'{stamp}; echo "$stamp" > .venv/stamp'], cwd=tmp_path, check=True)
-
-    def setup(python):
-        environment = {**os.environ, "PYTHON": python}
-        return subprocess.run(["sh", "tools/setup.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True)
-
-    for python in ("", sys.executable, ".venv/bin/python"):
-        assert (setup(python).returncode, setup(python).stdout) == (0, "")
-    refused = setup("no-such-python")
-    assert refused.returncode == 1 and "found: no no-such-python" in refused.stderr
 
 
 @pytest.mark.skipif("MNE_DATA" not in os.environ, reason="needs the recordings: set MNE_DATA")
