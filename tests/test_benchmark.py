@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,12 +21,14 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors.torch import save
 
 import eegxai_support as xs
 from eegxai_support import benchmark
 from eegxai_support.benchmark import engine, evaluation
 from eegxai_support.benchmark.__main__ import main
 from eegxai_support.benchmark.engine import cell_path, run_fit, weights_path
+from eegxai_support.files import PARTIAL
 
 HEAD = {"ch_names": ["C3", "C4", "Cz", "Fz", "Pz", "O1", "O2", "Iz"], "duration": 0.4, "sfreq": 100}
 CONFIG = {
@@ -316,7 +320,7 @@ def test_finished_cells_are_kept_and_failed_ones_tried_again(results):
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "other"])
-def test_a_damaged_file_is_computed_again(results, damage, monkeypatch):
+def test_a_damaged_cell_is_computed_again_with_a_warning(results, damage, monkeypatch):
     folder, expected = results
     path = cell_path(folder, FITS[0], "saliency")
     whole = path.read_bytes()
@@ -330,15 +334,21 @@ def test_a_damaged_file_is_computed_again(results, damage, monkeypatch):
         raise AssertionError("the weights are there")
 
     monkeypatch.setattr(evaluation, "train", forbidden)
-    assert_same(benchmark.run_benchmark(CONFIG, folder), expected)
+    with nullcontext() if damage == "missing" else pytest.warns(UserWarning, match="The cell .* is damaged"):
+        table = benchmark.run_benchmark(CONFIG, folder)
+    assert_same(table, expected)
 
 
-def test_damaged_weights_are_trained_again(results):
+@pytest.mark.parametrize("damage", ["half", "not ours"])
+def test_damaged_weights_are_trained_again_with_a_warning(results, damage):
     folder, expected = results
-    for path in (weights_path(folder, FITS[0]), cell_path(folder, FITS[0], "saliency")):
-        path.unlink()
-        path.write_bytes(b"")
-    assert_same(benchmark.run_benchmark(CONFIG, folder), expected)
+    path = weights_path(folder, FITS[0])
+    whole = path.read_bytes()
+    cell_path(folder, FITS[0], "saliency").unlink()
+    path.unlink()
+    path.write_bytes(whole[: len(whole) // 2] if damage == "half" else save({"a": torch.zeros(3)}))
+    with pytest.warns(UserWarning, match="The trained decoder .* cannot be used .* damaged"):
+        assert_same(benchmark.run_benchmark(CONFIG, folder), expected)
     assert weights_path(folder, FITS[0]).stat().st_size > 0
 
 
@@ -395,7 +405,7 @@ def pool_of(monkeypatch, dies):
 def without_saliency(folder):
     for fit in FITS:
         cell_path(folder, fit, "saliency").unlink()
-    (folder / "cells" / ".other.parquet.1").touch()  # what a killed process left is no progress
+    (folder / "cells" / ".other.part").touch()  # what a killed process left is no progress
 
 
 @pytest.mark.parametrize("dies", [lambda k, fit: k == 1, lambda k, fit: k <= 2, lambda k, fit: k <= 3])
@@ -427,7 +437,7 @@ def test_a_fit_that_kills_its_process_costs_no_other_fit(results, monkeypatch):
 
 def test_partial_files_are_removed_once_they_are_old(results):
     folder, _ = results
-    names = ["cells/.a.parquet.7", "cells/.b.parquet.8", "weights/tmpa.part", "weights/tmpb.part"]
+    names = [f"{part}/{PARTIAL.replace('*', name)}" for part in ("cells", "weights") for name in "ab"]
     for name in names:
         (folder / name).touch()
     for name in names[::2]:
@@ -450,9 +460,27 @@ def test_trouble_of_the_disk_is_no_damage(results, monkeypatch):
     assert files(folder) == before
 
 
-def test_a_cell_says_which_versions_made_it(first):
-    attrs = pd.read_parquet(cell_path(first[0], FITS[0], "saliency")).attrs
-    assert attrs["versions"] == {name: version(name) for name in ("torch", "braindecode")}
+def test_a_cell_says_what_made_it(first):
+    content = pd.read_parquet(cell_path(first[0], FITS[0], "saliency")).attrs["content"]
+    packages = ("torch", "braindecode", "mne", "numpy", "pandas", "scipy")
+    python = "{}.{}".format(*sys.version_info)
+    assert content["versions"] == {"python": python, **{name: version(name) for name in packages}}
+    assert content == FITS[0].content("saliency") and len(content["package"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("made_by", "message"),
+    [
+        ({"cells": "0"}, "other sources of eegxai-support than .* restart Python"),
+        ({"versions": FITS[0].made_by["versions"] | {"mne": "0.1"}}, r"has mne \S+ and not 0\.1 than"),
+    ],
+)
+def test_a_worker_with_other_sources_or_versions_is_refused(tmp_path, monkeypatch, made_by, message):
+    other = replace(FITS[0], made_by=FITS[0].made_by | made_by)
+    monkeypatch.setattr(engine, "read_grid", lambda config: [other])
+    with pytest.raises(ValueError, match=message):
+        benchmark.run_benchmark(CONFIG, tmp_path, n_jobs=2)
+    assert not list(tmp_path.glob("*/*.*"))
 
 
 def wait_for(folder, n_cells, alive):

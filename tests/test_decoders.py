@@ -538,7 +538,7 @@ def test_full_disk_costs_the_cache_not_the_training(cache, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(training, "save_file", full)
+    monkeypatch.setattr("eegxai_support.files.os.fsync", full)
     with pytest.warns(UserWarning, match="No space left on device.*EEGXAI_CACHE"):
         result = train_cached()
     assert len(result.history) == 2 and not list(cache.iterdir())

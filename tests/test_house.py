@@ -122,8 +122,8 @@ def imported(path):
 
 # The rooms in the order in which the data walks through them: each takes from those before it.
 ROOMS = (
-    "trials montages model simulate recordings decoders attribution spectral patterns filters sources scoring sanity"
-    " benchmark report viz"
+    "files provenance trials montages model simulate recordings decoders attribution spectral patterns filters sources"
+    " scoring sanity benchmark report viz"
 ).split()
 EXPLAIN = {"attribution", "spectral", "patterns", "filters", "sources", "scoring", "sanity"}
 DATA = {"simulate", "recordings", "benchmark", "report", "viz"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 from eegxai_support.benchmark.engine import run_benchmark
+from eegxai_support.files import expanded
 from eegxai_support.recordings.results import write_recorded
 
 
@@ -17,8 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m eegxai_support.benchmark",
         description="Score attribution methods on simulated EEG. Called again, it goes on where it was stopped.",
     )
-    parser.add_argument("config", type=Path, help="YAML file, described at run_benchmark")
-    parser.add_argument("results_dir", type=Path, help="folder of the results, shared by all workers")
+    parser.add_argument("config", type=expanded, help="YAML file, described at run_benchmark")
+    parser.add_argument("results_dir", type=expanded, help="folder of the results, shared by all workers")
     workers = parser.add_mutually_exclusive_group()
     workers.add_argument("--scheduler", help="address of a Dask scheduler, such as tcp://node:8786")
     workers.add_argument("--jobs", type=int, default=1, help="processes without a scheduler, -1 for one per core")

@@ -6,11 +6,11 @@ import ctypes
 import io
 import os
 import threading
-import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, suppress
-from importlib.metadata import version
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -20,16 +20,15 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from eegxai_support.benchmark.evaluation import EMPTY, evaluate_fit
-from eegxai_support.benchmark.grid import Fit, read_grid
+from eegxai_support.benchmark.grid import Fit, made_by, read_grid
 from eegxai_support.decoders import build_decoder
 from eegxai_support.decoders.named import reference
-from eegxai_support.recordings.results import write_recorded
+from eegxai_support.files import DamagedFileError, expanded, read_sealed, remove_partial_files
+from eegxai_support.recordings.results import read_recorded, write_recorded
 from eegxai_support.simulate import simulate
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 ATTEMPTS = 3  # in a row, at computing the fits side by side, without a new cell
-STALE = 600  # seconds; a file is written in far less
-LIBRARIES = ("torch", "braindecode")  # their versions may change the results and are not in the names of the files
 Todo = list[tuple[Fit, list[str]]]
 
 
@@ -60,16 +59,18 @@ def run_benchmark(
         - ``n_datasets``, ``n_explained``: fresh data sets whose maps are scored, and trials in each
         - ``n_null``: draws of the chance levels, 0 for none
     results_dir : path
-        Takes ``cells/*.parquet`` and ``weights/*.safetensors``; shared by all workers. Each is named by a hash of the
-        part of the configuration that determines it, of the version of eegxai-support, and of the source of what is
-        one's own.
+        Takes ``cells/*.parquet`` and ``weights/*.safetensors``; shared by all workers. Each is named by a hash of all
+        that determines it: its part of the configuration, the sources of eegxai-support that it reaches, without their
+        comments and docstrings, the source of what is one's own, and the versions of Python, PyTorch, braindecode, MNE,
+        NumPy, pandas and SciPy. Each holds a hash of its content.
     client : dask.distributed.Client, optional
         A cluster that runs the fits, one task each.
     n_jobs : int
         Without a client: processes on this machine, -1 for one per core.
     resume : bool
-        Keep the finished cells in `results_dir`. False computes every cell of this configuration again: take it, or a
-        new folder, where code was changed without a new version.
+        Keep the finished cells in `results_dir`; where one of the above changed, there are none yet. False computes
+        every cell of this configuration again: take it where something else changed, such as what a method of one's
+        own imports from other files.
 
     Returns
     -------
@@ -91,11 +92,16 @@ def run_benchmark(
 
         ``.attrs["unsupported"]`` and ``.attrs["failed"]`` list these cells with the message or the traceback.
 
+    Warns
+    -----
+    UserWarning
+        A cell or trained weights are damaged; they are made again.
+
     Raises
     ------
     ValueError
-        A wrong configuration, with the key and what is expected; both `client` and `n_jobs`; or a Dask worker with
-        more than one thread.
+        A wrong configuration, with the key and what is expected; both `client` and `n_jobs`; a Dask worker with
+        more than one thread; or a worker with other sources or versions.
 
     Notes
     -----
@@ -115,8 +121,7 @@ def run_benchmark(
     done count as failed.
 
     Every fit runs on one thread, so that the numbers do not depend on where it runs; give each Dask worker one thread
-    (``threads_per_worker=1``). Where there is a GPU it trains and explains, and rounds differently; so may other
-    versions of PyTorch and braindecode, which the ``.attrs`` of each cell's file name.
+    (``threads_per_worker=1``). Where there is a GPU it trains and explains, and rounds differently.
     On SLURM: ``cluster = dask_jobqueue.SLURMCluster(cores=1, processes=1, memory="4GB", walltime="04:00:00")``,
     ``cluster.scale(jobs=32)``, ``client=dask.distributed.Client(cluster)``, with `results_dir` on a shared disk.
     """
@@ -126,12 +131,13 @@ def run_benchmark(
     if client is not None or effective_n_jobs(n_jobs) > 1:
         for fit in fits:
             _refuse_what_stays_here(fit)
-    folder = Path(results_dir).resolve()
+    folder = expanded(results_dir).resolve()
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     if not resume:
         for fit in fits:
             weights_path(folder, fit).unlink(missing_ok=True)
-    _remove_partial_files(folder)
+    for part in ("cells", "weights"):
+        remove_partial_files(folder / part)
     todo = _prepared(fits, folder, resume)
     if todo:
         _rehearse(todo)
@@ -184,13 +190,14 @@ def run_fit(fit: Fit, cells: list[str], folder: Path, driver: int | None = None)
         # Asked before each cell: another worker may have been here, or this fit's worker may have died halfway.
         return (cell for cell in cells if not cell_path(folder, fit, cell).exists())
 
+    if driver is not None:
+        _refuse_other_sources(fit)
     if not any(True for _ in missing()):
         return
     # The bars of single methods would write over the one that counts; an exception does not come this way.
     with _one_thread(), redirect_stderr(io.StringIO()):
         for cell, table in evaluate_fit(fit, missing(), weights_path(folder, fit)):
-            made_by = {"content": fit.content(cell), "versions": {name: version(name) for name in LIBRARIES}}
-            write_recorded(table, cell_path(folder, fit, cell), table.attrs | made_by)
+            write_recorded(table, cell_path(folder, fit, cell), table.attrs | {"content": fit.content(cell)})
             if driver not in (None, os.getppid()):
                 return
 
@@ -206,25 +213,42 @@ def _one_thread() -> Iterator[None]:
             torch.set_num_threads(n_threads)
 
 
+_made_by = cache(made_by)  # asked first when a worker has just imported the sources, which may be edited later
+
+
+def _refuse_other_sources(fit: Fit) -> None:
+    """Refuse to compute under the name of one version what another would give."""
+    if (ours := _made_by()) != fit.made_by:
+        differ = {name: (ours["versions"][name], it) for name, it in fit.made_by["versions"].items()}
+        differ = [f"{name} {a} and not {b}" for name, (a, b) in differ.items() if a != b]
+        raise ValueError(
+            f"A worker has {', '.join(differ) or 'other sources of eegxai-support'} than the process that asked for the"
+            " benchmark. Install the same everywhere, and restart Python where the sources changed under it."
+        )
+
+
 def _read(path: Path) -> pd.DataFrame | None:
-    """Return a cell's table; None where the file is missing or damaged."""
+    """Return a cell's table; None where the file is missing, or damaged, which is told."""
     try:
-        content = path.read_bytes()
+        table = read_recorded(path, seal_required=True)
     except FileNotFoundError:  # any other trouble of the disk says nothing about the file, which is kept
         return None
-    try:
-        table = pd.read_parquet(io.BytesIO(content))
-    except (OSError, ValueError):  # pyarrow's exceptions for what it cannot read
+    except DamagedFileError:
+        table = None
+    if table is None or not {"status", "message"} <= table.attrs.keys() or list(table) != list(EMPTY):
+        warnings.warn(f"The cell {path} is damaged and counts as missing.", stacklevel=4)
         return None
-    return table if {"status", "message"} <= table.attrs.keys() and list(table) == list(EMPTY) else None
+    return table
 
 
-def _remove_partial_files(folder: Path) -> None:
-    """Remove what processes left that were killed while they wrote."""
-    for path in (*folder.glob("cells/.*.parquet.*"), *folder.glob("weights/*.part")):
-        with suppress(FileNotFoundError):  # another driver that shares the folder
-            if time.time() - path.stat().st_mtime > STALE:
-                path.unlink()
+def _check_weights(path: Path) -> None:
+    """Tell of weights that will be trained again; where this happens, in a worker, nobody would see it."""
+    try:
+        read_sealed(path, required=True)
+    except FileNotFoundError:
+        pass
+    except (OSError, DamagedFileError) as error:
+        warnings.warn(f"The trained decoder {path} cannot be used ({error}); training it again.", stacklevel=4)
 
 
 def _prepared(fits: list[Fit], folder: Path, resume: bool) -> Todo:
@@ -239,6 +263,7 @@ def _prepared(fits: list[Fit], folder: Path, resume: bool) -> Todo:
                 path.unlink(missing_ok=True)
                 left.append(cell)
         if left:
+            _check_weights(weights_path(folder, fit))
             todo.append((fit, left))
     return todo
 
@@ -338,6 +363,7 @@ def _run_on_worker(fit: Fit, cells: list[str], folder: Path) -> None:
     with suppress(AttributeError, OSError, TypeError):
         for threshold in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
             ctypes.CDLL(None).mallopt(threshold, 2**30)
+    _refuse_other_sources(fit)
     run_fit(fit, cells, folder)
 
 

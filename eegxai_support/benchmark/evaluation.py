@@ -19,7 +19,8 @@ from torch import nn
 
 from eegxai_support.attribution import attribute, make_baseline
 from eegxai_support.benchmark.grid import DECODER, Fit, entered, options_of
-from eegxai_support.decoders import build_decoder, load, predict, save, train
+from eegxai_support.decoders import Training, build_decoder, predict, save, train
+from eegxai_support.decoders.weights import fill, read
 from eegxai_support.model import UnsupportedOperation, best_device, device_of, wide
 from eegxai_support.sanity import random_target, randomize
 from eegxai_support.scoring import score_maps
@@ -107,7 +108,7 @@ def experiment_of(fit: Fit, weights: Path | None) -> Experiment:
     if not _loaded(model, weights):
         training = train(model, train_set, valid, seed=fit.seed, **fit.network["train"])
         if weights is not None:
-            save(model, weights, history=training.history.to_json(orient="records"))
+            _keep(training, weights)
     return Experiment(fit, model.to(best_device()), train_set, scale)
 
 
@@ -121,13 +122,24 @@ def _standardised(trials: Trials, scale: float) -> Trials:
 
 
 def _loaded(model: nn.Module, weights: Path | None) -> bool:
-    if weights is None or not weights.exists():
+    if weights is None:
         return False
     try:
-        load(model, weights)
-    except ValueError:  # damaged
-        return False
-    return True
+        fill(model, *read(weights, seal_required=True), weights)
+        return True
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # ValueError where it is damaged
+        warnings.warn(f"The trained decoder {weights} cannot be used ({error}); training it again.", stacklevel=3)
+    return False
+
+
+def _keep(training: Training, weights: Path) -> None:
+    """Save the weights; a disk that does not take them costs another training, not this fit."""
+    try:
+        save(training.model, weights, history=training.history.to_json(orient="records"))
+    except OSError as error:
+        warnings.warn(f"The trained decoder could not be kept in {weights.parent} ({error}).", stacklevel=3)
 
 
 def _recorded(experiment: Experiment, cell: str) -> pd.DataFrame:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from numbers import Real
 from pathlib import Path
 
@@ -20,6 +18,8 @@ from eegxai_support.attribution import METHODS, Method
 from eegxai_support.attribution.baselines import BASELINES
 from eegxai_support.decoders import train
 from eegxai_support.decoders.named import imported, is_importable, reference, source_digest
+from eegxai_support.files import expanded, to_json
+from eegxai_support.provenance import package_digest, versions
 from eegxai_support.simulate import REGIMES
 from eegxai_support.trials import unknown_name
 
@@ -33,6 +33,10 @@ TRAINING = tuple(  # what a decoder's `train` may set
     if name not in ("model", "train", "valid", "seed", "device", "cache")
 )
 COUNTS = ("epochs", "batch_size")  # whole numbers among these
+# What can change a number: the rooms that a decoder's training reaches, those of a cell, and what both compute with.
+TRAINED_BY = ("montages", "trials", "model", "simulate", "decoders", "benchmark")
+SCORED_BY = (*TRAINED_BY, "attribution", "scoring", "sanity")
+LIBRARIES = ("torch", "braindecode", "mne", "numpy", "pandas", "scipy")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Fit:
         For each label ``method`` and ``baseline``; the rest are the method's options.
     sources : dict
         A hash of the source of each own network and method, by the cell that it is needed for first.
+    made_by : dict
+        See `made_by`.
     """
 
     regime: str
@@ -68,6 +74,7 @@ class Fit:
     sizes: dict
     methods: dict
     sources: dict = field(default_factory=dict)
+    made_by: dict = field(default_factory=dict)
 
     @property
     def place(self) -> dict:
@@ -81,7 +88,9 @@ class Fit:
 
     def content(self, cell: str | None = None) -> dict:
         """Everything that determines the results of a cell, or the trained weights where none is given."""
-        content = {"package": version("eegxai-support"), "regime": self.regime, "options": self.options}
+        package = self.made_by["weights" if cell is None else "cells"]
+        content = {"package": package, "versions": self.made_by["versions"]}
+        content |= {"regime": self.regime, "options": self.options}
         content |= {"snr_db": self.snr_db, "network": _stated(self.network, "name"), "seed": self.seed}
         used = {None: (), DECODER: ("n_test",)}.get(cell, ("n_datasets", "n_explained", "n_null"))
         content |= {name: self.sizes[name] for name in ("n_train", "n_valid", *used)}
@@ -105,6 +114,18 @@ class Fit:
         return int.from_bytes(_digest([self.regime, self.snr_db, self.seed, *purpose])[:7])
 
 
+def made_by() -> dict:
+    """Return hashes of the package's sources that make weights and cells, and the versions of what they compute with.
+
+    What training reaches is a part of what a cell does: decoders stay trained where a method changed.
+    """
+    return {
+        "weights": package_digest(*TRAINED_BY),
+        "cells": package_digest(*SCORED_BY),
+        "versions": versions(LIBRARIES),
+    }
+
+
 def read_grid(config: dict | str | Path) -> list[Fit]:
     """Check a configuration and return its fits in the order of the grid.
 
@@ -123,7 +144,7 @@ def read_grid(config: dict | str | Path) -> list[Fit]:
         An unknown or missing key, name or option, or a value of the wrong kind.
     """
     if not isinstance(config, dict):
-        config = _parsed(Path(config))
+        config = _parsed(expanded(config))
     config = _mapping(config, "the configuration", {*SIZES, *LISTS}, required=(*SIZES, *LISTS))
     sizes = {name: _count(config[name], name, least=name != "n_null") for name in SIZES}
     regimes = {
@@ -139,9 +160,10 @@ def read_grid(config: dict | str | Path) -> list[Fit]:
     networks, of_networks = _with_sources(_named(config["decoders"], "decoders"), _network, "name")
     seeds = [_count(seed, "seeds", least=0) for seed in _list(config["seeds"], "seeds")]
     methods, of_methods = _with_sources(_named(config["methods"], "methods"), _method, "method")
+    made = made_by()
     sources = {it: of_methods | ({DECODER: of_networks[it]} if it in of_networks else {}) for it in networks}
     return [
-        Fit(regime, regimes[regime], snr, decoder, networks[decoder], seed, sizes, methods, sources[decoder])
+        Fit(regime, regimes[regime], snr, decoder, networks[decoder], seed, sizes, methods, sources[decoder], made)
         for regime in regimes
         for snr, decoder, seed in itertools.product(snr_db[regime], networks, seeds)
     ]
@@ -252,7 +274,7 @@ def _method(label: str, given) -> dict:
 def _digest(content) -> bytes:
     """SHA-256 of canonical JSON: sorted keys, no space."""
     try:
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        text = to_json(content, sort_keys=True, separators=(",", ":"))
     except TypeError as error:
         raise ValueError(f"The configuration holds a value that JSON cannot ({error}).") from error
     return hashlib.sha256(text.encode()).digest()

@@ -9,7 +9,8 @@ from eegxai_support.decoders.evaluation import (
 )
 from eegxai_support.decoders.inference import predict
 from eegxai_support.decoders.models import RECIPES, DeepNet, InterpretableCNN, build_decoder, recipe
-from eegxai_support.decoders.training import Training, load, save, train
+from eegxai_support.decoders.training import Training, train
+from eegxai_support.decoders.weights import load, save
 
 __all__ = [
     "RECIPES",

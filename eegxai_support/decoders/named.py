@@ -12,7 +12,8 @@ from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 
-VERSIONED = ("torch", "braindecode", "builtins")  # their version says what their source is
+# A version, or `package_digest`, says what their source is.
+VERSIONED = ("torch", "braindecode", "builtins", "eegxai_support")
 
 
 def imported(name: str) -> object:

@@ -1,35 +1,22 @@
-"""Train a decoder, and keep trained weights on disk by the content that made them."""
+"""Train a decoder."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import itertools
-import json
-import os
-import re
-import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
-from zipfile import is_zipfile
 
 import numpy as np
 import pandas as pd
-import pooch
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+from eegxai_support.decoders.cache import cache_path, from_cache, to_cache
 from eegxai_support.decoders.inference import in_crops
-from eegxai_support.decoders.named import source_digest
+from eegxai_support.files import plain
 from eegxai_support.model import (
     TrainingRecord,
     best_device,
@@ -37,15 +24,11 @@ from eegxai_support.model import (
     device_of,
     dtype_of,
     look,
-    model_size,
-    record_of,
     seeded,
     shared,
     unwrapped,
 )
 from eegxai_support.trials import Trials
-
-INTERNAL = {*vars(nn.Module()), "training_record"}  # attributes that say nothing about the function of a module
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +85,8 @@ def train(
         Epochs without a lower validation loss before training stops.
     cache : bool
         Keep the trained weights in the user's cache (folder ``EEGXAI_CACHE`` where that is set) under a hash of
-        model, source of its classes, trials, options and versions, and take them from there the next time.
+        model, source of its classes and of what trains it, trials, options and versions, and take them from there the
+        next time.
 
     Returns
     -------
@@ -111,7 +95,8 @@ def train(
     Warns
     -----
     UserWarning
-        A class of ``train.class_names`` has no training trial. Or the cache cannot be used.
+        A class of ``train.class_names`` has no training trial. Or the cache cannot be used, or what it holds is
+        damaged; the decoder is trained all the same.
 
     Raises
     ------
@@ -123,26 +108,28 @@ def train(
     ----------
     .. [1] Loshchilov & Hutter (2019). Decoupled weight decay regularization. ICLR.
     """
-    options = {
-        "epochs": epochs,
-        "seed": seed,
-        "batch_size": batch_size,
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "patience": patience,
-    }
+    options = plain(
+        {
+            "epochs": epochs,
+            "seed": seed,
+            "batch_size": batch_size,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "patience": patience,
+        }
+    )
     model, record = unwrapped(model), _record(train)
     if valid is not None:
         valid.require_classes("train")
     device = best_device(device)
-    path = _cache_path(model, train, valid, device, options) if cache else None
-    if path and (history := _from_cache(model, path)) is not None:
+    path = cache_path(model, train, valid, device, options) if cache else None
+    if path and (history := from_cache(model, path)) is not None:
         return Training(model.eval(), history)
-    with _lent(model, device), seeded(seed, device):
+    with _lent(model, device), seeded(options["seed"], device):
         history = _fit(model, train, valid, device, **options)
     model.eval().training_record = record
     if path:
-        _to_cache(model, history, path)
+        to_cache(model, history, path)
     return Training(model, history)
 
 
@@ -252,136 +239,3 @@ def _validate(model, valid) -> dict[str, float]:
         "valid_loss": cross_entropy(output, label).item(),
         "valid_accuracy": (output.argmax(1) == label).float().mean().item(),
     }
-
-
-def save(model: nn.Module, path: str | Path, **metadata: str) -> None:
-    """Write a model's weights, and what it was trained on, to a safetensors file; it is either whole or not there.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    path : str or Path
-    **metadata : str
-        Kept in the file's header.
-    """
-    model, path = unwrapped(model), Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Cloned, since the format has no weights that share memory.
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    if record := record_of(model):
-        metadata = {"training_record": record.to_json(), **metadata}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(weights, temporary, metadata=metadata)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def load(model: nn.Module, path: str | Path) -> nn.Module:
-    """Read weights that `save` wrote into a model of the same architecture, and put it in eval mode.
-
-    Its attribute ``training_record`` becomes that of the model that was saved, None where that had none.
-
-    Raises
-    ------
-    ValueError
-        The file is damaged or belongs to another architecture.
-    """
-    expected = {name: value.shape for name, value in model.state_dict().items()}
-    try:
-        weights = load_file(path)
-        with safe_open(path, framework="pt") as file:
-            record = (file.metadata() or {}).get("training_record")
-    except SafetensorError as error:
-        remedy = (
-            "It was written by torch.save: model.load_state_dict(torch.load(path, weights_only=True)) reads it, if it"
-            " holds the weights alone."
-            if is_zipfile(path)
-            else "Train the decoder again."
-        )
-        raise ValueError(f"{path} is no whole safetensors file ({error}). {remedy}") from error
-    found = {name: value.shape for name, value in weights.items()}
-    if found != expected:  # before anything is overwritten
-        raise ValueError(
-            f"{path} does not hold weights for this {type(model).__name__}: {_difference(found, expected)}. Build the"
-            " decoder with the options it was trained with."
-        )
-    model.load_state_dict(weights)
-    model.training_record = TrainingRecord.from_json(record) if record else None
-    return model.eval()
-
-
-def _difference(found: dict[str, torch.Size], expected: dict[str, torch.Size]) -> str:
-    """Say which weights the file and the model do not share, two of a kind by name."""
-    sizes = [name for name in expected if name in found and found[name] != expected[name]]
-    kinds = {
-        "it lacks": [name for name in expected if name not in found],
-        "it has": [name for name in found if name not in expected],
-        "of another size are": [f"{name}, {tuple(found[name])} for {tuple(expected[name])}" for name in sizes],
-    }
-    parts = [f"{what} {', '.join(names[:2])}{' …' * (len(names) > 2)}" for what, names in kinds.items() if names]
-    return "; ".join(parts)
-
-
-def _cache_path(model, train, valid, device, options) -> Path | None:
-    """Return where the trained weights are kept, None where it cannot be told what the model computes."""
-    sizes = [model_size(model, "n_times"), *(p.requires_grad for p in model.parameters())]
-    digest = hashlib.sha256(f"{nn.Module.__repr__(model)}{sizes}".encode())
-    try:
-        digest.update(_function(model).encode())
-    except ValueError as error:
-        warnings.warn(
-            f"{type(model).__name__} is trained without the cache: {error} A change of its code would go unnoticed."
-            " Define it in a file or a notebook.",
-            stacklevel=3,
-        )
-        return None
-    for value in itertools.chain(model.state_dict().values(), model.buffers()):  # the latter hold those not persistent
-        digest.update(value.cpu().numpy().tobytes())
-    for trials in (train, valid) if valid is not None else (train,):
-        digest.update(repr(trials.signal.shape).encode() + trials.signal.tobytes() + trials.label.tobytes())
-        digest.update(repr((trials.info.ch_names, trials.sfreq, trials.unit, trials.class_names)).encode())
-    versions = [version("torch"), version("braindecode")]
-    digest.update(json.dumps([options, versions, device.type, valid is not None]).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):  # a change in how we train is a new version too
-        digest.update(source.read_bytes())
-    folder = Path(os.environ.get("EEGXAI_CACHE") or pooch.os_cache("eegxai"))
-    return folder / f"{type(model).__name__}-{digest.hexdigest()[:20]}.safetensors"
-
-
-def _function(model: nn.Module) -> str:
-    """Return what a model computes besides its weights: the source of its classes, and what else its modules hold.
-
-    Its printed form names the layers, but neither what `forward` does with them nor a number that it multiplies by.
-    """
-    held = [{k: v for k, v in vars(module).items() if k not in INTERNAL} for module in model.modules()]
-    functions = [value for each in held for value in each.values() if inspect.isroutine(value)]
-    source = source_digest([*map(type, model.modules()), *functions])
-    with np.printoptions(threshold=sys.maxsize):
-        return source + re.sub("0x[0-9a-f]+", "", repr(held))  # an address says nothing
-
-
-def _from_cache(model, path: Path) -> pd.DataFrame | None:
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            history = pd.DataFrame(json.loads(file.metadata()["history"]))
-        load(model, path)  # last: it checks the whole file before it overwrites anything
-        return history
-    except (SafetensorError, ValueError, KeyError, TypeError):
-        warnings.warn(f"The cached decoder {path} is damaged; training it again.", stacklevel=3)
-        return None
-
-
-def _to_cache(model, history: pd.DataFrame, path: Path) -> None:
-    try:
-        save(model, path, history=history.to_json(orient="records"))
-    except (OSError, SafetensorError) as error:
-        warnings.warn(
-            f"The trained decoder could not be kept in {path.parent} ({error}); it will be trained again next time."
-            " Free some space there or set EEGXAI_CACHE to another folder.",
-            stacklevel=3,
-        )

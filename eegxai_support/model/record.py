@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
+from eegxai_support.files import to_json
+
 
 @dataclass(frozen=True)
 class TrainingRecord:
@@ -44,7 +46,7 @@ class TrainingRecord:
 
     def to_json(self) -> str:
         """Return the record as JSON text, for the header of a file."""
-        return json.dumps(asdict(self))
+        return to_json(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> TrainingRecord:

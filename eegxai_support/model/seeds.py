@@ -15,7 +15,7 @@ def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
     `torch.manual_seed` would seed every GPU of the machine, and `torch.random.fork_rng` without devices would wake them
     all to keep their states; both touch the device that is used, and no other.
     """
-    device = torch.device(device)
+    device, seed = torch.device(device), int(seed)  # torch refuses numbers of NumPy
     with forked(device):
         torch.default_generator.manual_seed(seed)
         for drawn_on in _with_generator(device):

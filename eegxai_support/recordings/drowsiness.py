@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eegxai_support.files import write_whole
 from eegxai_support.model import needed
 from eegxai_support.montages import electrode_info
 from eegxai_support.recordings.cache import cache_folder, download_error
@@ -82,7 +83,7 @@ def load_drowsiness(path: Path | str | None = None) -> Trials:
     digest = _checked_digest(file)
     trials = _read(file)
     with suppress(OSError):  # a cache that cannot be written to can still be read
-        _write_whole(_seal(file), f"{digest}  {file.name}\n")
+        write_whole(_seal(file), f"{digest}  {file.name}\n")
     print(f"Real trials: EEG driver drowsiness, figshare {DOI}, {N_SUBJECTS} subjects.")
     return trials
 
@@ -136,15 +137,6 @@ def _checked_digest(file: Path) -> str:
             " downloaded anew."
         )
     return digest
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> Trials:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
+import io
 from pathlib import Path
 
 import pandas as pd
 
+from eegxai_support.files import SEAL_KEY, UNSEALED, DamagedFileError, read_sealed, sealed, to_json, write_whole
 from eegxai_support.trials import unknown_name
 
 PACKAGE = Path(__file__).parents[1]
@@ -31,16 +31,45 @@ def recorded(name: str) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        No result of that name.
+        No result of that name, or its file is damaged.
     """
     found = {path.stem: path for folder in reversed(FOLDERS) for path in folder.glob("*.parquet")}
     if name not in found:
         raise unknown_name("recorded result", name, found)
-    return pd.read_parquet(found[name])
+    return read_recorded(found[name])
+
+
+def read_recorded(path: Path | str, *, seal_required: bool = False) -> pd.DataFrame:
+    """Read what `write_recorded` wrote.
+
+    Parameters
+    ----------
+    path : path
+        A parquet file.
+    seal_required : bool
+        Whether a file that does not hold its own hash, as `write_recorded` gives it, counts as damaged.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``.attrs`` holds what made it.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged.
+    """
+    import pyarrow  # noqa: F401 - a package that lacks is no damage
+
+    content = read_sealed(path, required=seal_required)
+    try:
+        return pd.read_parquet(io.BytesIO(content))
+    except Exception as error:  # nobody says what a parser may raise for bytes that nobody vouches for
+        raise DamagedFileError(f"{path} is no whole parquet file of pandas ({error}).") from error
 
 
 def write_recorded(frame: pd.DataFrame, path: Path | str, provenance: dict) -> None:
-    """Write a result with what made it, whole or not at all.
+    """Write a result with what made it and with its own hash, whole or not at all.
 
     Parameters
     ----------
@@ -48,21 +77,22 @@ def write_recorded(frame: pd.DataFrame, path: Path | str, provenance: dict) -> N
     path : path
         A parquet file; its folder is made where it lacks.
     provenance : dict
-        JSON values; `recorded` gives them back as ``.attrs``.
+        JSON values, or NumPy's numbers; `recorded` gives them back as ``.attrs``.
 
     Raises
     ------
     TypeError
         `provenance` holds what JSON cannot.
     """
-    json.dumps(provenance)  # pandas would warn and write none
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    attrs = to_json(provenance)
     frame = frame.copy(deep=False)
-    frame.attrs = provenance
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        frame.to_parquet(partial, compression="zstd")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    frame.attrs = {}
+    table, buffer = pa.Table.from_pandas(frame), io.BytesIO()
+    table = table.replace_schema_metadata({**table.schema.metadata, "PANDAS_ATTRS": attrs})  # what pandas looks for
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({SEAL_KEY: UNSEALED})
+    write_whole(path, sealed(buffer.getvalue()))

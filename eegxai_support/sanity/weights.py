@@ -245,7 +245,7 @@ def _checked_shape(model: nn.Module, shape: tuple[int, int] | None) -> tuple[int
 
 
 def _redrawn(model: nn.Module, seed: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     values = {}
     for names, value in _learned(model).items():
         values |= dict.fromkeys(names, _redraw(names[0], value.cpu(), generator))

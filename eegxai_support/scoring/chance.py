@@ -32,7 +32,7 @@ def chance_levels(
     """
     n = len(maps)
     rng = np.random.default_rng(seed)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     n_candidates = min(n_null, max(CANDIDATES_PER_TRIAL, CANDIDATES // n))
     group = np.arange(n) if label is None else label
     nulls = ("other_trial", "surrogate") if n > 1 else ("surrogate",)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import mne
 import numpy as np
-from numpy.polynomial.legendre import legder, legval
 import scipy
+from numpy.polynomial.legendre import legder, legval
 
 from eegxai_support.montages import EEGBCI_CHANNELS, electrode_info
 from eegxai_support.trials import unknown_name
