@@ -29,16 +29,22 @@ import importlib.util
 
 if importlib.util.find_spec("eegxai_support") is None:
 """
+# pip would sooner replace numpy under a running session than take an older release of what asks for a newer one, hence
+# the pins.
 INSTALL = """\
     import subprocess
     import sys
+    from importlib.metadata import version
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+{url}"], check=True)
+    there = filter(importlib.util.find_spec, ("matplotlib", "numpy", "pandas", "scipy", "torch", "torchaudio"))
+    pins = [f"{{name}}=={{version(name)}}" for name in there]  # what the session may have loaded stays as it is
+    package = "eegxai-support[all] @ git+{url}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *pins, package], check=True)
 """
 NO_HOME = """\
     raise ModuleNotFoundError(
         "eegxai has no public home yet, so there is nothing to install from. Upload your copy of the repository"
-        " next to this notebook, run `%pip install ./eegxai` and run this cell again."
+        " next to this notebook, run `%pip install './eegxai[all]'` and run this cell again."
     )
 """
 

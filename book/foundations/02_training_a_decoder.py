@@ -33,7 +33,7 @@ import importlib.util
 if importlib.util.find_spec("eegxai_support") is None:
     raise ModuleNotFoundError(
         "eegxai has no public home yet, so there is nothing to install from. Upload your copy of the repository"
-        " next to this notebook, run `%pip install ./eegxai` and run this cell again."
+        " next to this notebook, run `%pip install './eegxai[all]'` and run this cell again."
     )
 
 # %% tags=["parameters", "hide-input"]
