@@ -73,8 +73,8 @@ def load_drowsiness(path: Path | str | None = None) -> Trials:
         return _read(Path(path).expanduser())
     try:
         file = _fetch()
-    except OSError as error:
-        why = os.strerror(error.errno).lower() if error.errno else error
+    except (OSError, ModuleNotFoundError) as error:
+        why = os.strerror(error.errno).lower() if getattr(error, "errno", None) else error
         print(
             "Simulated trials, because the drowsiness recordings are neither in MNE's cache nor could be downloaded"
             f" ({why})."
