@@ -126,8 +126,9 @@ def run_benchmark(
     On SLURM: ``cluster = dask_jobqueue.SLURMCluster(cores=1, processes=1, memory="4GB", walltime="04:00:00")``,
     ``cluster.scale(jobs=32)``, ``client=dask.distributed.Client(cluster)``, with `results_dir` on a shared disk.
     """
-    with needed("run_benchmark", extra="benchmark"):
-        import pyarrow  # noqa: F401 - told now, and not when the first cell is written
+    with needed("run_benchmark", extra="benchmark"):  # told now, and not when the first cell is written
+        import pyarrow  # noqa: F401
+        import threadpoolctl  # noqa: F401
         from joblib import effective_n_jobs
     fits = read_grid(config)
     if client is not None and n_jobs != 1:
@@ -337,8 +338,8 @@ def _on_cores(todo: Todo, folder: Path, n_jobs: int) -> None:
 
 def _survives(todo: Todo, folder: Path, n_jobs: int) -> bool:
     """Run fits in processes, and return whether these lived to the end."""
-    from joblib import Parallel, delayed, parallel_config
-
+    with needed("run_benchmark", extra="benchmark"):
+        from joblib import Parallel, delayed, parallel_config
     try:
         with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
             Parallel()(delayed(run_fit)(fit, cells, folder, os.getpid()) for fit, cells in todo)
@@ -349,8 +350,8 @@ def _survives(todo: Todo, folder: Path, n_jobs: int) -> bool:
 
 def _on_cluster(todo: Todo, folder: Path, client) -> None:
     """Submit one task per fit; Dask gives the tasks of a worker that dies to another one."""
-    from dask.distributed import KilledWorker, as_completed
-
+    with needed("run_benchmark with a client", extra="cluster"):
+        from dask.distributed import KilledWorker, as_completed
     futures = [client.submit(_run_on_worker, fit, cells, folder, pure=False) for fit, cells in todo]
     for future in as_completed(futures, loop=client.loop):  # the client need not be the default one
         if not isinstance(future.exception(), KilledWorker):
@@ -358,8 +359,8 @@ def _on_cluster(todo: Todo, folder: Path, client) -> None:
 
 
 def _run_on_worker(fit: Fit, cells: list[str], folder: Path) -> None:
-    from dask.distributed import get_worker
-
+    with needed("run_benchmark with a client", extra="cluster"):
+        from dask.distributed import get_worker
     # Asked here and not of the client: the workers of a cluster that grows join later.
     if (n_threads := get_worker().state.nthreads) > 1:
         raise ValueError(
