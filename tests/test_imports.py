@@ -49,6 +49,7 @@ def test_stub_says_what_is_there():
     listed = next(ast.literal_eval(node.value) for node in STUB.body if isinstance(node, ast.Assign))
     assert sorted(listed) == sorted(stub_names()) == sorted(xs.__all__) == sorted(dir(xs))
     for name, room in stub_names().items():
+        assert "." not in room, f"{name} is taken from inside a room"
         module = importlib.import_module(f"eegxai_support.{room or name}")
         assert getattr(xs, name) is (getattr(module, name) if room else module), name
 
