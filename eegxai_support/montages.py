@@ -9,8 +9,8 @@ from functools import cache
 
 import mne
 import numpy as np
+import scipy
 from mne.io.constants import FIFF
-from scipy.spatial.transform import Rotation
 
 from eegxai_support.trials import unknown_name
 
@@ -35,7 +35,6 @@ DECORATED = re.compile(
 HEAD_CENTRE = (0.0, 0.018, 0.035)
 HEAD_TILT = np.deg2rad(8)
 HEAD_EDGE = np.deg2rad(95)
-TILT = Rotation.from_euler("x", HEAD_TILT).as_matrix()
 TOLERANCE = 0.03  # metres on the template from the place of a name: neighbours of the 10-10 system are 0.035 apart
 ENOUGH = 2 / 3  # of the names agree: half a mirrored head can be turned inside out until its names do
 FEW = 8  # electrodes: four are on some sphere wherever they are, and fewer than this tell no head from it
@@ -249,11 +248,16 @@ def _fiducials(info: mne.Info) -> dict[str, np.ndarray]:
 
 
 @cache
+def _tilt() -> np.ndarray:
+    return scipy.spatial.transform.Rotation.from_euler("x", HEAD_TILT).as_matrix()
+
+
+@cache
 def _template() -> dict[str, np.ndarray]:
     """Places of all names and fiducials on the head as it is drawn: origin in its centre, vertex along z, in metres."""
     info = electrode_info(tuple(_known_names().values()), 1.0)
     places = dict(zip(info.ch_names, _positions(info)[0], strict=True)) | _fiducials(info)
-    return {name: TILT @ (xyz - HEAD_CENTRE) for name, xyz in places.items()}
+    return {name: _tilt() @ (xyz - HEAD_CENTRE) for name, xyz in places.items()}
 
 
 def _projected(xyz: np.ndarray) -> np.ndarray:
@@ -293,7 +297,7 @@ def _from_centre(xyz: np.ndarray, names: list[str | None], fiducials: dict[str, 
         distance = np.linalg.norm(direction, axis=1)
         mean_direction = np.linalg.norm((direction / distance[:, None]).mean(axis=0))
         if mean_direction < ALL_ROUND and distance.std() < ROUND * distance.mean():
-            return direction @ TILT.T if fiducials else direction
+            return direction @ _tilt().T if fiducials else direction
     if len(fiducials) == 3:
         return _on_a_head(_brought(xyz, points, places, np.inf))
     distance = np.linalg.norm(xyz, axis=1)

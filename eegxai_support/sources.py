@@ -11,7 +11,7 @@ import pandas as pd
 
 from eegxai_support.attribution import Attribution
 from eegxai_support.attribution.factors import factors, multiplier_of
-from eegxai_support.model import given
+from eegxai_support.model import given, needed
 from eegxai_support.montages import located
 from eegxai_support.trials import Trials, flat_channels
 
@@ -182,14 +182,17 @@ def label_components(ica: mne.preprocessing.ICA, trials: Trials | mne.io.BaseRaw
     ValueError
         `ica` is not fitted or to other channels, or the trials are filtered narrowly, not in average reference, sampled
         below 100 Hz, of fewer than 8 channels or of channels without a position.
+    ModuleNotFoundError
+        mne-icalabel is not installed.
 
     References
     ----------
     .. [1] Pion-Tonachini, Kreutz-Delgado & Makeig (2019). ICLabel: an automated electroencephalographic independent
        component classifier, dataset, and website. NeuroImage 198, 181-197.
     """
-    from mne_icalabel.config import ICALABEL_METHODS_NUMERICAL_TO_STRING
-    from mne_icalabel.iclabel import iclabel_label_components
+    with needed("label_components", extra="sources"):
+        from mne_icalabel.config import ICALABEL_METHODS_NUMERICAL_TO_STRING
+        from mne_icalabel.iclabel import iclabel_label_components
 
     _check_fitted(ica)
     epochs = _broadband(trials)

@@ -431,7 +431,7 @@ def test_bnci2014_001_errors(moabb, monkeypatch):
         load_bnci2014_001()
     assert raised.value.errno == errno.ENOSPC
     monkeypatch.setitem(sys.modules, "moabb.datasets", None)
-    with pytest.raises(ImportError, match="pip install moabb"):
+    with pytest.raises(ImportError, match=r'load_bnci2014_001 needs moabb.*: pip install "eegxai-support\[data\]"'):
         load_bnci2014_001()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.fft import irfft, rfft
+import scipy
 
 from eegxai_support.trials import unknown_name
 
@@ -51,7 +51,7 @@ def make_baseline(x, kind: str, *, label=None, seed: int = 0) -> np.ndarray:
     if kind == "phase_scrambled":
         return _phase_scrambled(x, rng)
     if kind == "mean_amplitude":
-        spectrum = rfft(x)
+        spectrum = scipy.fft.rfft(x)
         return _rebuilt(np.abs(spectrum).mean(0) * np.exp(1j * np.angle(spectrum)), x)
     if kind == "other_class":
         return x[_of_other_class(label, len(x), rng)]
@@ -59,7 +59,7 @@ def make_baseline(x, kind: str, *, label=None, seed: int = 0) -> np.ndarray:
 
 
 def _phase_scrambled(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    spectrum = rfft(x)
+    spectrum = scipy.fft.rfft(x)
     angle = rng.uniform(0, 2 * np.pi, (len(x), 1, spectrum.shape[2]))
     angle[..., 0] = 0  # zero frequency and Nyquist are real: they have no phase to turn
     if x.shape[2] % 2 == 0:
@@ -68,7 +68,7 @@ def _phase_scrambled(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _rebuilt(spectrum: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return irfft(spectrum, n=x.shape[2]).astype(np.result_type(x, np.float32))
+    return scipy.fft.irfft(spectrum, n=x.shape[2]).astype(np.result_type(x, np.float32))
 
 
 def _of_other_class(label, n_trials: int, rng: np.random.Generator) -> np.ndarray:

@@ -239,7 +239,8 @@ class Relevance(Functions):
         the output to the last conditioned layer, from there to the one before, and so on. A stage ends at every run
         of its layer, where `stop` lets nothing pass, and the next one starts from what arrived there.
         """
-        ends, multipliers, above = [value], [torch.ones_like(value)], "the output"
+        # Of a sum: where it is handed multipliers, autograd imports SymPy, which takes longer than most networks.
+        ends, multipliers, above = [value.sum()], [None], "the output"
         for name, condition in reversed(self.conditions.items()):
             self.stop = condition
             torch.autograd.grad(ends, condition.outputs, multipliers, retain_graph=True, allow_unused=True)

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 
 from eegxai_support.benchmark.engine import run_benchmark
 from eegxai_support.files import expanded
+from eegxai_support.model import needed
 from eegxai_support.recordings.results import write_recorded
 
 
@@ -45,10 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _client(scheduler: str | None):
     if scheduler is None:
         return nullcontext()
-    try:
+    with needed("--scheduler", extra="cluster"):
         from dask.distributed import Client
-    except ImportError as error:
-        raise ImportError("--scheduler needs Dask: pip install 'eegxai-support[cluster]'") from error
     return Client(scheduler)
 
 

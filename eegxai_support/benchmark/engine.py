@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from joblib import Parallel, delayed, effective_n_jobs, parallel_config
-from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from eegxai_support.benchmark.evaluation import EMPTY, evaluate_fit
@@ -24,6 +22,7 @@ from eegxai_support.benchmark.grid import Fit, made_by, read_grid
 from eegxai_support.decoders import build_decoder
 from eegxai_support.decoders.named import reference
 from eegxai_support.files import DamagedFileError, expanded, read_sealed, remove_partial_files
+from eegxai_support.model import needed
 from eegxai_support.recordings.results import read_recorded, write_recorded
 from eegxai_support.simulate import simulate
 
@@ -102,6 +101,8 @@ def run_benchmark(
     ValueError
         A wrong configuration, with the key and what is expected; both `client` and `n_jobs`; a Dask worker with
         more than one thread; or a worker with other sources or versions.
+    ModuleNotFoundError
+        A package of the extra "benchmark" is not installed.
 
     Notes
     -----
@@ -125,6 +126,10 @@ def run_benchmark(
     On SLURM: ``cluster = dask_jobqueue.SLURMCluster(cores=1, processes=1, memory="4GB", walltime="04:00:00")``,
     ``cluster.scale(jobs=32)``, ``client=dask.distributed.Client(cluster)``, with `results_dir` on a shared disk.
     """
+    with needed("run_benchmark", extra="benchmark"):  # told now, and not when the first cell is written
+        import pyarrow  # noqa: F401
+        import threadpoolctl  # noqa: F401
+        from joblib import effective_n_jobs
     fits = read_grid(config)
     if client is not None and n_jobs != 1:
         raise ValueError(f"n_jobs is {n_jobs}, but with a client its workers do the work; leave one of the two out.")
@@ -204,6 +209,8 @@ def run_fit(fit: Fit, cells: list[str], folder: Path, driver: int | None = None)
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
+    with needed("run_benchmark", extra="benchmark"):
+        from threadpoolctl import threadpool_limits
     n_threads = torch.get_num_threads()
     with threadpool_limits(1):
         torch.set_num_threads(1)
@@ -331,6 +338,8 @@ def _on_cores(todo: Todo, folder: Path, n_jobs: int) -> None:
 
 def _survives(todo: Todo, folder: Path, n_jobs: int) -> bool:
     """Run fits in processes, and return whether these lived to the end."""
+    with needed("run_benchmark", extra="benchmark"):
+        from joblib import Parallel, delayed, parallel_config
     try:
         with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
             Parallel()(delayed(run_fit)(fit, cells, folder, os.getpid()) for fit, cells in todo)
@@ -341,8 +350,8 @@ def _survives(todo: Todo, folder: Path, n_jobs: int) -> bool:
 
 def _on_cluster(todo: Todo, folder: Path, client) -> None:
     """Submit one task per fit; Dask gives the tasks of a worker that dies to another one."""
-    from dask.distributed import KilledWorker, as_completed
-
+    with needed("run_benchmark with a client", extra="cluster"):
+        from dask.distributed import KilledWorker, as_completed
     futures = [client.submit(_run_on_worker, fit, cells, folder, pure=False) for fit, cells in todo]
     for future in as_completed(futures, loop=client.loop):  # the client need not be the default one
         if not isinstance(future.exception(), KilledWorker):
@@ -350,8 +359,8 @@ def _on_cluster(todo: Todo, folder: Path, client) -> None:
 
 
 def _run_on_worker(fit: Fit, cells: list[str], folder: Path) -> None:
-    from dask.distributed import get_worker
-
+    with needed("run_benchmark with a client", extra="cluster"):
+        from dask.distributed import get_worker
     # Asked here and not of the client: the workers of a cluster that grows join later.
     if (n_threads := get_worker().state.nthreads) > 1:
         raise ValueError(

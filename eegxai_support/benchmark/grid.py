@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 
-import yaml
-
 from eegxai_support.attribution import METHODS, Method
 from eegxai_support.attribution.baselines import BASELINES
 from eegxai_support.decoders import train
 from eegxai_support.decoders.named import imported, is_importable, reference, source_digest
 from eegxai_support.files import expanded, to_json
+from eegxai_support.model import needed
 from eegxai_support.provenance import package_digest, versions
 from eegxai_support.simulate import REGIMES
 from eegxai_support.trials import unknown_name
@@ -170,6 +169,8 @@ def read_grid(config: dict | str | Path) -> list[Fit]:
 
 
 def _parsed(path: Path):
+    with needed("run_benchmark with a YAML file", extra="benchmark"):
+        import yaml
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

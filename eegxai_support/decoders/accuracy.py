@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import recall_score
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def accuracy(label, predicted, n_classes: int | None = None) -> Accuracy:
         )
     return Accuracy(
         accuracy=float((label == predicted).mean()),
-        balanced=float(recall_score(label, predicted, labels=np.unique(label), average="macro", zero_division=0)),
+        balanced=float(np.mean([(predicted[label == each] == each).mean() for each in np.unique(label)])),
         chance=1 / (n_classes or int(classes[-1]) + 1),
         majority=float(np.bincount(label).max() / len(label)),
         n_trials=len(label),

@@ -20,7 +20,7 @@ from torch import nn
 from eegxai_support.decoders.named import source_digest
 from eegxai_support.decoders.weights import fill, read, save
 from eegxai_support.files import expanded, remove_partial_files, to_json
-from eegxai_support.model import model_size
+from eegxai_support.model import model_size, needed
 from eegxai_support.provenance import package_digest, versions
 from eegxai_support.trials import Trials
 
@@ -58,8 +58,8 @@ def cache_path(
 def _folder() -> Path:
     if given := os.environ.get("EEGXAI_CACHE"):
         return expanded(given)
-    import pooch
-
+    with needed("train(cache=True) without EEGXAI_CACHE", extra="recordings"):
+        import pooch
     return pooch.os_cache("eegxai")
 
 

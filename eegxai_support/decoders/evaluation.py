@@ -8,8 +8,6 @@ import mne
 import numpy as np
 import pandas as pd
 from einops import rearrange
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.pipeline import make_pipeline
 from tqdm import tqdm
 
 from eegxai_support.decoders.inference import predict
@@ -61,6 +59,8 @@ def csp_lda(n_components: int = 6) -> Fit:
     .. [1] Blankertz et al. (2008). Optimizing spatial filters for robust EEG single-trial analysis.
        IEEE Signal Process. Mag. 25(1), 41-56.
     """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # takes longer than a network's maps
+    from sklearn.pipeline import make_pipeline
 
     def fit(trials: Trials) -> Classifier:
         trials.require_classes("csp_lda")

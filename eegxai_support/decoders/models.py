@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from eegxai_support.decoders.named import imported
-from eegxai_support.model import dtype_of, seeded
+from eegxai_support.model import dtype_of, needed, seeded
 from eegxai_support.trials import Trials, unknown_name
 
 # Measured on left-out runs of EEGBCI at 80 Hz (chapter 02). The faster batch-norm momentum matters: with EEGNet's own
@@ -182,6 +182,8 @@ def build_decoder(name, trials: Trials, *, n_times: int | None = None, seed: int
         a logit per class.
     TypeError
         What is given returns no `torch.nn.Module`, or the network takes none of these arguments or options.
+    ModuleNotFoundError
+        A model of braindecode, which is not installed.
     """
     trials.require_classes("build_decoder")
     n_times = n_times or trials.signal.shape[2]
@@ -267,8 +269,8 @@ def _network(given) -> tuple[Callable, str]:
 
 
 def _braindecode_model(name: str) -> type[nn.Module]:
-    with warnings.catch_warnings():  # braindecode 1.8 still asks MNE 1.13 for montages by their old names
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(), needed(f"build_decoder({name!r})", extra="decoders"):
+        warnings.simplefilter("ignore")  # braindecode 1.8 still asks MNE 1.13 for montages by their old names
         import braindecode.models
         from braindecode.models.util import models_dict
     if not models_dict:

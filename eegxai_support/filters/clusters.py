@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import HDBSCAN
-from sklearn.metrics.pairwise import cosine_distances
+
+from eegxai_support.model import needed
 
 ROUNDING = 1e-12  # share of a vector's length below which nothing but rounding is left
 
@@ -38,6 +38,8 @@ def embed_filters(features, *, n_neighbors: int = 15, seed: int = 0) -> np.ndarr
     ------
     ValueError
         A filter whose features are all zero or not finite, or too few filters.
+    ModuleNotFoundError
+        umap-learn is not installed.
 
     Notes
     -----
@@ -48,6 +50,8 @@ def embed_filters(features, *, n_neighbors: int = 15, seed: int = 0) -> np.ndarr
     .. [1] McInnes, Healy & Melville (2018). UMAP: uniform manifold approximation and projection for dimension
        reduction. arXiv:1802.03426
     """
+    from sklearn.metrics.pairwise import cosine_distances
+
     unit = _unit(features)
     if not 2 <= n_neighbors < len(unit):
         raise ValueError(f"n_neighbors is {n_neighbors}; expected at least 2 and fewer than the {len(unit)} filters.")
@@ -57,7 +61,8 @@ def embed_filters(features, *, n_neighbors: int = 15, seed: int = 0) -> np.ndarr
     known = neighbours, np.take_along_axis(distance, neighbours, axis=1).astype(np.float32)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*transforming new data|Tensorflow not installed")
-        from umap import UMAP  # takes seconds
+        with needed("embed_filters", extra="filters"):
+            from umap import UMAP  # takes seconds
 
         options = {"min_dist": 0, "random_state": seed, "n_jobs": 1, "precomputed_knn": known}
         n_threads = torch.get_num_threads()
@@ -93,6 +98,8 @@ def cluster_filters(features, *, min_cluster_size: int = 5) -> np.ndarray:
     .. [1] Campello, Moulavi & Sander (2013). Density-based clustering based on hierarchical density estimates. PAKDD,
        LNCS 7819, 160-172.
     """
+    from sklearn.cluster import HDBSCAN
+
     unit = _unit(features)
     if not 2 <= min_cluster_size <= len(unit):
         raise ValueError(

@@ -3,7 +3,7 @@
 from eegxai_support.model.arithmetic import exact, wide
 from eegxai_support.model.batches import checked_batch_size, crop_view
 from eegxai_support.model.devices import best_device, free_memory, is_out_of_memory
-from eegxai_support.model.errors import UnsupportedOperation, warn
+from eegxai_support.model.errors import UnsupportedOperation, needed, warn
 from eegxai_support.model.fields import ReceptiveFields, fields_of, probe, receptive_fields
 from eegxai_support.model.inputs import Given, extra_inputs, given, model_input, shared
 from eegxai_support.model.look import NO_GRADIENT, Look, look, name_of, same
@@ -52,6 +52,7 @@ __all__ = [
     "model_input",
     "model_size",
     "name_of",
+    "needed",
     "output_kind",
     "probabilities",
     "probe",

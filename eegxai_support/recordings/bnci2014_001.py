@@ -8,6 +8,7 @@ import mne
 import numpy as np
 import pandas as pd
 
+from eegxai_support.model import needed
 from eegxai_support.recordings.cache import cache_folder, download_error
 from eegxai_support.recordings.windows import windows
 from eegxai_support.trials import Trials
@@ -40,8 +41,8 @@ def load_bnci2014_001(
 
     Raises
     ------
-    ImportError
-        MOABB is not installed.
+    ModuleNotFoundError
+        MOABB or braindecode is not installed.
     ValueError
         Unknown subject.
     ConnectionError
@@ -57,13 +58,9 @@ def load_bnci2014_001(
         raise ValueError(f"subject is {subject!r}; expected one of 1 to 9.")
     with warnings.catch_warnings():  # both packages ask MNE for montages by names that it has given up
         warnings.simplefilter("ignore")
-        try:
+        with needed("load_bnci2014_001", extra="data"):
+            from braindecode.preprocessing import exponential_moving_standardize
             from moabb.datasets import BNCI2014_001
-        except ImportError as error:
-            raise ImportError(
-                "load_bnci2014_001 needs MOABB: pip install moabb, or install this package with the extra 'data'."
-            ) from error
-        from braindecode.preprocessing import exponential_moving_standardize
 
         dataset = BNCI2014_001()
         try:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from eegxai_support.files import write_whole
+from eegxai_support.model import needed
 from eegxai_support.montages import electrode_info
 from eegxai_support.recordings.cache import cache_folder, download_error
 from eegxai_support.recordings.matlab import read_mat
@@ -72,8 +73,8 @@ def load_drowsiness(path: Path | str | None = None) -> Trials:
         return _read(Path(path).expanduser())
     try:
         file = _fetch()
-    except OSError as error:
-        why = os.strerror(error.errno).lower() if error.errno else error
+    except (OSError, ModuleNotFoundError) as error:
+        why = os.strerror(error.errno).lower() if getattr(error, "errno", None) else error
         print(
             "Simulated trials, because the drowsiness recordings are neither in MNE's cache nor could be downloaded"
             f" ({why})."
@@ -89,11 +90,11 @@ def load_drowsiness(path: Path | str | None = None) -> Trials:
 
 def _fetch() -> Path:
     """Return the file in the cache, downloaded where it lacks."""
-    import pooch
-
     file = cache_folder("DROWSINESS") / "eeg-drowsiness" / "dataset.mat"
     if file.exists():
         return file
+    with needed("load_drowsiness", extra="recordings"):
+        import pooch
     if not _figshare_answers():
         raise ConnectionError("no connection")
     log = pooch.get_logger()
@@ -112,8 +113,8 @@ def _fetch() -> Path:
 
 def _figshare_answers() -> bool:
     """Any answer within seconds; the download itself would wait minutes for none."""
-    import requests
-
+    with needed("load_drowsiness", extra="recordings"):
+        import requests
     try:
         requests.head(f"https://doi.org/{DOI}", timeout=5)
     except OSError:

@@ -11,9 +11,10 @@ from pathlib import Path
 import mne
 import numpy as np
 import pandas as pd
-from scipy.stats import median_abs_deviation
+import scipy
 from tqdm import tqdm
 
+from eegxai_support.model import needed
 from eegxai_support.montages import MONTAGE
 from eegxai_support.recordings.cache import cache_folder, download_error
 from eegxai_support.recordings.windows import windows
@@ -80,6 +81,8 @@ def load_eegbci(
         The recordings are not in the cache and cannot be downloaded.
     OSError
         The cache cannot be written, for example because the disk is full.
+    ModuleNotFoundError
+        A recording is to be downloaded, and pooch or requests is not installed.
 
     References
     ----------
@@ -105,7 +108,9 @@ def load_eegbci(
         events, _ = mne.events_from_annotations(raw, {"T1": 1, "T2": 2}, verbose=False)
         epochs = windows(raw, events, tmin, tmax)
         task, classes = RUNS[run]
-        signals.append(epochs.get_data(verbose=False) / median_abs_deviation(raw.get_data(), axis=None, scale="normal"))
+        signals.append(
+            epochs.get_data(verbose=False) / scipy.stats.median_abs_deviation(raw.get_data(), axis=None, scale="normal")
+        )
         labels.extend(class_names.index(classes[code - 1]) for code in epochs.events[:, 2])
         metadata.extend([{"subject": subject, "session": 1, "run": run, "task": task}] * len(epochs))
     return Trials(
@@ -121,12 +126,12 @@ def load_eegbci(
 
 def fetch(subjects: tuple[int, ...], runs: tuple[int, ...]) -> dict[tuple[int, int], Path]:
     """Download what the cache lacks; return the file of each subject and run."""
-    import pooch
-
     files = files_of(subjects, runs)
     missing = [key for key, path in files.items() if not path.exists()]
     if not missing:
         return files
+    with needed("load_eegbci", extra="recordings"):
+        import pooch
     if not physionet_answers():
         raise ConnectionError(_no_download(missing, "physionet.org does not answer"))
     log, folder = pooch.get_logger(), cache_folder("EEGBCI")
@@ -167,8 +172,8 @@ def files_of(subjects: tuple[int, ...], runs: tuple[int, ...]) -> dict[tuple[int
 @cache
 def physionet_answers() -> bool:
     """Any answer within seconds; the download itself would wait minutes for none."""
-    import requests
-
+    with needed("load_eegbci", extra="recordings"):
+        import requests
     try:
         requests.head(URL, timeout=5)
     except OSError:

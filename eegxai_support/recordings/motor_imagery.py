@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import median_abs_deviation
+import scipy
 
 from eegxai_support.recordings import eegbci
 from eegxai_support.recordings.bnci2014_001 import load_bnci2014_001
@@ -65,6 +65,8 @@ def _at_hand(subjects: tuple[int, ...], runs: tuple[int, ...]) -> tuple[str, str
     """Source that "auto" takes and the sentence that says so."""
     try:
         eegbci.fetch(subjects, runs)
+    except ModuleNotFoundError as error:
+        why = str(error)
     except OSError as error:
         why = os.strerror(error.errno).lower() if error.errno else "no connection"
         return "simulated", (
@@ -105,7 +107,7 @@ def _simulated_eegbci(
         for subject, run in keys
     ]
     signal = np.concatenate([part.signal for part in parts])
-    scale = median_abs_deviation(signal, axis=None, scale="normal")
+    scale = scipy.stats.median_abs_deviation(signal, axis=None, scale="normal")
     rows = [{"subject": s, "session": 1, "run": r, "task": "simulated"} for s, r in keys for _ in parts[0].label]
     return replace(
         parts[0],

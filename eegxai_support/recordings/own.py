@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import mne
 import numpy as np
 import pandas as pd
+from torch.utils.data import Subset
 
 from eegxai_support.model.inputs import eeg_picks, projected
 from eegxai_support.montages import located
@@ -27,6 +28,7 @@ from eegxai_support.trials import (
 )
 
 MICROVOLT = {"V": 1e6, "mV": 1e3, "uV": 1.0, "nV": 1e-3}  # how many µV each is
+WINDOWS = ("EEGWindowsDataset", "WindowsDataset")
 EEG_RANGE = 0.1, 1000.0  # µV, what the standard deviation of a channel within a trial can be
 TYPICAL = 10.0  # µV
 OFFSET = 10.0  # standard deviations within a trial by which its mean is no longer a slow wave but the amplifier's
@@ -181,10 +183,7 @@ def _read(epochs, label: str | None, unnamed: str) -> _Recording:
 
 def _read_windows(windows, label: str | None, unnamed: str) -> _Recording:
     """Read what a network would get: `windows` applies its transform."""
-    from braindecode.datasets import EEGWindowsDataset, WindowsDataset
-    from torch.utils.data import Subset
-
-    if not isinstance(windows, (EEGWindowsDataset, WindowsDataset)):
+    if not _are_windows(windows):
         remedy = (
             "Take all and choose then: from_epochs(subset.dataset).subset(subset.indices)."
             if isinstance(windows, Subset)
@@ -214,6 +213,12 @@ def _read_windows(windows, label: str | None, unnamed: str) -> _Recording:
         return _Recording(signal, info, *_classes(target), metadata, 0.0)
     codes, class_names, keep = _named(target, mapping, unnamed)
     return _Recording(signal if keep.all() else signal[keep], info, codes, class_names, metadata[keep], 0.0)
+
+
+def _are_windows(given) -> bool:
+    """Tell braindecode's windows by name: who has some has imported braindecode, and no one else needs it."""
+    kinds = type(given).__mro__
+    return any(kind.__name__ in WINDOWS and kind.__module__.startswith("braindecode.") for kind in kinds)
 
 
 def _column(metadata: pd.DataFrame, label: str) -> pd.Series:

@@ -9,7 +9,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import pandas as pd
-from scipy.stats import median_abs_deviation
+import scipy
 from tqdm import tqdm
 
 from eegxai_support.montages import EEGBCI_CHANNELS, MONTAGE
@@ -102,7 +102,7 @@ def load_p300(
         raw.set_eeg_reference("average", verbose=False)
         events = np.stack([flashes.index, 0 * flashes.index, flashes["target"]], axis=1)
         epochs = windows(raw, events, tmin, tmax)
-        scale = median_abs_deviation(raw.get_data(), axis=None, scale="normal")
+        scale = scipy.stats.median_abs_deviation(raw.get_data(), axis=None, scale="normal")
         epochs.decimate(round(SFREQ / rate), verbose=False)
         signals.append(epochs.get_data(verbose=False) / scale)
         metadata.append(flashes.iloc[epochs.selection].assign(subject=1, session=session, run=run))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from eegxai_support.files import SEAL_KEY, UNSEALED, DamagedFileError, read_sealed, sealed, to_json, write_whole
+from eegxai_support.model import needed
 from eegxai_support.trials import unknown_name
 
 PACKAGE = Path(__file__).parents[1]
@@ -32,6 +33,8 @@ def recorded(name: str) -> pd.DataFrame:
     ------
     ValueError
         No result of that name, or its file is damaged.
+    ModuleNotFoundError
+        pyarrow is not installed.
     """
     found = {path.stem: path for folder in reversed(FOLDERS) for path in folder.glob("*.parquet")}
     if name not in found:
@@ -59,8 +62,8 @@ def read_recorded(path: Path | str, *, seal_required: bool = False) -> pd.DataFr
     ValueError
         The file is damaged.
     """
-    import pyarrow  # noqa: F401 - a package that lacks is no damage
-
+    with needed("recorded", extra="recordings"):
+        import pyarrow  # noqa: F401 - a package that lacks is no damage
     content = read_sealed(path, required=seal_required)
     try:
         return pd.read_parquet(io.BytesIO(content))
@@ -84,9 +87,9 @@ def write_recorded(frame: pd.DataFrame, path: Path | str, provenance: dict) -> N
     TypeError
         `provenance` holds what JSON cannot.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    with needed("write_recorded", extra="recordings"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     attrs = to_json(provenance)
     frame = frame.copy(deep=False)
     frame.attrs = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import butter, sosfiltfilt
+import scipy
 
 from eegxai_support.simulate.head import dipole_topography
 from eegxai_support.simulate.recording import Recording
@@ -29,9 +29,9 @@ def add_muscle_activity(
     """Add bursts of fast noise at a temple, left or right, to trials in place."""
     sides = [_topography(electrode, 0.0, recording, suppressor) for electrode in ("T7", "T8")]
     low = min(MUSCLE_LOW, 0.4 * recording.sfreq)
-    high_pass = butter(4, low, "highpass", fs=recording.sfreq, output="sos")
+    high_pass = scipy.signal.butter(4, low, "highpass", fs=recording.sfreq, output="sos")
     for trial, course in _events(len(signal), recording.muscle_rate, MUSCLE_WIDTH, recording, rng):
-        noise = sosfiltfilt(high_pass, rng.standard_normal(recording.n_times), padlen=0)
+        noise = scipy.signal.sosfiltfilt(high_pass, rng.standard_normal(recording.n_times), padlen=0)
         noise *= MUSCLE_RMS / noise.std()
         signal[trial] += np.outer(sides[rng.integers(2)], noise * course).astype(np.float32)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import mne
 import numpy as np
+import scipy
 from numpy.polynomial.legendre import legder, legval
-from scipy.spatial import cKDTree
 
 from eegxai_support.montages import EEGBCI_CHANNELS, electrode_info
 from eegxai_support.trials import unknown_name
@@ -131,7 +131,7 @@ def _fsaverage(direction: np.ndarray, ch_names: tuple[str, ...]) -> np.ndarray:
     vertices = np.concatenate([side["rr"][side["vertno"]] for side in cortex])
     outwards = mne.transforms.apply_trans(np.linalg.inv(trans["trans"]), vertices) - fitted_sphere()[1]
     outwards /= np.linalg.norm(outwards, axis=1, keepdims=True)
-    nearest = cKDTree(outwards).query(direction)[1]
+    nearest = scipy.spatial.cKDTree(outwards).query(direction)[1]
     rotated = mne.transforms.apply_trans(trans, direction, move=False)
     bem = mne.read_bem_solution(folder / "fsaverage-5120-5120-5120-bem-sol.fif", verbose=False)
     space = mne.setup_volume_source_space(pos={"rr": vertices[nearest], "nn": rotated}, bem=bem, verbose=False)

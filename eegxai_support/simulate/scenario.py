@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import mne
 import numpy as np
-from scipy.special import logsumexp
+import scipy
 
 from eegxai_support.simulate.noise import Noise
 from eegxai_support.trials import Trials
@@ -51,7 +51,7 @@ class Scenario:
         mixture = mixtures(self.components.shape[1], N_PHASES)
         ratio = np.einsum("tki,pi->tkp", score.real.reshape(len(signal), *template.shape[:2]), mixture)
         ratio -= np.einsum("pi,kij,pj->kp", mixture, energy, mixture) / 2
-        return logsumexp(ratio, axis=2) - np.log(len(mixture))
+        return scipy.special.logsumexp(ratio, axis=2) - np.log(len(mixture))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

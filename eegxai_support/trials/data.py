@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import mne
 import numpy as np
 import pandas as pd
-from scipy.stats import median_abs_deviation
+import scipy
 
 from eegxai_support.trials.checks import (
     METADATA_COLUMNS,
@@ -286,7 +286,8 @@ class Trials:
         group = self.metadata.groupby(columns, sort=False).ngroup() if columns else np.zeros(len(self))
         scale = np.empty((len(self), 1, 1))
         for value in np.unique(group):
-            scale[group == value] = median_abs_deviation(self.signal[group == value], axis=None, scale="normal")
+            inside = self.signal[group == value]
+            scale[group == value] = scipy.stats.median_abs_deviation(inside, axis=None, scale="normal")
         return scale
 
     def _index(self, ch_names: str | Iterable[str]) -> list[int]:
