@@ -7,10 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
-import kernels
+import execution
 
-# Test processes share the cores as kernels do, and papermill's kernels inherit this. Before torch and NumPy are imported.
-os.environ |= kernels.environment()
+# Test processes share the cores as kernels do, and papermill's kernels inherit it. Before torch and NumPy are imported.
+os.environ |= execution.environment()
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -86,9 +86,10 @@ def execute_fast(notebook: Path, output: Path) -> None:
             cwd=notebook.parent,
             progress_bar=False,
             start_timeout=120,
-            execution_timeout=kernels.time_limit(),
+            execution_timeout=execution.time_limit(),
         )
     except CellTimeoutError:
         cells = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
         started = [cell for cell in cells if cell.metadata.papermill.start_time]
-        pytest.fail(kernels.headline(notebook.name, len(started), started[-1].source, kernels.timed_out()), pytrace=False)
+        said = execution.headline(notebook.name, len(started), started[-1].source, execution.timed_out())
+        pytest.fail(said, pytrace=False)

@@ -9,7 +9,7 @@ import sys
 import time
 
 import build_book
-import kernels
+import execution
 import nbformat
 import psutil
 import pytest
@@ -116,8 +116,8 @@ def test_timeout_names_chapter_cell_and_remedy(book):
     status, printed = book.build(EEGXAI_TIMEOUT="5")
     assert status == 1 and "book: quick took" in printed
     assert re.search(
-        r"FAILED: book/slow.ipynb, code cell 3: it took longer than 5 s\. In the last minute [\d.]+ processes wanted the"
-        rf" {os.cpu_count()} cores .*EEGXAI_TIMEOUT=10\)\.\n    import time; time.sleep\(600\)",
+        r"FAILED: book/slow.ipynb, code cell 3: it took longer than 5 s\. In the last minute [\d.]+ processes wanted"
+        rf" the {os.cpu_count()} cores .*EEGXAI_TIMEOUT=10\)\.\n    import time; time.sleep\(600\)",
         printed,
     )
     status, printed = book.build(EEGXAI_TIMEOUT="1 h")
@@ -191,7 +191,7 @@ def test_recordings_at_hand_are_told_from_others(tmp_path, monkeypatch):
 def test_settings_that_are_made_already_stay(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    kept = kernels.environment()
+    kept = execution.environment()
     assert (kept["OMP_NUM_THREADS"], kept["MKL_NUM_THREADS"]) == ("3", "1")
 
 

@@ -56,6 +56,6 @@ def test_cell_that_takes_too_long_is_named(tmp_path, monkeypatch):
     cells.insert(1, nbformat.v4.new_markdown_cell("# Title"))
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "slow.ipynb")
-    said = r"slow.ipynb, code cell 3: it took longer than 5 s.*EEGXAI_TIMEOUT=10\)\.\n    import time; time.sleep\(600\)$"
+    said = r"slow.ipynb, code cell 3: it took longer than 5 s.*EEGXAI_TIMEOUT=10\)\.\n    import time; time.sleep"
     with pytest.raises(pytest.fail.Exception, match=said):  # cell 3: papermill adds one with the parameters
         execute_fast(tmp_path / "slow.ipynb", tmp_path / "output.ipynb")

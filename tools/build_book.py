@@ -8,7 +8,6 @@ again. A build that is stopped, in whatever way, goes on where it was.
 
 import hashlib
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from filelock import FileLock, Timeout
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.readers import get_reader
-from kernels import died, environment, headline, time_limit, timed_out
+from execution import died, environment, headline, time_limit, timed_out
 from myst_nb.core.read import is_myst_markdown_notebook
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
