@@ -14,6 +14,9 @@ import nbformat
 import psutil
 import pytest
 from conftest import CHAPTERS, ROOT
+from jupyter_cache import get_cache
+
+from eegxai_support.recordings.cache import cache_folder
 
 CONFIG = """\
 title: small
@@ -91,7 +94,7 @@ def test_chapters_run_side_by_side_in_one_thread_each(book):
     assert "2 of 2 pages with code to run" in printed and "Executing notebook" not in printed
     for name in ("one", "two"):
         assert "threads: 1" in (book.root / f"_build/html/{name}.html").read_text()
-    assert book.build()[0] == 0 and book.runs() == {"one": 1, "two": 1}
+    assert book.runs() == {"one": 1, "two": 1}
 
 
 def test_build_goes_on_past_what_fails_and_runs_nothing_twice(book):
@@ -124,43 +127,47 @@ def test_timeout_names_chapter_cell_and_remedy(book):
     assert status == 1 and "EEGXAI_TIMEOUT is '1 h'" in printed and "Traceback" not in printed
 
 
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT], ids=lambda by: by.name)
-def test_build_that_is_stopped_leaves_no_kernel_and_goes_on_where_it_was(book, by):
-    record = "import os\nPath('../runs_pid').write_text(str(os.getpid()))"
+def test_build_that_is_stopped_leaves_no_kernel_and_goes_on_where_it_was(book):
+    pid = book.root / "pid"
+    record = "import os\nPath('../pid').write_text(str(os.getpid()))"
     book.write(quick=["'done'"], waits=[record, until_exists("../go")])
-    with book.start() as process:
-        for line in process.stdout:
-            if "book: quick took" in line:
-                break
-        wait_for(lambda: (book.root / "runs_pid").exists() and (book.root / "runs_pid").read_text())
-        second = book.build()
-        assert second[0] == 1 and "another `make book` is at work" in second[1]
-        process.send_signal(by)
-    assert process.returncode == -by
-    wait_for(lambda: not psutil.pid_exists(int((book.root / "runs_pid").read_text())))
+    for by, line in ((signal.SIGINT, "book: quick took"), (signal.SIGKILL, "1 of 2 pages with code to run")):
+        pid.write_text("")
+        with book.start() as process:
+            assert any(line in printed for printed in process.stdout)
+            wait_for(pid.read_text)
+            status, printed = book.build()
+            assert status == 1 and "another `make book` is at work" in printed
+            process.send_signal(by)
+        assert process.returncode == -by
+        wait_for(lambda: not psutil.pid_exists(int(pid.read_text())))
 
     (book.root / "go").touch()
     status, printed = book.build()
     assert status == 0 and "1 of 2 pages with code to run" in printed, printed
-    assert book.runs() == {"quick": 1, "waits": 2}
+    assert book.runs() == {"quick": 1, "waits": 3}
 
 
-def test_page_runs_again_where_its_outputs_are_torn_or_what_they_depend_on_changed(book):
-    book.write(one=[], two=[])
-    assert book.build()[0] == 0
-    torn, gone = sorted((book.root / "_build/.jupyter_cache/executed").rglob("base.ipynb"))
-    torn.write_text(torn.read_text()[:50])
-    assert "1 of 2 pages with code to run" in book.build()[1]
-    gone.unlink()
-    assert "1 of 2 pages with code to run" in book.build()[1]
+def test_page_runs_again_where_its_outputs_are_torn_or_what_they_depend_on_changed(book, monkeypatch):
+    for name, folder in {"ROOT": "", "BOOK": "book", "BUILD": "_build"}.items():
+        monkeypatch.setattr(build_book, name, book.root / folder)
+    monkeypatch.setenv("MNE_DATASETS_EEGBCI_PATH", str(book.root / "data"))
+    book.write(one=["1 / 0"], two=[])
+    cache = get_cache(book.root / "_build/.jupyter_cache")
+    assert len(build_book.execute_pages(cache)) == 1
+    book.write(one=[])
+    assert build_book.execute_pages(cache) == [] and book.runs() == {"one": 2, "two": 1}
 
+    kept = sorted((book.root / "_build/.jupyter_cache/executed").rglob("base.ipynb"))
+    kept[0].write_text(kept[0].read_text()[:50])
+    kept[1].unlink()
     recording = book.root / "data/MNE-eegbci-data/S001R04.edf"
     recording.parent.mkdir()
-    for path in (recording, book.root / "requirements.lock"):
-        path.write_text("new")
-        status, printed = book.build()
-        assert status == 0 and "2 of 2 pages with code to run" in printed
-    assert "0 of 2 pages with code to run" in book.build()[1]
+    for n, change in enumerate((None, recording, book.root / "requirements.lock"), start=2):
+        if change:
+            change.write_text("new")
+        assert build_book.execute_pages(cache) == [] and book.runs() == {"one": n + 1, "two": n}
+    assert build_book.execute_pages(cache) == [] and book.runs() == {"one": n + 1, "two": n}
 
 
 def test_page_shows_what_it_gave_when_it_ran_last(book):
@@ -178,7 +185,7 @@ def test_recordings_at_hand_are_told_from_others(tmp_path, monkeypatch):
     monkeypatch.setenv("MNE_DATA", str(tmp_path))
     monkeypatch.delenv("MNE_DATASETS_EEGBCI_PATH", raising=False)
     seen = [build_book.recordings(), build_book.recordings()]
-    run = tmp_path / "MNE-eegbci-data/files/eegmmidb/1.0.0/S001/S001R04.edf"
+    run = cache_folder("EEGBCI") / "MNE-eegbci-data/files/eegmmidb/1.0.0/S001/S001R04.edf"
     run.parent.mkdir(parents=True)
     for content in (b"", b"longer"):
         run.write_bytes(content)

@@ -8,6 +8,7 @@ again. A build that is stopped, in whatever way, goes on where it was.
 
 import hashlib
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,19 +18,18 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import joblib
+import mne
 import nbformat
 import psutil
+from execution import died, environment, headline, time_limit, timed_out
 from filelock import FileLock, Timeout
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.readers import get_reader
-from execution import died, environment, headline, time_limit, timed_out
 from myst_nb.core.read import is_myst_markdown_notebook
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from sphinx_external_toc.parsing import parse_toc_yaml
-
-from eegxai_support.recordings.cache import cache_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK, BUILD = ROOT / "book", ROOT / "_build"
@@ -48,7 +48,9 @@ def sources() -> str:
 def recordings() -> str:
     """Hash which recordings are at hand."""
     digest = hashlib.sha256()
-    folder = cache_folder("EEGBCI") / "MNE-eegbci-data"
+    # The package knows this folder too (recordings/cache.py), but would bring PyTorch along.
+    folder = mne.get_config("MNE_DATASETS_EEGBCI_PATH", mne.get_config("MNE_DATA", "~/mne_data"))
+    folder = Path(folder).expanduser() / "MNE-eegbci-data"
     for path in sorted(folder.rglob("*.edf")):
         digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
     return digest.hexdigest()
@@ -108,7 +110,9 @@ def keep(cache, page: Path, notebook: nbformat.NotebookNode, data: dict) -> None
     """Put an executed page into the cache, where Sphinx will find it, and let Sphinx read the page again."""
     name = page.relative_to(BOOK).with_suffix("").as_posix()
     (BUILD / ".doctrees" / f"{name}.doctree").unlink(missing_ok=True)
-    cache.cache_notebook_bundle(CacheBundleIn(notebook, str(page), data=data), check_validity=False, overwrite=True)
+    # jupyter-cache refuses a folder without its file, as a build leaves it that was stopped between the two.
+    shutil.rmtree(cache.path / "executed" / cache.create_hashed_notebook(notebook)[1], ignore_errors=True)
+    cache.cache_notebook_bundle(CacheBundleIn(notebook, str(page), data=data), check_validity=False)
 
 
 def execute_pages(cache) -> list[str]:
