@@ -4,6 +4,8 @@
 
 PY := .venv/bin/python
 ARGS ?=
+# Images of containers set this to stay small; here every kernel would compile all it imports again, for five seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup book test test-all lint sync bench results leaderboard clean
 

@@ -4,23 +4,26 @@ import os
 import sys
 from pathlib import Path
 
-# One thread per test process: two processes share two cores. Must stand before torch and NumPy are imported.
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
-os.environ["TQDM_DISABLE"] = "1"  # as in tools/build_book.py
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import execution
+
+# Test processes share the cores as kernels do, and papermill's kernels inherit it. Before torch and NumPy are imported.
+os.environ |= execution.environment()
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import papermill
 import pytest
 import torch
 from filelock import FileLock
+from nbclient.exceptions import CellTimeoutError
 
-ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 TEMPLATE = BOOK / "template/chapter.py"
 CHAPTERS = [path for path in sorted(BOOK.glob("*/*.py")) if path != TEMPLATE]
-sys.path.insert(0, str(ROOT / "tools"))
 
 
 def chapter_id(path: Path) -> str:
@@ -65,17 +68,28 @@ def executed(tmp_path_factory):
         with FileLock(output.with_suffix(".lock")):
             if not output.exists():
                 unfinished = output.with_suffix(".unfinished.ipynb")
-                papermill.execute_notebook(
-                    chapter.with_suffix(".ipynb"),
-                    unfinished,
-                    parameters={"FAST": True},
-                    kernel_name="python3",
-                    cwd=chapter.parent,
-                    progress_bar=False,
-                    start_timeout=120,
-                    execution_timeout=1200,  # for a cell that hangs, on the slowest machine
-                )
+                execute_fast(chapter.with_suffix(".ipynb"), unfinished)
                 unfinished.rename(output)
         return output
 
     return run
+
+
+def execute_fast(notebook: Path, output: Path) -> None:
+    """Run a notebook by papermill with FAST=True; a cell that takes too long is named as `make book` names it."""
+    try:
+        papermill.execute_notebook(
+            notebook,
+            output,
+            parameters={"FAST": True},
+            kernel_name="python3",
+            cwd=notebook.parent,
+            progress_bar=False,
+            start_timeout=120,
+            execution_timeout=execution.time_limit(),
+        )
+    except CellTimeoutError:
+        cells = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
+        started = [cell for cell in cells if cell.metadata.papermill.start_time]
+        said = execution.headline(notebook.name, len(started), started[-1].source, execution.timed_out())
+        pytest.fail(said, pytrace=False)

@@ -9,8 +9,6 @@ import tomllib
 from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 
-import build_book
-import nbformat
 import pytest
 import sync
 import yaml
@@ -314,33 +312,6 @@ def test_no_tracked_file_names_a_machine_or_a_registry():
             text = text.replace("--index-url", "")
         found = re.search(f"{machine}|{registry}", text)
         assert name == "tests/test_house.py" or not found, f"{name}: {found[0]}"
-
-
-def test_fingerprint_of_the_book_follows_the_recordings(tmp_path, monkeypatch):
-    monkeypatch.setenv("MNE_DATA", str(tmp_path))
-    monkeypatch.delenv("MNE_DATASETS_EEGBCI_PATH", raising=False)
-    seen = [build_book.fingerprint(), build_book.fingerprint()]
-    run = tmp_path / "MNE-eegbci-data/files/eegmmidb/1.0.0/S001/S001R04.edf"
-    run.parent.mkdir(parents=True)
-    for content in (b"", b"longer"):
-        run.write_bytes(content)
-        seen.append(build_book.fingerprint())
-    assert seen[0] == seen[1] and len(set(seen)) == 3
-    monkeypatch.setenv("MNE_DATASETS_EEGBCI_PATH", str(tmp_path / "elsewhere"))
-    assert build_book.fingerprint() == seen[0]
-
-
-@pytest.mark.parametrize(("source", "number"), [("1 / 0", "2"), ("edited since", "unknown")])
-def test_failed_build_names_chapter_cell_and_error(tmp_path, monkeypatch, source, number):
-    monkeypatch.setattr(build_book, "ROOT", tmp_path)
-    cells = [nbformat.v4.new_code_cell(code) for code in ("import os", "1 / 0")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "01.ipynb")
-    report = build_book.failure(
-        f"{tmp_path}/01.ipynb: WARNING: Executing notebook failed: CellExecutionError [mystnb.exec]\n"
-        f"{'-' * 18}\n{source}\n{'-' * 18}\n\nZeroDivisionError: division by zero\n [mystnb.exec]\n"
-    )
-    assert report.startswith(f"FAILED: 01, code cell {number}: ZeroDivisionError: division by zero")
-    assert build_book.failure("all is well") == ""
 
 
 @pytest.mark.skipif("MNE_DATA" not in os.environ, reason="needs the recordings: set MNE_DATA")

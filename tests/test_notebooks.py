@@ -5,6 +5,8 @@ import re
 import jupytext
 import nbformat
 import papermill
+import pytest
+from conftest import execute_fast
 from jupytext.compare import compare_notebooks
 
 
@@ -45,3 +47,15 @@ def test_runs_and_prints_nothing_but_results(chapter, executed):
             # A figure or a table may be displayed; the repr of any other object would be noise under it.
             text = output.get("data", {"text/html": ""}).keys()
             assert text != {"text/plain"} or not output["data"]["text/plain"].startswith("<"), cell.source
+
+
+def test_cell_that_takes_too_long_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("EEGXAI_TIMEOUT", "5")
+    cells = [nbformat.v4.new_code_cell(code) for code in ("FAST = False", "# why\nimport time; time.sleep(600)", "2")]
+    cells[0].metadata["tags"] = ["parameters"]
+    cells.insert(1, nbformat.v4.new_markdown_cell("# Title"))
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "slow.ipynb")
+    said = r"slow.ipynb, code cell 3: it took longer than 5 s.*EEGXAI_TIMEOUT=10\)\.\n    import time; time.sleep"
+    with pytest.raises(pytest.fail.Exception, match=said):  # cell 3: papermill adds one with the parameters
+        execute_fast(tmp_path / "slow.ipynb", tmp_path / "output.ipynb")

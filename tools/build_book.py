@@ -1,75 +1,173 @@
 """Build the book: `make book`.
 
-jupyter-cache keys a chapter's outputs by its cells alone. What else decides them (the package, the lock file, the
-recorded results, which recordings are at hand) is hashed here, and a change clears the build.
+Chapters run side by side, each is kept in jupyter-cache as soon as it is done, and Sphinx then finds all of them there.
+jupyter-cache keys the outputs of a chapter by its cells alone. What else decides them (the package, the lock file, the
+recorded results, which recordings are at hand) is hashed here and kept with them; where it changed, the chapter runs
+again. A build that is stopped, in whatever way, goes on where it was.
 """
 
 import hashlib
-import os
-import re
+import math
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from subprocess import PIPE, STDOUT
 
+import joblib
+import mne
 import nbformat
-
-from eegxai_support.recordings.cache import cache_folder
+import psutil
+from execution import died, environment, headline, time_limit, timed_out
+from filelock import FileLock, Timeout
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.readers import get_reader
+from myst_nb.core.read import is_myst_markdown_notebook
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILD = ROOT / "_build"
-FINGERPRINT = BUILD / "fingerprint"
+BOOK, BUILD = ROOT / "book", ROOT / "_build"
+KERNEL_MEMORY = 2 * 2**30  # bytes: more than the largest chapter has taken
 
 
-def fingerprint() -> str:
-    """Hash what the outputs of the chapters depend on, their own cells left out."""
-    files = [ROOT / "requirements.lock", *(ROOT / "book/results").glob("*.parquet")]
-    files += (ROOT / "eegxai_support").rglob("*.py")
+def sources() -> str:
+    """Hash the files that the outputs of the chapters depend on, their own cells left out."""
+    files = [ROOT / "requirements.lock", *(BOOK / "results").glob("*.*"), *(ROOT / "eegxai_support").rglob("*.py")]
     digest = hashlib.sha256(sys.version.encode())
     for path in sorted(files):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    recordings = cache_folder("EEGBCI") / "MNE-eegbci-data"
-    for path in sorted(recordings.rglob("*.edf")):
-        digest.update(f"{path.relative_to(recordings).as_posix()} {path.stat().st_size}\n".encode())
     return digest.hexdigest()
 
 
-def failure(log: str) -> str:
-    """Name the chapter, the cell and the error at which the execution stopped; empty where it did not."""
-    found = re.search(r"(\S+)\.ipynb: WARNING: Executing notebook failed.*?\n-{5,}\n(.*?)\n-{5,}\n(.*)", log, re.S)
-    if not found:
-        return ""
-    chapter, source, rest = Path(found[1]), found[2], found[3]
-    notebook = nbformat.read(chapter.with_suffix(".ipynb"), as_version=4)
-    code = [cell.source.strip() for cell in notebook.cells if cell.cell_type == "code"]
-    number = code.index(source.strip()) + 1 if source.strip() in code else "unknown"  # edited since it ran
-    errors = re.findall(r"(?m)^[\w.]*(?:Error|Exception|Interrupt)\b.*$", rest.split("[mystnb.exec]")[0])
-    return f"FAILED: {chapter.relative_to(ROOT)}, code cell {number}: {errors[-1] if errors else ''}\n\n{source}\n"
+def recordings() -> str:
+    """Hash which recordings are at hand."""
+    digest = hashlib.sha256()
+    # The package knows this folder too (recordings/cache.py), but would bring PyTorch along.
+    folder = mne.get_config("MNE_DATASETS_EEGBCI_PATH", mne.get_config("MNE_DATA", "~/mne_data"))
+    folder = Path(folder).expanduser() / "MNE-eegbci-data"
+    for path in sorted(folder.rglob("*.edf")):
+        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def read(page: Path) -> nbformat.NotebookNode:
+    """Read a page as myst-nb does, whose cells the cache must know again."""
+    if page.suffix == ".md":
+        return get_reader({"type": "plugin", "name": "myst_nb_md"})(page)
+    return nbformat.read(page, as_version=4)
+
+
+def pages_with_code() -> list[Path]:
+    """Return the pages of the table of contents that have code cells."""
+    names = parse_toc_yaml(BOOK / "_toc.yml")
+    notebooks = [path for name in names if (path := BOOK / f"{name}.ipynb").exists()]
+    texts = [path for name in names if (path := BOOK / f"{name}.md").exists()]
+    return notebooks + [path for path in texts if is_myst_markdown_notebook(path.read_text())]
+
+
+def is_kept(cache, notebook: nbformat.NotebookNode, made_of: list[str]) -> bool:
+    """Say whether the cache has whole outputs of a page, made of what there is today."""
+    try:
+        pk, _ = cache.merge_match_into_notebook(notebook)
+        return cache.get_cache_record(pk).data.get("made_of") == made_of
+    except (KeyError, ValueError):  # unknown, or stopped between its entry and its file, or in the middle of the file
+        return False
+
+
+def execute(page: Path, notebook: nbformat.NotebookNode) -> float:
+    """Run a page in a kernel of its own, which writes its outputs into it; return the seconds that it took."""
+    start = time.monotonic()
+    folder = {"metadata": {"path": str(page.parent)}}
+    # No timing: it would go into the metadata of the cells, and the cache know them no more.
+    client = NotebookClient(notebook, timeout=time_limit(), record_timing=False, resources=folder)
+    try:
+        # ipykernel warns on every start of a socket on this machine; the errors of cells come by another way.
+        client.execute(env=environment(), stderr=subprocess.DEVNULL)
+    except Exception as error:
+        code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+        number = client.code_cells_executed
+        match error:
+            case CellExecutionError():
+                reason = f"{error.ename}: {error.evalue}"
+            case CellTimeoutError():
+                reason = timed_out()
+            case DeadKernelError():
+                reason = died()
+            case _:
+                reason = "".join(traceback.format_exception(error))
+        source = code[number - 1] if number else ""
+        raise RuntimeError(headline(page.relative_to(ROOT).as_posix(), number, source, reason)) from error
+    return time.monotonic() - start
+
+
+def keep(cache, page: Path, notebook: nbformat.NotebookNode, data: dict) -> None:
+    """Put an executed page into the cache, where Sphinx will find it, and let Sphinx read the page again."""
+    name = page.relative_to(BOOK).with_suffix("").as_posix()
+    (BUILD / ".doctrees" / f"{name}.doctree").unlink(missing_ok=True)
+    # jupyter-cache refuses a folder without its file, as a build leaves it that was stopped between the two.
+    shutil.rmtree(cache.path / "executed" / cache.create_hashed_notebook(notebook)[1], ignore_errors=True)
+    cache.cache_notebook_bundle(CacheBundleIn(notebook, str(page), data=data), check_validity=False)
+
+
+def execute_pages(cache) -> list[str]:
+    """Run every page that the cache lacks; return what failed."""
+    made_of = [sources(), recordings()]
+    notebooks = {page: read(page) for page in pages_with_code()}
+    todo = [page for page in reversed(notebooks) if not is_kept(cache, notebooks[page], made_of)]
+    # The longest first: one that begins last would run alone. Unknown ones are taken for long, later ones for longer.
+    seconds = {record.uri: record.data.get("execution_seconds", math.inf) for record in cache.list_cache_records()}
+    todo.sort(key=lambda page: -seconds.get(str(page), math.inf))
+    kernels = max(1, min(joblib.cpu_count(), psutil.virtual_memory().available // KERNEL_MEMORY))
+    print(f"book: {len(todo)} of {len(notebooks)} pages with code to run, {kernels} at a time", flush=True)
+    failures = []
+    with ThreadPoolExecutor(kernels) as pool:
+        running = {pool.submit(execute, page, notebooks[page]): page for page in todo}
+        for done in as_completed(running):
+            page = running[done]
+            try:
+                seconds_taken = done.result()
+            except RuntimeError as error:
+                print(f"book: FAILED: {error}\n{error.__cause__}", flush=True)
+                failures.append(str(error))
+            else:
+                # Sources as they were when it began, recordings as they are now: it may have downloaded them.
+                data = {"execution_seconds": seconds_taken, "made_of": [made_of[0], recordings()]}
+                keep(cache, page, notebooks[page], data)
+                print(f"book: {page.relative_to(BOOK).with_suffix('')} took {seconds_taken:.0f} s", flush=True)
+    return failures
 
 
 def main() -> int:
-    if BUILD.exists() and (not FINGERPRINT.exists() or FINGERPRINT.read_text() != fingerprint()):
-        print("book: the package, the lock file, the results or the data changed; every chapter runs again", flush=True)
-        shutil.rmtree(BUILD)
+    """Build the book; return the exit status."""
+    # Ctrl-C ends the build as any other signal does. Nothing is left to tidy up: what is kept is whole or not believed,
+    # and a kernel ends itself when its parent is gone.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     BUILD.mkdir(exist_ok=True)
-    FINGERPRINT.write_text(fingerprint())
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", "book", "-W", "--keep-going"]
-    # Progress bars are for a reader at work, not for a page.
-    environment = {**os.environ, "TQDM_DISABLE": "1", "NO_COLOR": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=PIPE, stderr=STDOUT) as build:
-        log = ""
-        for line in build.stdout:
-            if "Kernel is running over TCP" not in line:  # ipykernel, on every start, of a socket on this machine
-                print(line, end="", flush=True)
-                log += re.sub(r"\x1b\[[0-9;]*m", "", line)
-    FINGERPRINT.write_text(fingerprint())  # again: the build itself may have downloaded the recordings
-    if build.returncode:
-        print(failure(log) or "FAILED: see the warnings above")
-    else:
-        print(f"book: open {BUILD / 'html/index.html'}")
-    return build.returncode
+    try:
+        with FileLock(BUILD / "lock", timeout=0):
+            failures = execute_pages(get_cache(BUILD / ".jupyter_cache"))
+            if failures:
+                print("FAILED: " + "\nFAILED: ".join(failures))
+                print("book: the other pages are kept; `make book` goes on with these.")
+                return 1
+            command = [Path(sys.executable).with_name("jupyter-book"), "build", "book", "-W", "--keep-going"]
+            built = subprocess.run(command, cwd=ROOT, env=environment())
+    except Timeout:
+        print("FAILED: another `make book` is at work in this folder; wait until it has ended.")
+        return 1
+    print("FAILED: see the warnings above" if built.returncode else f"book: open {BUILD / 'html/index.html'}")
+    return built.returncode
 
 
 if __name__ == "__main__":
+    try:
+        time_limit()
+    except ValueError as error:
+        sys.exit(f"FAILED: {error}")
     sys.exit(main())

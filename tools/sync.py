@@ -24,9 +24,12 @@ BADGE = """\
 """
 SETUP = """\
 # %% tags=["setup", "hide-input"]
-# Setup: does nothing where the package is installed.
+# Setup: installs nothing where the package is there. A network of this size gains nothing by a second thread, and
+# beside another program at work threads that wait for each other take ten times as long.
 import importlib.util
+import os
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if importlib.util.find_spec("eegxai_support") is None:
 """
 # pip would sooner replace numpy under a running session than take an older release of what asks for a newer one, hence

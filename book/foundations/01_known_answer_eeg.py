@@ -27,9 +27,12 @@
 # **Before you start:** [notation](../notation.md). **Time:** 30 minutes, a laptop without a graphics card.
 
 # %% tags=["setup", "hide-input"]
-# Setup: does nothing where the package is installed.
+# Setup: installs nothing where the package is there. A network of this size gains nothing by a second thread, and
+# beside another program at work threads that wait for each other take ten times as long.
 import importlib.util
+import os
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if importlib.util.find_spec("eegxai_support") is None:
     raise ModuleNotFoundError(
         "eegxai has no public home yet, so there is nothing to install from. Upload your copy of the repository"

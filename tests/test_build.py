@@ -1,0 +1,209 @@
+"""The build of a small book, by real processes: side by side, past what fails, and on from where it was stopped."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import build_book
+import execution
+import nbformat
+import psutil
+import pytest
+from conftest import CHAPTERS, ROOT
+from jupyter_cache import get_cache
+
+from eegxai_support.recordings.cache import cache_folder
+
+CONFIG = """\
+title: small
+only_build_toc_files: true
+execute: {execute_notebooks: cache, raise_on_error: true}
+html: {use_repository_button: false}
+"""
+MARK = "from pathlib import Path\nopen(f'../runs/{NAME}', 'a').write('x')"  # a letter for every execution
+
+
+class SmallBook:
+    """A book in a folder of its own, with the tools of this one."""
+
+    def __init__(self, root):
+        self.root = root
+        shutil.copytree(ROOT / "tools", root / "tools")
+        for folder in ("book", "runs", "data"):
+            (root / folder).mkdir()
+        (root / "_config.yml").write_text(CONFIG)
+        (root / "requirements.lock").touch()
+        (root / "book/index.md").write_text("# Small\n")
+
+    def write(self, **chapters):
+        """Write a chapter for each name, with one code cell for each text; `wait` is a cell that waits for a file."""
+        for name, cells in chapters.items():
+            code = [f"NAME = {name!r}", MARK, *cells]
+            cells = [nbformat.v4.new_markdown_cell(f"# {name}"), *map(nbformat.v4.new_code_cell, code)]
+            kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+            nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), self.root / f"book/{name}.ipynb")
+        files = "\n".join(f"  - file: {path.stem}" for path in sorted((self.root / "book").glob("*.ipynb")))
+        (self.root / "book/_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{files}\n")
+
+    def start(self, **variables):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MNE_DATA": str(self.root / "data"), **variables}
+        command = [sys.executable, self.root / "tools/build_book.py"]
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, cwd=self.root, env=environment, text=True, **pipe)
+
+    def build(self, **variables):
+        """Build the book; return the exit status and what was printed."""
+        with self.start(**variables) as process:
+            printed = process.communicate()[0]
+        return process.returncode, printed
+
+    def runs(self):
+        """Return name -> number of times that the chapter ran."""
+        return {path.name: len(path.read_text()) for path in (self.root / "runs").iterdir()}
+
+
+@pytest.fixture
+def book(tmp_path):
+    return SmallBook(tmp_path)
+
+
+def wait_for(condition):
+    for _ in range(1200):  # two minutes, for a busy machine
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
+
+
+def until_exists(path):
+    """Return a code cell that waits for a file."""
+    return f"import time\nwhile not Path('{path}').exists():\n    time.sleep(0.05)"
+
+
+@pytest.mark.skipif(os.cpu_count() < 2, reason="one core runs one chapter at a time")
+def test_chapters_run_side_by_side_in_one_thread_each(book):
+    """Each waits for the other: one after the other they would wait for ever."""
+    threads = "import os\nprint('threads:', os.environ['OMP_NUM_THREADS'])"
+    book.write(one=[until_exists("../runs/two"), threads], two=[until_exists("../runs/one"), threads])
+    status, printed = book.build()
+    assert status == 0, printed
+    assert "2 of 2 pages with code to run" in printed and "Executing notebook" not in printed
+    for name in ("one", "two"):
+        assert "threads: 1" in (book.root / f"_build/html/{name}.html").read_text()
+    assert book.runs() == {"one": 1, "two": 1}
+
+
+def test_build_goes_on_past_what_fails_and_runs_nothing_twice(book):
+    dies = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    book.write(good=["1 + 1"], wrong=["# why\n1 / 0\n2"], dead=[dies])
+    status, printed = book.build()
+    assert status == 1
+    failures = printed[printed.index("\nFAILED: ") :]
+    assert "book/wrong.ipynb, code cell 3: ZeroDivisionError: division by zero\n    1 / 0\n" in failures
+    assert re.search(r"book/dead.ipynb, code cell 3: its kernel died, .* GB are free", failures)
+    assert failures.count("FAILED") == 2 and "good" not in failures and "ipykernel" not in printed
+
+    book.write(wrong=["1 / 1"], dead=["'alive'"])
+    status, printed = book.build()
+    assert status == 0, printed
+    assert book.runs() == {"good": 1, "wrong": 2, "dead": 2}
+    assert "alive" in (book.root / "_build/html/dead.html").read_text()
+
+
+def test_timeout_names_chapter_cell_and_remedy(book):
+    book.write(slow=["# why\nimport time; time.sleep(600)"], quick=["'done'"])
+    status, printed = book.build(EEGXAI_TIMEOUT="5")
+    assert status == 1 and "book: quick took" in printed
+    assert re.search(
+        r"FAILED: book/slow.ipynb, code cell 3: it took longer than 5 s\. In the last minute [\d.]+ processes wanted"
+        rf" the {os.cpu_count()} cores .*EEGXAI_TIMEOUT=10\)\.\n    import time; time.sleep\(600\)",
+        printed,
+    )
+    status, printed = book.build(EEGXAI_TIMEOUT="1 h")
+    assert status == 1 and "EEGXAI_TIMEOUT is '1 h'" in printed and "Traceback" not in printed
+
+
+def test_build_that_is_stopped_leaves_no_kernel_and_goes_on_where_it_was(book):
+    pid = book.root / "pid"
+    record = "import os\nPath('../pid').write_text(str(os.getpid()))"
+    book.write(quick=["'done'"], waits=[record, until_exists("../go")])
+    for by, line in ((signal.SIGINT, "book: quick took"), (signal.SIGKILL, "1 of 2 pages with code to run")):
+        pid.write_text("")
+        with book.start() as process:
+            assert any(line in printed for printed in process.stdout)
+            wait_for(pid.read_text)
+            status, printed = book.build()
+            assert status == 1 and "another `make book` is at work" in printed
+            process.send_signal(by)
+        assert process.returncode == -by
+        wait_for(lambda: not psutil.pid_exists(int(pid.read_text())))
+
+    (book.root / "go").touch()
+    status, printed = book.build()
+    assert status == 0 and "1 of 2 pages with code to run" in printed, printed
+    assert book.runs() == {"quick": 1, "waits": 3}
+
+
+def test_page_runs_again_where_its_outputs_are_torn_or_what_they_depend_on_changed(book, monkeypatch):
+    for name, folder in {"ROOT": "", "BOOK": "book", "BUILD": "_build"}.items():
+        monkeypatch.setattr(build_book, name, book.root / folder)
+    monkeypatch.setenv("MNE_DATASETS_EEGBCI_PATH", str(book.root / "data"))
+    book.write(one=["1 / 0"], two=[])
+    cache = get_cache(book.root / "_build/.jupyter_cache")
+    assert len(build_book.execute_pages(cache)) == 1
+    book.write(one=[])
+    assert build_book.execute_pages(cache) == [] and book.runs() == {"one": 2, "two": 1}
+
+    kept = sorted((book.root / "_build/.jupyter_cache/executed").rglob("base.ipynb"))
+    kept[0].write_text(kept[0].read_text()[:50])
+    kept[1].unlink()
+    recording = book.root / "data/MNE-eegbci-data/S001R04.edf"
+    recording.parent.mkdir()
+    for n, change in enumerate((None, recording, book.root / "requirements.lock"), start=2):
+        if change:
+            change.write_text("new")
+        assert build_book.execute_pages(cache) == [] and book.runs() == {"one": n + 1, "two": n}
+    assert build_book.execute_pages(cache) == [] and book.runs() == {"one": n + 1, "two": n}
+
+
+def test_page_shows_what_it_gave_when_it_ran_last(book):
+    """Sphinx looks at a page's file alone, and that stays as it was when something else changed."""
+    book.write(reads=["print('value', Path('../value').read_text())"])
+    for value in ("7", "8"):
+        (book.root / "value").write_text(value)
+        (book.root / "requirements.lock").write_text(value)
+        status, printed = book.build()
+        assert status == 0, printed
+        assert f"value {value}" in (book.root / "_build/html/reads.html").read_text()
+
+
+def test_recordings_at_hand_are_told_from_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNE_DATA", str(tmp_path))
+    monkeypatch.delenv("MNE_DATASETS_EEGBCI_PATH", raising=False)
+    seen = [build_book.recordings(), build_book.recordings()]
+    run = cache_folder("EEGBCI") / "MNE-eegbci-data/files/eegmmidb/1.0.0/S001/S001R04.edf"
+    run.parent.mkdir(parents=True)
+    for content in (b"", b"longer"):
+        run.write_bytes(content)
+        seen.append(build_book.recordings())
+    assert seen[0] == seen[1] and len(set(seen)) == 3
+    monkeypatch.setenv("MNE_DATASETS_EEGBCI_PATH", str(tmp_path / "elsewhere"))
+    assert build_book.recordings() == seen[0]
+
+
+def test_settings_that_are_made_already_stay(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    kept = execution.environment()
+    assert (kept["OMP_NUM_THREADS"], kept["MKL_NUM_THREADS"]) == ("3", "1")
+
+
+def test_every_page_with_code_is_found():
+    found = {path.relative_to(build_book.BOOK).as_posix() for path in build_book.pages_with_code()}
+    assert {"montages.md", "foundations/01_known_answer_eeg.ipynb"} <= found and "index.md" not in found
+    chapters = {path.with_suffix(".ipynb").relative_to(build_book.BOOK).as_posix() for path in CHAPTERS}
+    assert found >= chapters
