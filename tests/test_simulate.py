@@ -15,7 +15,7 @@ from eegxai_support.simulate import noise as noises
 from eegxai_support.simulate.head import (
     CONDUCTIVITIES,
     SHELL_RADII,
-    electrode_direction,
+    electrode_directions,
     fitted_sphere,
     fsaverage_folder,
     lead_field,
@@ -126,7 +126,7 @@ def sphere_model():
 
 def test_lead_field_is_mnes_where_the_shells_have_the_factors_of_its_fit(sphere_model, monkeypatch):
     """MNE's closed form against our series: whatever the optimiser found, both get the same factors."""
-    sphere, direction = sphere_model, electrode_direction("C3")
+    sphere, direction = sphere_model, electrode_directions(("C3",))[0]
     strength, shift = sphere["lambda"] * CONDUCTIVITIES[-1], sphere["mu"]
     monkeypatch.setattr(heads, "_shell_factor", lambda n: strength @ shift[:, None] ** (n - 1))
     info = electrode_info(EEGBCI_CHANNELS, 1.0)
@@ -144,7 +144,7 @@ def test_lead_field_is_mnes_where_the_shells_have_the_factors_of_its_fit(sphere_
 
 def test_topography_follows_the_series_for_three_shells():
     """The potential of a radial dipole in concentric spheres, each order by solving for continuity at the shells."""
-    position = np.array([electrode_direction(name) for name in EEGBCI_CHANNELS])
+    position = electrode_directions(EEGBCI_CHANNELS)
     cosine = position @ position[EEGBCI_CHANNELS.index("C3")]
     expected = np.zeros(len(cosine))
     for n in range(1, 120):  # 0.8 ** 120 = 2e-12

@@ -64,14 +64,14 @@ import torch
 import eegxai_support as xs
 
 warnings.simplefilter("ignore", xs.BaselineWarning)  # shown on purpose under "No baseline is neutral"
-simulated = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=-5, sfreq=80, duration=2, seed=SEED)
+simulated = xs.simulate("spectral", n_trials=120 if FAST else 160, snr_db=-5, sfreq=80, duration=2, seed=SEED)
 held_out = (simulated.metadata["run"] == 4).to_numpy()
 recipe, device = xs.RECIPES["ShallowFBCSPNet"], xs.best_device(DEVICE)
 network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **recipe).to(device)
-xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True, device=device)
+xs.train(network, simulated.subset(~held_out), epochs=10, seed=SEED, cache=True, device=device)
 unseen = simulated.subset(held_out)
 predicted = xs.predict(network, unseen.signal).argmax(1)
-known = unseen.subset(np.flatnonzero(predicted == unseen.label)[: 8 if FAST else 16])
+known = unseen.subset(np.flatnonzero(predicted == unseen.label)[: 8 if FAST else 12])
 print("run left out:", xs.accuracy(unseen.label, predicted))
 
 # %% [markdown]
@@ -315,7 +315,8 @@ print(f"The trial itself: r = {pearson(known.signal, known.truth).mean():.2f}")
 
 # %% tags=["hide-input"]
 kinds = {"log-power": "ShallowFBCSPNet", "ELU": "EEGNet", "max pool": "Deep4Net", "attention": "EEGConformer"}
-sample, applies = xs.simulate("spectral", n_trials=4, sfreq=100, duration=2, seed=SEED), pd.DataFrame()
+sample = xs.simulate("spectral", ch_names=("C3", "Cz", "C4"), n_trials=4, sfreq=100, duration=2, seed=SEED)
+applies = pd.DataFrame()
 for kind, name in (kinds | {"LSTM": "DeepSleepNet"}).items():
     model = xs.build_decoder(name, sample, seed=SEED).to(device)
     applies[kind] = pd.Series({name: method.applies_to(model) for name, method in xs.METHODS.items()})
@@ -376,7 +377,7 @@ pd.DataFrame(rows).T.round(2)
 trials = xs.load_motor_imagery(subjects=7, runs=(3, 7, 11, 4, 8, 12), sfreq=80)
 left_out = (trials.metadata["run"] == 12).to_numpy()
 decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **recipe).to(device)
-xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 60, seed=SEED, cache=True, device=device)
+xs.train(decoder, trials.subset(~left_out), epochs=20, seed=SEED, cache=True, device=device)
 
 window = trials.subset(left_out & (trials.label < 2)).crop(1.5, 3.5)
 explained = window.subset(xs.predict(decoder, window.signal).argmax(1) == window.label)

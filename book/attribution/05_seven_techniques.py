@@ -111,7 +111,7 @@ print("run left out:", xs.accuracy(known.label, predicted))
 # %%
 TECHNIQUES = ["gradient", "deconvolution", "guided_backprop"]
 TECHNIQUES += ["input_x_gradient", "lrp_epsilon", "deep_lift", "integrated_gradients", "random"]
-n = 6 if FAST else 24
+n = 6 if FAST else 12
 x, target = known.signal[:n], predicted[:n]
 
 

@@ -295,11 +295,9 @@ def with_interval(right):
 
 
 # %%
-fit = xs.decoder_fit(
-    "InterpretableCNN", epochs=12 if FAST else 20, n_times=100, seed=SEED, lr=3e-3, cache=True, device=DEVICE
-)
+fit = xs.decoder_fit("InterpretableCNN", epochs=10, n_times=100, seed=SEED, lr=3e-3, cache=True, device=DEVICE)
 rows = []
-for regime, snr_db in product(REGIMES, range(-40, 1, 10 if FAST else 5)):
+for regime, snr_db in product(REGIMES, range(-40, 1, 10)):
     data = xs.simulate(regime, snr_db=snr_db, **ASKED)
     ideal = data.ideal_log_likelihood().argmax(axis=1)
     rows.append((regime, "ideal", snr_db, *with_interval(ideal == data.label)))

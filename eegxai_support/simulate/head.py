@@ -47,7 +47,7 @@ def dipole_topography(
     """
     if orientation not in ORIENTATIONS:
         raise unknown_name("orientation", orientation, ORIENTATIONS)
-    radial = _turned(electrode_direction(electrode), lowered)
+    radial = _turned(electrode_directions((electrode,))[0], lowered)
     forwards = np.array([0.0, 1.0, 0.0])  # head coordinates: y runs to the nose
     moment = radial if orientation == "radial" else forwards - radial * (radial @ forwards)
     potential = lead_field(radial[None], ch_names, head) @ moment
@@ -56,10 +56,11 @@ def dipole_topography(
     return potential
 
 
-def electrode_direction(electrode: str) -> np.ndarray:
-    """Unit vector from the centre of the head to an electrode."""
-    located = electrode_info((electrode,), 1.0)["chs"][0]["loc"][:3] - fitted_sphere()[1]
-    return located / np.linalg.norm(located)
+def electrode_directions(ch_names: tuple[str, ...]) -> np.ndarray:
+    """Unit vectors from the centre of the head to electrodes, shape (channel, 3)."""
+    # All names at once: MNE reads the whole montage for each call, which for 64 electrodes took longer than a trial.
+    located = [channel["loc"][:3] - fitted_sphere()[1] for channel in electrode_info(ch_names, 1.0)["chs"]]
+    return np.stack([place / np.linalg.norm(place) for place in located])
 
 
 def _turned(direction: np.ndarray, degrees: float) -> np.ndarray:
@@ -99,7 +100,7 @@ def _sphere(direction: np.ndarray, ch_names: tuple[str, ...]) -> np.ndarray:
     n = np.arange(1, N_TERMS)
     unit = 4 * np.pi * CONDUCTIVITIES[-1] * fitted_sphere()[0] ** 2
     series = np.append(0.0, (2 * n + 1) * _shell_factor(n) * SOURCE_RADIUS ** (n - 1.0) / (unit * n))
-    electrode = np.stack([electrode_direction(name) for name in ch_names])
+    electrode = electrode_directions(ch_names)
     cosine = np.clip(electrode @ direction.T, -1, 1)[..., None]
     gain = legval(cosine, np.arange(N_TERMS) * series) * direction
     gain += legval(cosine, legder(series)) * (electrode[:, None] - cosine * direction)
