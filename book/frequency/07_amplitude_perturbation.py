@@ -68,7 +68,7 @@ simulated = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=-5, sf
 held_out = (simulated.metadata["run"] == 4).to_numpy()
 recipe, device = xs.RECIPES["ShallowFBCSPNet"], xs.best_device(DEVICE)
 network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **recipe).to(device)
-xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True, device=device)
+xs.train(network, simulated.subset(~held_out), epochs=20, seed=SEED, cache=True, device=device)
 known = simulated.subset(held_out)
 print("run left out:", xs.accuracy(known.label, xs.predict(network, known.signal).argmax(1)))
 
@@ -124,7 +124,7 @@ assert np.allclose(ours.correlation, by_hand, rtol=0, atol=1e-4)
 # more and more.
 
 # %%
-counts = (10, 40, 160) if FAST else (10, 40, 160, 640, 2560)
+counts = (10, 40, 160) if FAST else (10, 40, 160, 640)
 effects, seconds = {}, {}
 for count in counts:
     start = time.perf_counter()
@@ -212,7 +212,7 @@ for (count, noisy), k in ((item, k) for item in effects.items() for k in range(3
     rows.append([known.class_names[k], count, r, predicted])
 table = pd.DataFrame(rows, columns=["output", "iterations", "r", "predicted"])
 print(f"measured and predicted differ by {(table['r'] - table['predicted']).abs().max():.2f} at most")
-heads = {f"{count} iterations": effects[count].correlation[:, bins[1], 1] for count in counts[::2]}
+heads = {f"{count} iterations": effects[count].correlation[:, bins[1], 1] for count in counts[-3:]}
 heads |= {"first order": first.correlation[:, bins[1], 1]}
 
 # %% mystnb={"figure": {"caption": "From noise to the limit. Above: the class \"10 Hz\" at 10 Hz, by number of iterations and in first order. Below: correlation of the whole map with the first-order map, and what its reliability predicts.", "name": "fig-07-convergence"}, "image": {"alt": "A row of heads: spots all over the head with few iterations, one spot at C3 with many and in first order. Under it, dots that rise with the iterations along dashed lines, one per class."}}
@@ -223,7 +223,7 @@ xs.viz.plot_convergence(heads, table, known.info, label="correlation")
 # $N = q / (1 - q) / (n v)$ iterations. `target_reliability` looks while it runs and stops as soon as all maps have it.
 
 # %%
-target = 0.05 if FAST else 0.5
+target = 0.05 if FAST else 0.3
 for wanted in (target, 0.9):
     needed = wanted / (1 - wanted) / (len(known) * variance.min())
     print(f"predicted for a reliability of {wanted}: {needed:.0f} iterations")
@@ -233,11 +233,12 @@ print(f"a reliability of {target} was reached after {stopped.n_iterations}")
 # %% [markdown]
 # Since the limit has no noise, its p-value tests something else: Student's t over groups of trials, for a mean gradient
 # of zero *over trials*. And does the map know the answer? In the table every class has its largest value at
-# its own frequency, and every frequency belongs to its own class.
+# its own frequency, and it is positive. Read rows, not columns: a network may let one frequency speak for two classes
+# and tell these apart by another one.
 
 # %%
 at_c3 = pd.DataFrame(first.correlation[c3, bins].T, known.class_names, ["6 Hz", "10 Hz", "22 Hz"])
-assert (at_c3.to_numpy().argmax(0) == range(3)).all() and (at_c3.to_numpy().argmax(1) == range(3)).all()
+assert (at_c3.to_numpy().argmax(1) == range(3)).all() and (np.diag(at_c3) > 0).all()
 at_c3.rename_axis("correlation at C3").map("{:+.3f}".format)
 
 # %% [markdown]

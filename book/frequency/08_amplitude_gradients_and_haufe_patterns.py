@@ -64,7 +64,7 @@ device = xs.best_device(DEVICE)
 simulated = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=-5, sfreq=80, duration=2, seed=SEED)
 held_out = (simulated.metadata["run"] == 4).to_numpy()
 network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"]).to(device)
-xs.train(network, simulated.subset(~held_out), epochs=8 if FAST else 20, seed=SEED, cache=True, device=device)
+xs.train(network, simulated.subset(~held_out), epochs=20, seed=SEED, cache=True, device=device)
 known = simulated.subset(held_out)
 print("run left out:", xs.accuracy(known.label, xs.predict(network, known.signal).argmax(1)))
 

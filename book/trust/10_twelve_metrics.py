@@ -114,8 +114,8 @@ pd.DataFrame(columns).round(2)
 # left-out run are explained.
 
 # %%
-options = {"frequencies": (10.0, 14.0, 22.0), "sfreq": 80, "duration": 2, "seed": SEED}
-trials = xs.simulate("spectral", n_trials=120 if FAST else 240, **options)
+options = {"frequencies": (10.0, 14.0, 22.0), "sfreq": 80, "duration": 1, "seed": SEED}
+trials = xs.simulate("spectral", n_trials=120 if FAST else 160, **options)
 left_out = trials.metadata["run"].to_numpy() == 4
 decoder = xs.build_decoder("EEGNet", trials, seed=SEED, **xs.RECIPES["EEGNet"]).to(device)
 xs.train(decoder, trials.subset(~left_out), epochs=10 if FAST else 20, lr=1e-2, seed=SEED, cache=True, device=device)
