@@ -28,7 +28,8 @@ def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
 def forked(device: torch.device) -> Iterator[None]:
     """Leave the random states of the CPU and of one device as they were."""
     drawn_on = _with_generator(device)
-    with torch.random.fork_rng(drawn_on, device_type=device.type if drawn_on else None):
+    # Without devices only the CPU's state is kept, whatever the type; torch 2.11, Colab's, does not take None for it.
+    with torch.random.fork_rng(drawn_on, device_type=device.type if drawn_on else "cuda"):
         yield
 
 
