@@ -336,7 +336,7 @@ for name, options in {"InterpretableCNN": {}, "EEGNet": xs.RECIPES["EEGNet"] | {
     print(f"{name}, subject 9:", xs.accuracy(driver.label, xs.predict(decoders[name], driver.signal).argmax(axis=1)))
 
 # %%
-driver = driver.subset(np.arange(0, len(driver), 12 if FAST else 8))
+driver = driver.subset(np.arange(0, len(driver), 12))
 x = driver.signal
 results = {}
 for name, model in decoders.items():

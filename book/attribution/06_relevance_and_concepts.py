@@ -65,7 +65,7 @@ import eegxai_support as xs
 
 device = xs.best_device(DEVICE)
 names = "Fp1 Fpz Fp2 F7 F3 Fz F4 F8 FC5 FC1 FC2 FC6 T7 C3 Cz C4 T8 CP5 CP1 CP2 CP6 P7 P3 Pz P4 P8 O1 Oz O2".split()
-options = {"n_trials": 120 if FAST else 160, "sources": ("C3", "C4"), "sfreq": 100, "duration": 1.6, "seed": SEED}
+options = {"n_trials": 120, "sources": ("C3", "C4"), "sfreq": 100, "duration": 1.6, "seed": SEED}
 quiet = xs.simulate("spatial", ch_names=names, **options)
 brain = xs.simulate("spatial", ch_names=names, blink_rate=np.log(2) / 1.6, **options)
 blink = (brain.signal != quiet.signal).any((1, 2)).astype(int)
