@@ -333,8 +333,8 @@ of_label.round(2)
 #
 # ## Recorded: 21 subjects
 #
-# What follows was **recorded** beforehand: 21 of the 109 subjects, decoders trained on three quarters of them and tested
-# on the others. "broadband" is the network above. "late" sees 7 to 38 Hz from 1 s to 4 s: after
+# **Recorded** beforehand: 21 of the 109 subjects, decoders trained on three quarters of them and tested
+# on the others. "broadband" is the network above, trained longer. "late" sees 7 to 38 Hz from 1 s to 4 s: after
 # the first glance and without its frequencies. "within" are the decoders of earlier chapters, each within one
 # subject, S007 or S042, at 7 to 38 Hz. Intervals are bootstraps over subjects and seeds.
 
