@@ -194,8 +194,8 @@ def test_weights_of_every_kind_train_with_the_cache(tmp_path, monkeypatch):
     """Tied, of half precision, and none at all."""
     model = nn.Sequential(nn.Conv1d(8, 8, 1), nn.Conv1d(8, 8, 1), nn.Flatten(), nn.Linear(320, 3))
     model[1].weight = model[0].weight
-    model.register_buffer("half", torch.ones(3, dtype=torch.bfloat16))
-    model.register_buffer("none", torch.ones(0))
+    model.register_buffer("short", torch.ones(3, dtype=torch.bfloat16))
+    model.register_buffer("empty", torch.ones(0))
     other = deepcopy(model)
     monkeypatch.setenv("EEGXAI_CACHE", str(tmp_path))
     xs.train(model, stress.trials(), epochs=1, cache=True, device="cpu")
