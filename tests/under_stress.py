@@ -111,9 +111,12 @@ def text(folder, k=0):
 
 
 def benchmark(folder):
-    """Return the numbers of a benchmark."""
-    table = xs.run_benchmark(GRID, folder)
-    return table.drop(columns="seconds_per_trial").to_dict("list"), table.attrs
+    """Return the numbers of a benchmark, as text: what is missing equals itself there."""
+    return printed(xs.run_benchmark(GRID, folder))
+
+
+def printed(table):
+    return repr((table.drop(columns="seconds_per_trial").to_dict("list"), table.attrs))
 
 
 # --- what happens to it -------------------------------------------------------------------------------------------
@@ -139,6 +142,7 @@ PLACES = {
     "fsync": (os, "fsync"),
     "replace": (os, "replace"),
     "replaced": (os, "replace"),
+    "to cache": (training, "to_cache"),
 }
 
 
@@ -176,8 +180,9 @@ def losing(folder, place, function, *arguments):
     return function(*arguments)
 
 
-def meeting(barrier, owner, name, function, *arguments):
-    """Do it together with another process: both are there before either goes on."""
+def meeting(barrier, place, function, *arguments):
+    """Do it together with another process: both are at a place before either goes on."""
+    owner, name = PLACES[place]
     call = getattr(owner, name)
 
     def met(*given, **options):

@@ -72,8 +72,9 @@ def fill(model: nn.Module, weights: dict[str, torch.Tensor], metadata: dict[str,
             " decoder with the options it was trained with."
         )
     record = metadata.get("training_record")
+    record = TrainingRecord.from_json(record) if record else None
     model.load_state_dict(weights)
-    model.eval().training_record = TrainingRecord.from_json(record) if record else None
+    model.eval().training_record = record
 
 
 def read(path: str | Path, *, seal_required: bool = False) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
