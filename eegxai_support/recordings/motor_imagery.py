@@ -65,10 +65,9 @@ def _at_hand(subjects: tuple[int, ...], runs: tuple[int, ...]) -> tuple[str, str
     """Source that "auto" takes and the sentence that says so."""
     try:
         eegbci.fetch(subjects, runs)
-    except ModuleNotFoundError as error:
-        why = str(error)
-    except OSError as error:
-        why = os.strerror(error.errno).lower() if error.errno else "no connection"
+    except (OSError, ModuleNotFoundError) as error:
+        no_number = str(error) if isinstance(error, ModuleNotFoundError) else "no connection"
+        why = os.strerror(error.errno).lower() if getattr(error, "errno", None) else no_number
         return "simulated", (
             "Simulated trials, because the EEGBCI recordings are neither in MNE's cache nor could be downloaded"
             f" ({why})."
