@@ -101,8 +101,8 @@ def source_digests() -> dict[str, str]:
 
     A room counts as a whole, since modules in it are imported late, or in other processes only.
     """
-    rooms = {path.stem for path in (ROOT / "eegxai_support").iterdir() if path.suffix == ".py" or path.is_dir()}
-    rooms = {room for room in rooms if not room.startswith("_")}
+    package = ROOT / "eegxai_support"
+    rooms = {path.relative_to(package).with_suffix("").parts[0] for path in package.rglob("*.py")} - {"__init__"}
     digests = {f"eegxai_support/{room}": package_digest(room) for room in rooms}
     modules = [*(ROOT / "studies").glob("*.py"), ROOT / "tests" / "zoo.py"]
     digests |= {f"{path.parent.name}/{path.stem}": meaning(path.read_bytes()) for path in modules if path.exists()}

@@ -135,15 +135,15 @@ def test_chance_is_of_one_seed_and_data_set_at_the_highest_ratio(grid):
 
 
 class Linear(nn.Module):
-    """Three classes from a mean over time: the gradient is known, the same at all samples."""
+    """Three classes as weighted sums of all samples: the weights (class, channel, time) are the gradient."""
 
     def __init__(self, weight):
         super().__init__()
-        self.linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-        self.linear.weight.data[:] = weight
+        self.linear = nn.Linear(weight[0].size, len(weight), bias=False)
+        self.linear.weight.data[:] = torch.tensor(weight).flatten(1)
 
     def forward(self, x):
-        return self.linear(x.mean(2))
+        return self.linear(x.flatten(1))
 
 
 def fit(regime, decoder="DeepNet", seed=0):
@@ -153,8 +153,9 @@ def fit(regime, decoder="DeepNet", seed=0):
 def test_suppressor_is_measured_in_what_tells_a_class_from_the_others(monkeypatch):
     trials = xs.simulate("suppressor", n_trials=60, duration=0.5, sfreq=100, seed=0)
     n_channels = trials.signal.shape[1]
-    weight = np.random.default_rng(0).standard_normal((3, n_channels)) + 5  # what all classes share must not count
-    model, asked = Linear(torch.tensor(weight)), []
+    # What all classes share must not count, nor may signs cancel over time.
+    weight = np.random.default_rng(0).standard_normal((3, *trials.signal.shape[1:])) + 5
+    model, asked = Linear(weight), []
     experiment = SimpleNamespace(model=model, fresh=lambda *how: asked.append(how) or trials)
     given = []
 
@@ -167,9 +168,9 @@ def test_suppressor_is_measured_in_what_tells_a_class_from_the_others(monkeypatc
     monkeypatch.setattr(xs, "haufe_patterns", haufe_patterns)
     (row,) = leaderboard.leaderboard_suppressor().to_dict("records")
     assert [row[key] for key in CELL[:4]] == ["suppressor", 0, "DeepNet", 2] and asked == [(4000, "pattern")]
-    contrast = np.repeat((weight - weight.mean(0))[:, :, None], trials.signal.shape[2], 2) / trials.signal.shape[2]
+    contrast = weight - weight.mean(0)
     ((gradient, signal),) = given
-    np.testing.assert_allclose(gradient, contrast, atol=1e-6)
+    np.testing.assert_allclose(gradient, contrast, atol=1e-5)
     assert signal is trials.signal
     channel = trials.info.ch_names.index(trials.suppressor)
     for name, maps in {"gradient": contrast, "pattern": np.cumsum(contrast, axis=1)}.items():
