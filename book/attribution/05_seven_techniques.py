@@ -50,9 +50,10 @@ DEVICE = None  # "cpu", "cuda" …; None takes the accelerator where there is on
 # ## Drivers, real or simulated
 #
 # Eleven people drove a simulated car at night, which now and then drifted out of its lane. The trials are the three
-# seconds before a drift {footcite:p}`cao2019multi`; who then steered back late was drowsy {footcite:p}`cui2023eeg`. The
-# line under the cell says whether these recordings could be loaded. If not, simulated trials of the same shape take
-# their place, whose frontal midline is fast where alert and slow where drowsy. Everything below runs on either.
+# seconds before a drift {footcite:p}`cao2019multi`, of which this page takes the middle two, to be quick; who then
+# steered back late was drowsy {footcite:p}`cui2023eeg`. The line under the cell says whether these recordings could be
+# loaded. If not, simulated trials of the same shape take their place, whose frontal midline is fast where alert and slow
+# where drowsy. Everything below runs on either.
 
 # %%
 import copy
@@ -68,8 +69,7 @@ device = xs.best_device(DEVICE)
 warnings.simplefilter("ignore", xs.BaselineWarning)  # zeros are not neutral (chapter 4), but these tests use them
 
 # %%
-trials = xs.load_drowsiness()
-trials = trials.crop(0.5, 2.5) if FAST else trials
+trials = xs.load_drowsiness().crop(0.5, 2.5)
 
 # %% [markdown]
 # ## The known answer first
@@ -80,7 +80,7 @@ trials = trials.crop(0.5, 2.5) if FAST else trials
 # a linear layer.
 
 # %%
-electrodes = {"source": "Fz", "ch_names": trials.info.ch_names, "sfreq": 128, "duration": 2 if FAST else 3}
+electrodes = {"source": "Fz", "ch_names": trials.info.ch_names, "sfreq": 128, "duration": 2}
 simulated = xs.simulate("spectral", n_trials=480, frequencies=(20, 5), snr_db=-14, seed=SEED, **electrodes)
 left_out = simulated.metadata["run"].to_numpy() == 4
 network = xs.build_decoder("InterpretableCNN", simulated, seed=SEED).to(device)

@@ -320,6 +320,8 @@ xs.viz.plot_accuracy_over_snr(accuracy, {regime: 1 / data.n_classes for regime, 
 # %%
 assert (accuracy.query("snr_db == -40")["accuracy"] < 1).all()
 assert (accuracy.query("snr_db == 0")["accuracy"] > 0.8).all()  # where the methods of the later chapters are tested
+at = accuracy.query("regime == 'spectral' and snr_db == -20").set_index("decoder")["accuracy"]
+assert at["ideal"] > at["InterpretableCNN"] + 0.2  # it can be known, and is not learned
 
 # %% [markdown]
 # ## What the best decoder uses

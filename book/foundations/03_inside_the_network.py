@@ -283,13 +283,12 @@ print(
 left_out = (motor.metadata["run"] == 12).to_numpy()
 fists_seen, fists_unseen = motor.subset(~left_out), motor.subset(left_out)
 shape = xs.RECIPES["EEGNet"] | {"F1": 4, "D": 2, "F2": 8}
-fist_decoder = xs.build_decoder("EEGNet", motor, n_times=160, seed=SEED, **shape).to(device)
-xs.train(fist_decoder, fists_seen, epochs=10 if FAST else 30, seed=SEED, cache=True, device=device)
-predicted = xs.predict(fist_decoder, fists_unseen.signal, stride=20).argmax(1)
-print("left-out run:", xs.accuracy(fists_unseen.label, predicted))
+fist_net = xs.build_decoder("EEGNet", motor, n_times=160, seed=SEED, **shape).to(device)
+xs.train(fist_net, fists_seen, epochs=10 if FAST else 30, seed=SEED, cache=True, device=device)
+print("left-out run:", xs.accuracy(fists_unseen.label, xs.predict(fist_net, fists_unseen.signal, stride=20).argmax(1)))
 
 # %%
-filters = xs.read_filters(fist_decoder)
+filters = xs.read_filters(fist_net)
 patterns = xs.filter_patterns(filters, fists_seen)
 frequency = peaks_of(filters)
 
@@ -308,7 +307,7 @@ xs.viz.plot_filters(filters.unit_kernels, filters.unit_filters, patterns, motor.
 # needed most, as the ratio of the class means.
 
 # %%
-ablation = xs.ablate_units(fist_decoder, fists_unseen.crop(1.5, 3.5), filters.layer)
+ablation = xs.ablate_units(fist_net, fists_unseen.crop(1.5, 3.5), filters.layer)
 shown = ablation[1:].nlargest(2, "drop")["unit"].to_numpy()
 filtered = np.einsum("uc,nct->nut", filters.unit_filters[shown], motor.signal)
 wavelet_freqs = np.arange(7, 35.0)
