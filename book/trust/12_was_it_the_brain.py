@@ -126,7 +126,7 @@ print("run 4:", rate(network, left_out.signal, left_out.label))
 # share out the decision itself.
 
 # %%
-ica = xs.fit_ica(known, n_components=12 if FAST else 15)
+ica = xs.fit_ica(known, n_components=12)
 labels = xs.label_components(ica, known)
 attribution = xs.attribute(network, left_out.signal, (1, 0), "deep_lift")
 
