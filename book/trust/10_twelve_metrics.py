@@ -118,7 +118,7 @@ options = {"frequencies": (10.0, 14.0, 22.0), "sfreq": 80, "duration": 1, "seed"
 trials = xs.simulate("spectral", n_trials=120 if FAST else 160, **options)
 left_out = trials.metadata["run"].to_numpy() == 4
 decoder = xs.build_decoder("EEGNet", trials, seed=SEED, **xs.RECIPES["EEGNet"]).to(device)
-xs.train(decoder, trials.subset(~left_out), epochs=10 if FAST else 20, lr=1e-2, seed=SEED, cache=True, device=device)
+xs.train(decoder, trials.subset(~left_out), epochs=20, lr=1e-2, seed=SEED, cache=True, device=device)
 
 
 def rightly_classified(model, tested):

@@ -286,7 +286,7 @@ assert accuracies.loc["eye components"].max() < accuracies.loc["frontal channels
 accuracies.rename_axis("removed in …", axis=1).round(2)
 
 # %% [markdown]
-# Without eye components the network is near chance, and cannot learn anything else: there is nothing else. Without frontal channels
+# Without eye components the network is near chance, and learns little again, from what other components kept. Without frontal channels
 # it learns the glance all the same, from what of it reaches the back. *Leaving out frontal channels neither removes the eyes nor tests
 # for them*: an accuracy that stays clears nobody. A field of dipoles at the forehead ends nowhere
 # {footcite:p}`lins1993ocular`; it only gets smaller.
