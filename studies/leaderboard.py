@@ -18,12 +18,13 @@ import yaml
 import eegxai_support as xs
 from eegxai_support.benchmark import experiment_of, read_grid
 from eegxai_support.benchmark.engine import weights_path
+from eegxai_support.files import expanded
 from eegxai_support.scoring import pearson
 from studies.form import Study, no_recordings
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "book" / "results" / "leaderboard.yml"
-CELLS = Path(os.environ.get("EEGXAI_LEADERBOARD") or ROOT / ".leaderboard")
+CELLS = expanded(os.environ.get("EEGXAI_LEADERBOARD") or ROOT / ".leaderboard")
 CELL = ["regime", "snr_db", "decoder", "seed", "method"]
 MAIN = ("RelevanceMassAccuracy_absnorm", "Cosine_absnorm", "Pearson_raw", "Pearson_absnorm", "SSIM_absnorm")
 N_REDRAWS, REDRAWN_MAPS = 5, ("saliency", "gradient", "deep_lift")

@@ -184,7 +184,7 @@ def test_a_cache_that_cannot_be_written_to_is_read(empty_cache, dataset, monkeyp
     def refuse(*args, **kwargs):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    monkeypatch.setattr("eegxai_support.recordings.drowsiness.write_whole", refuse)
     assert len(load_drowsiness()) == 2022
     assert [path.name for path in empty_cache.iterdir()] == ["dataset.mat"]
 

@@ -156,7 +156,7 @@ def test_a_full_disk_costs_a_warning_and_leaves_nothing(tmp_path, reference):
     assert len(caught) == 1 and "could not be kept" in caught[0] and "EEGXAI_CACHE" in caught[0]
 
 
-def test_a_full_disk_costs_a_fit_its_weights_and_not_the_fit(tmp_path, reference):
+def test_weights_that_cannot_be_kept_cost_another_training_and_not_the_fit(tmp_path, reference):
     path = weights_path(tmp_path, *benchmark.read_grid(GRID))
     path.mkdir(parents=True)  # cannot be read, nor replaced
     with pytest.warns(UserWarning, match="trained decoder .* cannot be used"):
@@ -569,9 +569,9 @@ def test_versions_name_what_is_not_installed():
 
 
 def test_nothing_writes_a_file_but_write_whole():
-    """Every writer of the package goes through it: what opens a file to write stands in files.py alone."""
+    """Every writer goes through it, those of tools and studies too: what opens a file to write stands in files.py."""
     writes = {"write_text", "write_bytes", "to_parquet", "to_csv", "save_file", "savez", "mkstemp", "savefig"}
-    for path in (ROOT / "eegxai_support").rglob("*.py"):
+    for path in (path for folder in ("eegxai_support", "studies", "tools") for path in (ROOT / folder).rglob("*.py")):
         names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         assert path.name == "files.py" or not names & writes, path
         assert path.name == "files.py" or "open(" not in path.read_text().replace('open("rb")', ""), path

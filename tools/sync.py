@@ -13,6 +13,8 @@ from pathlib import Path
 import jupytext
 from jupytext.combine import combine_inputs_with_outputs
 
+from eegxai_support.files import write_whole
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 URL = PROJECT["urls"]["Repository"]
@@ -91,7 +93,7 @@ def write(path: Path, text: str) -> None:
         return
     if CHECK:
         sys.exit(f"sync: {path.relative_to(ROOT)} is not in step with its source; run `make sync`")
-    path.write_text(text)
+    write_whole(path, text)
     print(f"sync: wrote {path.relative_to(ROOT)}")
 
 
