@@ -286,8 +286,8 @@ assert accuracies.loc["eye components"].max() + 0.1 < accuracies["training too"]
 accuracies.rename_axis("removed in …", axis=1).round(2)
 
 # %% [markdown]
-# Without eye components the network loses most of what it had, and one trained again without them does not get it back. Without
-# frontal channels it learns the glance all the same, from what of it reaches the back. *Leaving out frontal channels neither removes the eyes nor tests
+# Without eye components the network loses most of what it had, and does not get it back by training. Without frontal
+# channels it learns the glance all the same, from what reaches the back. *Leaving out frontal channels neither removes the eyes nor tests
 # for them*: an accuracy that stays clears nobody. A field of dipoles at the forehead ends nowhere
 # {footcite:p}`lins1993ocular`; it only gets smaller.
 #
