@@ -88,6 +88,16 @@ def test_sensitivity_of_a_linear_model_is_one(x, target, kind):
     np.testing.assert_array_equal(table["target"], target[table["trial"]])
 
 
+def test_patches_reach_from_the_first_sample_to_the_last():
+    """Each place that fits is as likely as the others; whole channels come last."""
+    channel, start, stop = _patches(0, 0, N_CHANNELS, 10, np.array([2, 8]), 300)
+    for drawn, width in ((slice(300), 2), (slice(300, 600), 8)):
+        assert np.unique(channel[drawn]).tolist() == [*range(N_CHANNELS)]
+        assert np.unique(start[drawn]).tolist() == [*range(10 - width + 1)]
+        assert (stop[drawn] - start[drawn] == width).all()
+    assert channel[600:].tolist() == [*range(N_CHANNELS)] and (start[600:] == 0).all() and (stop[600:] == 10).all()
+
+
 def test_sensitivity_against_a_loop(network, x, target, maps, baseline):
     shares, n_patches, seed = (0.15, 0.4), 12, 5
     table = own(

@@ -18,7 +18,7 @@ from skimage.metrics import structural_similarity
 
 from eegxai_support.scoring import METRICS, PROTOCOLS, pearson, score_maps
 from eegxai_support.scoring.chance import _random_phases, moran_surrogates, phase_surrogates
-from eegxai_support.scoring.scalp import spatial_modes
+from eegxai_support.scoring.scalp import position_2d, scalp_images, spatial_modes
 from eegxai_support.simulate import REGIMES, simulate
 
 with warnings.catch_warnings():
@@ -158,6 +158,18 @@ def test_topographic_columns_follow_their_definition_inside_the_hull(protocol, i
         with np.errstate(invalid="ignore"):  # columns of E⁺ where R has no positive pixel in S
             expected = definition(e, r, hull, protocol)
         np.testing.assert_allclose(scores.loc[trial], [expected[c] for c in METRICS], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_scalp_image_has_the_sign_that_all_channels_share(sign, info):
+    """Interpolation swings below zero around a lone peak, where a map without negative relevance would have some."""
+    position = position_2d(info, len(CHANNELS))
+    peak = torch.zeros(1, len(CHANNELS), 1)
+    peak[0, CHANNELS.index("Cz")] = sign
+    image, _ = scalp_images(peak, position, keep_sign=True)
+    assert (sign * image >= 0).all()
+    peak[0, CHANNELS.index("Fz")] = -1e-6 * sign  # one channel of the other sign, and the swing is kept
+    assert (sign * scalp_images(peak, position, keep_sign=True)[0]).min() < -0.01
 
 
 @pytest.mark.parametrize("positive", [False, True])
