@@ -331,6 +331,18 @@ def test_maps_of_chance_have_the_values_of_the_map(maps):
     assert not np.array_equal(compared["surrogate"], maps) and not np.array_equal(compared["random"], maps)
 
 
+def test_chance_is_drawn_for_each_trial_by_itself(maps):
+    """Draws that all trials share would not average out over them."""
+    alike = np.stack([maps[0]] * 3)
+    drawn = dict(compared_maps(alike, 0)) | {"ranks of ties": ranks(0 * alike, 0)}
+    del drawn["own"]
+    for name, values in drawn.items():
+        assert len(np.unique(values.reshape(3, -1), axis=0)) == 3, name
+    later = dict(compared_maps(maps[2:], 0, first=2))  # and follows from its place among all
+    for name, values in compared_maps(maps, 0):
+        np.testing.assert_array_equal(values[2:], later[name])
+
+
 def test_ranks():
     scores = np.array([[[3.0, 1.0], [2.0, 5.0]], [[0.0, 0.0], [0.0, 1.0]]])
     np.testing.assert_array_equal(ranks(scores, 0)[0], [[1, 3], [2, 0]])
