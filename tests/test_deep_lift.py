@@ -84,7 +84,7 @@ def test_product_of_two_activations():
 
 
 def test_log_sum_exp_far_below_its_baseline():
-    """The exponential of the difference is beyond float32: scaled by the trial alone, the baseline would be infinite."""
+    """Scaled by the trial alone, the exponential of the baseline would be beyond float32."""
 
     class LogSumExp(nn.Module):
         def forward(self, x):

@@ -175,7 +175,7 @@ def test_the_standard_error_is_honest(n_baselines, n_samples):
     error, claimed = np.sqrt((result.delta**2).mean()), np.sqrt((result.standard_error**2).mean())
     assert error < 1.1 * claimed  # the error of 400 is known to 4 %
     assert (abs(result.delta) < 2 * result.standard_error).mean() > 0.9
-    # And not larger than it must be: several draws of a baseline differ by a trend too, 2.5 to 2.9 times the error here.
+    # Nor much larger than it must be: draws of one baseline differ by a trend, too, 2.5 to 2.9 times the error here.
     assert claimed < (1.25 if n_baselines >= n_samples else 4) * error
     assert abs(result.delta.mean()) < 4 * error / np.sqrt(400)  # without bias
 

@@ -447,6 +447,18 @@ def test_moran_surrogates_keep_values_and_smoothness():
         assert abs(r.mean()) < 4 * r.std() / np.sqrt(len(r))
 
 
+def test_chance_is_that_of_a_mean_over_trials():
+    """Nine trials have an interval a third as wide as that of one."""
+
+    def width(maps, reference):
+        level = score_maps(maps, reference, n_null=200).attrs["chance"]["surrogate"]["Pearson_absnorm"]
+        return level["high"] - level["low"]
+
+    maps, reference = smooth_maps(5, n_trials=9), smooth_maps(6, n_trials=9)
+    alone = [width(maps[i : i + 1], reference[i : i + 1]) for i in range(9)]
+    assert width(maps, reference) == pytest.approx(np.sqrt(np.mean(np.square(alone))) / 3, rel=0.25)
+
+
 def test_chance_is_seeded_and_optional():
     maps, reference = smooth_maps(22), smooth_maps(23)
     state = torch.get_rng_state()
