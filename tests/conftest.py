@@ -48,6 +48,12 @@ def pytest_runtest_setup(item):
     np.random.seed(0)  # noqa: NPY002
 
 
+def hide(monkeypatch, module):
+    """Let a module be missing, whatever was imported of it."""
+    for name in {module, *(name for name in sys.modules if name.startswith(f"{module}."))}:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
 @pytest.fixture
 def pyplot_keeps_no_figure():
     """Fail where a figure stays with pyplot, which would show it and hold its memory."""

@@ -12,7 +12,7 @@ from importlib.metadata import packages_distributions
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, hide
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -208,12 +208,6 @@ def test_what_is_imported_is_in_the_core_or_in_the_extra_that_is_named():
                 assert packages & (core if extra is None else brought_by(extra)), f"{module} in {path}"
                 extras.add(extra)
     assert {"decoders", "filters", "sources", "recordings", "benchmark", "data", "cluster"} <= extras
-
-
-def hide(monkeypatch, module):
-    """Let a module be missing, whatever was imported of it."""
-    for name in {module, *(name for name in sys.modules if name.startswith(f"{module}."))}:
-        monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.fixture
