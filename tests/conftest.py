@@ -19,7 +19,7 @@ import papermill
 import pytest
 import torch
 from filelock import FileLock
-from nbclient.exceptions import CellTimeoutError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 BOOK = ROOT / "book"
 TEMPLATE = BOOK / "template/chapter.py"
@@ -46,6 +46,12 @@ def pytest_runtest_setup(item):
     """Start each test, and the fixtures it makes, from the same random numbers: what ran before it here is chance."""
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
+
+
+def hide(monkeypatch, module):
+    """Let a module be missing, whatever was imported of it."""
+    for name in {module, *(name for name in sys.modules if name.startswith(f"{module}."))}:
+        monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.fixture
@@ -76,7 +82,7 @@ def executed(tmp_path_factory):
 
 
 def execute_fast(notebook: Path, output: Path) -> None:
-    """Run a notebook by papermill with FAST=True; a cell that takes too long is named as `make book` names it."""
+    """Run a notebook by papermill with FAST=True; what stops a cell is named as `make book` names it."""
     try:
         papermill.execute_notebook(
             notebook,
@@ -88,8 +94,9 @@ def execute_fast(notebook: Path, output: Path) -> None:
             start_timeout=120,
             execution_timeout=execution.time_limit(),
         )
-    except CellTimeoutError:
+    except (CellTimeoutError, DeadKernelError) as error:
+        reason = execution.died() if isinstance(error, DeadKernelError) else execution.timed_out()
         cells = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
-        started = [cell for cell in cells if cell.metadata.papermill.start_time]
-        said = execution.headline(notebook.name, len(started), started[-1].source, execution.timed_out())
+        started = [cell.source for cell in cells if cell.metadata.papermill.start_time]
+        said = execution.headline(notebook.name, len(started), started[-1] if started else "", reason)
         pytest.fail(said, pytrace=False)

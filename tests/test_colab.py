@@ -3,18 +3,19 @@
 The workflow `test` runs it for real, by `tools/as_on_colab.py`, where these versions are installed.
 """
 
-import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 import sync
-from conftest import ROOT
+from conftest import ROOT, hide
 from packaging.requirements import Requirement
 
 COLAB = ROOT / "tests/colab.txt"
@@ -22,27 +23,54 @@ PINS = dict(re.findall(r"(?m)^([\w-]+)==(\S+)$", COLAB.read_text()))
 UV = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 
 
-def asked_of_pip(monkeypatch, url):
-    """Run the setup cell as where the package is missing, and return what it asks pip to install."""
-    calls, find_spec = [], importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda it: None if it == "eegxai_support" else find_spec(it))
-    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
-    exec(sync.SETUP + sync.INSTALL.format(url=url), {})
-    ((*pip, quiet), asked) = calls[0][:5], calls[0][5:]
-    assert len(calls) == 1 and pip == [sys.executable, "-m", "pip", "install"] and quiet == "-q"
-    return asked
+@pytest.fixture
+def asked(monkeypatch):
+    """The package is missing; return what pip is asked to install, a list for each call."""
+    calls = []
+
+    def run(command, check):
+        assert command[:5] == [sys.executable, "-m", "pip", "install", "-q"] and check
+        calls.append(command[5:])
+
+    hide(monkeypatch, "eegxai_support")
+    monkeypatch.setattr(subprocess, "run", run)
+    return calls
 
 
-def test_setup_cell_installs_all_and_holds_what_is_there(monkeypatch):
-    *pins, package = map(Requirement, asked_of_pip(monkeypatch, "https://example.org/eegxai"))
-    assert (package.name, package.extras, package.url) == ("eegxai-support", {"all"}, "git+https://example.org/eegxai")
-    held = {it.name: str(it.specifier) for it in pins}
+def assert_held(pins):
+    """See that these are the versions of all that Colab has and a session may have loaded."""
+    held = {it.name: str(it.specifier) for it in map(Requirement, pins)}
     assert held == {name: f"=={version(name)}" for name in PINS if name != "scikit-learn"}
+
+
+def test_setup_cell_installs_all_and_holds_what_is_there(asked):
+    exec(sync.setup_cell("https://example.org/eegxai"), {})
+    ((*pins, package),) = asked
+    package = Requirement(package)
+    assert (package.name, package.extras, package.url) == ("eegxai-support", {"all"}, "git+https://example.org/eegxai")
+    assert_held(pins)
+
+
+def test_setup_cell_without_a_home_advises_what_holds_what_is_there(asked):
+    with pytest.raises(ModuleNotFoundError, match="no public home yet") as raised:
+        exec(sync.setup_cell(None), {})
+    *pins, package = shlex.split(re.search("`%pip install -q (.+)`", str(raised.value))[1])
+    assert package == "./eegxai[all]" and asked == []
+    assert_held(pins)
 
 
 def test_setup_cell_asks_for_nothing_where_the_package_is_installed(monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *args, **options: pytest.fail("it installs"))
-    exec(sync.SETUP + sync.INSTALL.format(url="https://example.org/eegxai"), {})
+    for home in ("https://example.org/eegxai", None):
+        exec(sync.setup_cell(home), {})
+
+
+def test_the_script_runs_where_the_package_is_missing(asked, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "sync")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: PINS.get(name, "1.2.3"))
+    run_path(str(ROOT / "tools/as_on_colab.py"), run_name="__main__")
+    assert asked[0][-1] == f"eegxai-support[all] @ git+{ROOT.as_uri()}"
+    assert "installed eegxai-support 1.2.3" in capsys.readouterr().out
 
 
 def resolved(requirements, *options):

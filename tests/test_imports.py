@@ -12,7 +12,7 @@ from importlib.metadata import packages_distributions
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, hide
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -58,38 +58,39 @@ def test_package_says_that_it_is_typed():
     assert (PACKAGE / "py.typed").exists()
 
 
-@pytest.mark.parametrize("eager", ["", "1"])
-def test_every_name_is_there_lazily_and_eagerly(eager):
-    program = """
+EVERY_NAME = """
 import sys
 import eegxai_support as xs
-print("torch" in sys.modules, set(xs.__all__) <= vars(xs).keys())
+def imported():
+    print(*{name.partition(".")[0] for name in sys.modules}, *sys.modules)
+imported()
+print(set(xs.__all__) <= vars(xs).keys())
+MAP
 from eegxai_support import *
 assert all(globals()[name] is getattr(xs, name) for name in xs.__all__) and xs.__version__
 """
-    assert in_a_fresh_process(program, EAGER_IMPORT=eager) == ("True True\n" if eager else "False False\n")
-
-
-def test_import_brings_nothing_heavy():
-    program = "import sys, eegxai_support; print(*{name.partition('.')[0] for name in sys.modules})"
-    heavy = set("torch numpy scipy pandas mne matplotlib sklearn braindecode".split())
-    assert not heavy & set(in_a_fresh_process(program).split())
-
-
-def test_a_map_of_a_plain_network_brings_only_what_it_needs():
-    program = """
-import sys
+MAP = """
 import torch
-import eegxai_support as xs
 net = torch.nn.Sequential(torch.nn.Conv1d(2, 2, 3), torch.nn.Flatten(), torch.nn.LazyLinear(2))
 x = torch.ones(3, 2, 8)
 net(x)
 for method in ("deep_lift", "lrp_epsilon"):
     xs.attribute(net, x.numpy(), 1, method)
-print(*{name.partition(".")[0] for name in sys.modules}, *sys.modules)
+imported()
 """
+
+
+def test_names_are_there_lazily_and_a_map_of_a_plain_network_brings_only_what_it_needs():
+    opened, all_there, mapped = in_a_fresh_process(EVERY_NAME.replace("MAP", MAP), EAGER_IMPORT="").splitlines()
+    assert all_there == "False"
+    assert not set("torch numpy scipy pandas mne matplotlib sklearn braindecode".split()) & set(opened.split())
     others = set("sklearn matplotlib braindecode sympy umap captum scipy.stats scipy.signal".split())
-    assert not others & set(in_a_fresh_process(program).split())
+    assert not others & set(mapped.split())
+
+
+def test_names_are_there_eagerly_where_that_is_asked_for():
+    opened, all_there = in_a_fresh_process(EVERY_NAME.replace("MAP", ""), EAGER_IMPORT="1").splitlines()
+    assert all_there == "True" and "torch" in opened.split()
 
 
 def test_public_objects_are_pickled_by_name():
@@ -208,12 +209,6 @@ def test_what_is_imported_is_in_the_core_or_in_the_extra_that_is_named():
                 assert packages & (core if extra is None else brought_by(extra)), f"{module} in {path}"
                 extras.add(extra)
     assert {"decoders", "filters", "sources", "recordings", "benchmark", "data", "cluster"} <= extras
-
-
-def hide(monkeypatch, module):
-    """Let a module be missing, whatever was imported of it."""
-    for name in {module, *(name for name in sys.modules if name.startswith(f"{module}."))}:
-        monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.fixture

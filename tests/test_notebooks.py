@@ -49,13 +49,21 @@ def test_runs_and_prints_nothing_but_results(chapter, executed):
             assert text != {"text/plain"} or not output["data"]["text/plain"].startswith("<"), cell.source
 
 
-def test_cell_that_takes_too_long_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("EEGXAI_TIMEOUT", "5")
-    cells = [nbformat.v4.new_code_cell(code) for code in ("FAST = False", "# why\nimport time; time.sleep(600)", "2")]
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import time; time.sleep(600)", r"it took longer than 20 s.*EEGXAI_TIMEOUT=40\)\."),
+        ("import os; os.kill(os.getpid(), 9)", r"its kernel died, .* GB are free now\)\."),
+    ],
+    ids=["takes too long", "kills its kernel"],
+)
+def test_cell_that_does_not_end_is_named(tmp_path, monkeypatch, code, reason):
+    monkeypatch.setenv("EEGXAI_TIMEOUT", "20")
+    cells = [nbformat.v4.new_code_cell(source) for source in ("FAST = False", f"# why\n{code}", "2")]
     cells[0].metadata["tags"] = ["parameters"]
     cells.insert(1, nbformat.v4.new_markdown_cell("# Title"))
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "slow.ipynb")
-    said = r"slow.ipynb, code cell 3: it took longer than 5 s.*EEGXAI_TIMEOUT=10\)\.\n    import time; time.sleep"
-    with pytest.raises(pytest.fail.Exception, match=said):  # cell 3: papermill adds one with the parameters
-        execute_fast(tmp_path / "slow.ipynb", tmp_path / "output.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "short.ipynb")
+    said = rf"short.ipynb, code cell 3: {reason}\n    {re.escape(code)}"  # cell 3: papermill adds one of parameters
+    with pytest.raises(pytest.fail.Exception, match=said):
+        execute_fast(tmp_path / "short.ipynb", tmp_path / "output.ipynb")

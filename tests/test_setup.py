@@ -53,7 +53,7 @@ def setup(tmp_path):
     def run(system="Linux", **variables):
         asked.unlink(missing_ok=True)
         path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "SYSTEM": system, **variables}
+        environment = {**os.environ, "PYTHON": "", "TORCH": "", "PATH": path, "SYSTEM": system, **variables}
         done = subprocess.run(["sh", "tools/setup.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True)
         lines = asked.read_text().splitlines() if asked.exists() else []
         done.asked = [json.loads(line) for line in lines]

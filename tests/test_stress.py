@@ -51,6 +51,8 @@ WRITERS = {
 @pytest.fixture(scope="module", autouse=True)
 def fork_server():
     """Start the process that the others are forked from; it imports this folder's module only by PYTHONPATH."""
+    if CONTEXT.get_start_method() != "forkserver":
+        return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)
         forkserver.ensure_running()
@@ -374,7 +376,7 @@ def test_many_writers_of_one_number_break_no_file(tmp_path, writer):
     write, read = WRITERS[writer]
     n_writers, n_times = 3, 30
     write(tmp_path)
-    barrier = CONTEXT.Barrier(n_writers)
+    barrier = stress.barrier(n_writers)
     ks = [range(k, n_writers * n_times, n_writers) for k in range(n_writers)]
     running = [Process(stress.one_of_many, barrier, 4242, it, write, tmp_path) for it in ks]
     n_reads = 0
@@ -387,14 +389,14 @@ def test_many_writers_of_one_number_break_no_file(tmp_path, writer):
 
 
 def test_two_benchmarks_of_one_number_share_a_folder(tmp_path, reference):
-    barrier = CONTEXT.Barrier(2)
+    barrier = stress.barrier(2)
     running = [Process(stress.sharing, barrier, 4242, stress.benchmark, tmp_path) for _ in range(2)]
     assert [process.result() for process in running] == [(reference["benchmark"], [])] * 2
     assert not partial_files(tmp_path)
 
 
 def test_two_processes_train_the_same_decoder_at_once(tmp_path, reference):
-    barrier = CONTEXT.Barrier(2)
+    barrier = stress.barrier(2)
     running = [Process(stress.meeting, barrier, "to cache", stress.train, tmp_path) for _ in range(2)]
     assert [process.result() for process in running] == [(reference["train"], [])] * 2
     assert len(list(tmp_path.iterdir())) == 1

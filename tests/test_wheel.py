@@ -1,4 +1,4 @@
-"""The wheel holds the package, its recorded results and its licences, and nothing else; its core is enough for maps."""
+"""The wheel holds the package, its recorded results and its licences, and nothing else."""
 
 import importlib.util
 import subprocess
@@ -50,9 +50,3 @@ def test_wheel_asks_for_the_core_alone_where_no_extra_is_named(wheel):
     assert core == set(
         "einops lazy-loader matplotlib mne numpy pandas safetensors scikit-learn scipy torch tqdm".split()
     )
-
-
-def test_core_explains_a_plain_network():
-    """Here with everything at hand, so that the script is right; `tools/fresh_environment.py` has the core alone."""
-    run = subprocess.run([sys.executable, ROOT / "tests/core_only.py"], capture_output=True, text=True)
-    assert run.returncode == 0 and run.stdout.startswith("core only: "), run.stderr

@@ -1,4 +1,4 @@
-"""What the processes of test_stress.py do; each is forked from one that has imported all this."""
+"""What the processes of test_stress.py do; each is forked from one that has imported all this, but on macOS."""
 
 import itertools
 import multiprocessing
@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import warnings
 from contextlib import suppress
 from functools import cache
@@ -36,8 +37,10 @@ GRID = {
     "n_explained": 6,
     "n_null": 0,
 }
-CONTEXT = multiprocessing.get_context("forkserver")  # not from the process of pytest, which has threads by then
+# Not forked from the process of pytest, which has threads by then; on macOS not from one that has loaded torch either.
+CONTEXT = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
 CONTEXT.set_forkserver_preload(["under_stress"])
+PATIENCE = 300  # seconds: what hangs ends the test, not the day
 NOBODY = 65534
 
 
@@ -53,12 +56,20 @@ class Process:
     def result(self):
         """Return what the call returned and its warnings; None and None where it was killed."""
         answer = None, None
+        if not self.answer.poll(PATIENCE):
+            self.process.kill()
+            raise TimeoutError(f"no answer in {PATIENCE} s")
         with suppress(EOFError):
             answer = self.answer.recv()
         self.process.join()
         self.killed = -self.process.exitcode if self.process.exitcode < 0 else None
         assert self.killed or self.process.exitcode == 0
         return answer
+
+
+def barrier(n):
+    """Return what n processes wait for each other by; one that comes alone fails."""
+    return CONTEXT.Barrier(n, timeout=60)
 
 
 def run(function, *arguments):

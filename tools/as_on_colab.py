@@ -8,7 +8,7 @@ import re
 import sys
 from importlib.metadata import version
 
-from sync import INSTALL, ROOT, SETUP
+from sync import ROOT, setup_cell
 
 PINS = dict(re.findall(r"(?m)^([\w-]+)==(\S+)$", (ROOT / "tests/colab.txt").read_text()))
 
@@ -20,7 +20,7 @@ def installed() -> dict[str, str]:
 if __name__ == "__main__":
     if (before := installed()) != PINS:
         sys.exit(f"not an environment like Colab's: {before}")
-    exec(SETUP + INSTALL.format(url=ROOT.as_uri()), {})
+    exec(setup_cell(ROOT.as_uri()), {})
     if (after := installed()) != PINS:
         sys.exit(f"the setup cell replaced packages: {after}")
     print(f"installed eegxai-support {version('eegxai-support')}; unchanged: {after}")

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 
 import joblib
@@ -30,30 +31,47 @@ from myst_nb.core.read import is_myst_markdown_notebook
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from sphinx_external_toc.parsing import parse_toc_yaml
+from sqlalchemy.exc import SQLAlchemyError
+
+from eegxai_support.files import PARTIAL
+from eegxai_support.provenance import meaning
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK, BUILD = ROOT / "book", ROOT / "_build"
 KERNEL_MEMORY = 2 * 2**30  # bytes: more than the largest chapter has taken
+# What chapters load, by the name of MNE's setting for its folder: the files that hold signals.
+RECORDINGS = {"EEGBCI": "MNE-eegbci-data/**/*.edf", "DROWSINESS": "eeg-drowsiness/*.mat"}
 
 
 def sources() -> str:
-    """Hash the files that the outputs of the chapters depend on, their own cells left out."""
-    files = [ROOT / "requirements.lock", *(BOOK / "results").glob("*.*"), *(ROOT / "eegxai_support").rglob("*.py")]
+    """Hash what the outputs of the chapters depend on, their own cells and all that is only words left out."""
+    results = BOOK / "results"
+    recorded = {*results.glob("*.*")} - {*results.glob(PARTIAL)} - {*results.glob("*.md")}
     digest = hashlib.sha256(sys.version.encode())
-    for path in sorted(files):
-        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted([ROOT / "requirements.lock", *recorded, *(ROOT / "eegxai_support").rglob("*.py")]):
+        content = path.read_bytes()
+        if path.suffix == ".py":
+            with suppress(SyntaxError):  # the chapters will name it
+                content = meaning(content).encode()
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + content + b"\0")
     return digest.hexdigest()
 
 
 def recordings() -> str:
     """Hash which recordings are at hand."""
     digest = hashlib.sha256()
-    # The package knows this folder too (recordings/cache.py), but would bring PyTorch along.
-    folder = mne.get_config("MNE_DATASETS_EEGBCI_PATH", mne.get_config("MNE_DATA", "~/mne_data"))
-    folder = Path(folder).expanduser() / "MNE-eegbci-data"
-    for path in sorted(folder.rglob("*.edf")):
-        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+    for dataset, pattern in RECORDINGS.items():
+        # The package knows this folder too (recordings/cache.py), but would bring PyTorch along.
+        folder = mne.get_config(f"MNE_DATASETS_{dataset}_PATH", mne.get_config("MNE_DATA", "~/mne_data"))
+        folder = Path(folder).expanduser()
+        for path in sorted(folder.glob(pattern)):
+            digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
     return digest.hexdigest()
+
+
+def n_kernels() -> int:
+    """Return how many chapters run side by side: as many as cores, where there is memory for them."""
+    return max(1, min(joblib.cpu_count(), psutil.virtual_memory().available // KERNEL_MEMORY))
 
 
 def read(page: Path) -> nbformat.NotebookNode:
@@ -109,10 +127,14 @@ def execute(page: Path, notebook: nbformat.NotebookNode) -> float:
 def keep(cache, page: Path, notebook: nbformat.NotebookNode, data: dict) -> None:
     """Put an executed page into the cache, where Sphinx will find it, and let Sphinx read the page again."""
     name = page.relative_to(BOOK).with_suffix("").as_posix()
-    (BUILD / ".doctrees" / f"{name}.doctree").unlink(missing_ok=True)
-    # jupyter-cache refuses a folder without its file, as a build leaves it that was stopped between the two.
-    shutil.rmtree(cache.path / "executed" / cache.create_hashed_notebook(notebook)[1], ignore_errors=True)
-    cache.cache_notebook_bundle(CacheBundleIn(notebook, str(page), data=data), check_validity=False)
+    try:
+        (BUILD / ".doctrees" / f"{name}.doctree").unlink(missing_ok=True)
+        # jupyter-cache refuses a folder without its file, as a build leaves it that was stopped between the two.
+        shutil.rmtree(cache.path / "executed" / cache.create_hashed_notebook(notebook)[1], ignore_errors=True)
+        cache.cache_notebook_bundle(CacheBundleIn(notebook, str(page), data=data), check_validity=False)
+    except (OSError, SQLAlchemyError) as error:  # the second is what its index says of a full disk
+        place = page.relative_to(ROOT).as_posix()
+        raise RuntimeError(f"{place}: it ran, but its outputs could not be kept: {error}") from error
 
 
 def execute_pages(cache) -> list[str]:
@@ -123,7 +145,7 @@ def execute_pages(cache) -> list[str]:
     # The longest first: one that begins last would run alone. Unknown ones are taken for long, later ones for longer.
     seconds = {record.uri: record.data.get("execution_seconds", math.inf) for record in cache.list_cache_records()}
     todo.sort(key=lambda page: -seconds.get(str(page), math.inf))
-    kernels = max(1, min(joblib.cpu_count(), psutil.virtual_memory().available // KERNEL_MEMORY))
+    kernels = n_kernels()
     print(f"book: {len(todo)} of {len(notebooks)} pages with code to run, {kernels} at a time", flush=True)
     failures = []
     with ThreadPoolExecutor(kernels) as pool:
@@ -132,19 +154,24 @@ def execute_pages(cache) -> list[str]:
             page = running[done]
             try:
                 seconds_taken = done.result()
+                # Sources as they were when it began, recordings as they are now: it may have downloaded them.
+                data = {"execution_seconds": seconds_taken, "made_of": [made_of[0], recordings()]}
+                keep(cache, page, notebooks[page], data)
             except RuntimeError as error:
                 print(f"book: FAILED: {error}\n{error.__cause__}", flush=True)
                 failures.append(str(error))
             else:
-                # Sources as they were when it began, recordings as they are now: it may have downloaded them.
-                data = {"execution_seconds": seconds_taken, "made_of": [made_of[0], recordings()]}
-                keep(cache, page, notebooks[page], data)
                 print(f"book: {page.relative_to(BOOK).with_suffix('')} took {seconds_taken:.0f} s", flush=True)
     return failures
 
 
 def main() -> int:
     """Build the book; return the exit status."""
+    try:
+        time_limit()
+    except ValueError as error:
+        print(f"FAILED: {error}")
+        return 1
     # Ctrl-C ends the build as any other signal does. Nothing is left to tidy up: what is kept is whole or not believed,
     # and a kernel ends itself when its parent is gone.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -166,8 +193,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        time_limit()
-    except ValueError as error:
-        sys.exit(f"FAILED: {error}")
     sys.exit(main())

@@ -13,8 +13,6 @@ from pathlib import Path
 import jupytext
 from jupytext.combine import combine_inputs_with_outputs
 
-from eegxai_support.files import write_whole
-
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 URL = PROJECT["urls"]["Repository"]
@@ -26,30 +24,29 @@ BADGE = """\
 """
 SETUP = """\
 # %% tags=["setup", "hide-input"]
-# Setup: installs nothing where the package is there. A network of this size gains nothing by a second thread, and
-# beside another program at work threads that wait for each other take ten times as long.
+# Setup: installs nothing where the package is there. One thread: threads that wait for each other are slow beside other
+# programs.
 import importlib.util
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if importlib.util.find_spec("eegxai_support") is None:
 """
-# pip would sooner replace numpy under a running session than take an older release of what asks for a newer one, hence
-# the pins.
-INSTALL = """\
-    import subprocess
-    import sys
+# pip would sooner replace numpy under a running session than take an older release of what asks for a newer one.
+PINS = """\
     from importlib.metadata import version
 
     there = filter(importlib.util.find_spec, ("matplotlib", "numpy", "pandas", "scipy", "torch", "torchaudio"))
-    pins = [f"{{name}}=={{version(name)}}" for name in there]  # what the session may have loaded stays as it is
+    pins = [f"{name}=={version(name)}" for name in there]  # what the session may have loaded stays as it is
+"""
+INSTALL = """\
     package = "eegxai-support[all] @ git+{url}"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *pins, package], check=True)
 """
 NO_HOME = """\
     raise ModuleNotFoundError(
         "eegxai has no public home yet, so there is nothing to install from. Upload your copy of the repository"
-        " next to this notebook, run `%pip install './eegxai[all]'` and run this cell again."
+        f" next to this notebook, run `%pip install -q {' '.join(pins)} './eegxai[all]'` and run this cell again."
     )
 """
 
@@ -63,10 +60,16 @@ def colab_url(chapter: Path) -> str:
     return f"{URL.replace('github.com', 'colab.research.google.com/github')}/blob/main/{notebook}"
 
 
+def setup_cell(home: str | None) -> str:
+    """Return the setup cell: it installs from a public home, or says how to without one."""
+    if home is None:
+        return SETUP + PINS + NO_HOME
+    return SETUP + "    import subprocess\n    import sys\n" + PINS + INSTALL.format(url=home)
+
+
 def head(chapter: Path) -> tuple[str, str]:
     """Return the badge cell and the setup cell that a chapter must have."""
-    public = "--" not in URL
-    return BADGE.format(colab=colab_url(chapter)), SETUP + (INSTALL.format(url=URL) if public else NO_HOME)
+    return BADGE.format(colab=colab_url(chapter)), setup_cell(None if "--" in URL else URL)
 
 
 def with_head(text: str, chapter: Path) -> str:
@@ -93,6 +96,8 @@ def write(path: Path, text: str) -> None:
         return
     if CHECK:
         sys.exit(f"sync: {path.relative_to(ROOT)} is not in step with its source; run `make sync`")
+    from eegxai_support.files import write_whole  # as_on_colab.py imports this module where the package is missing
+
     write_whole(path, text)
     print(f"sync: wrote {path.relative_to(ROOT)}")
 

@@ -24,16 +24,20 @@
 # **Before you start:** [notation](../notation.md). **Time:** 10 minutes, a laptop without a graphics card.
 
 # %% tags=["setup", "hide-input"]
-# Setup: installs nothing where the package is there. A network of this size gains nothing by a second thread, and
-# beside another program at work threads that wait for each other take ten times as long.
+# Setup: installs nothing where the package is there. One thread: threads that wait for each other are slow beside other
+# programs.
 import importlib.util
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if importlib.util.find_spec("eegxai_support") is None:
+    from importlib.metadata import version
+
+    there = filter(importlib.util.find_spec, ("matplotlib", "numpy", "pandas", "scipy", "torch", "torchaudio"))
+    pins = [f"{name}=={version(name)}" for name in there]  # what the session may have loaded stays as it is
     raise ModuleNotFoundError(
         "eegxai has no public home yet, so there is nothing to install from. Upload your copy of the repository"
-        " next to this notebook, run `%pip install './eegxai[all]'` and run this cell again."
+        f" next to this notebook, run `%pip install -q {' '.join(pins)} './eegxai[all]'` and run this cell again."
     )
 
 # %% tags=["parameters", "hide-input"]
