@@ -399,7 +399,7 @@ def pool_of(monkeypatch, dies):
                 raise BrokenProcessPool
             run(*arguments[:3])
 
-    monkeypatch.setattr(engine, "Parallel", lambda: run_all)
+    monkeypatch.setattr("joblib.Parallel", lambda: run_all)
     return runs
 
 
