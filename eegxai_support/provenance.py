@@ -17,9 +17,10 @@ SILENT = ("viz",)  # rooms that give no number
 def package_digest(*rooms: str) -> str:
     """Return a hash of what sources of the package do.
 
-    Comments, docstrings and layout are left out: results of hours stay valid where only words changed. Where the files
-    change after the first call, nobody can tell which of the two this process runs; the hash is then one of both, which
-    no other process has.
+    Comments, docstrings and layout are left out: results of hours stay valid where only words changed. Where a file
+    changes after the package was imported, nobody can tell which of the two this process runs; the hash is then one
+    that a process which began later does not have. Before the first call any change to a file counts, since what it
+    said is not known any more.
 
     Parameters
     ----------
@@ -40,19 +41,35 @@ def package_digest(*rooms: str) -> str:
     return now if now == first else hashlib.sha256(f"{first}{now}".encode()).hexdigest()
 
 
+def _state(path: Path) -> tuple[int, int]:
+    """Return time in ns and size of a file, which say when it is another one."""
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
+
+
+AT_IMPORT = {path: _state(path) for path in PACKAGE.rglob("*.py")}  # reading them all would take a second
+
+
+@cache
+def _first(rooms: tuple[str, ...]) -> str:
+    """Return the hash of what was imported; where a file changed before the first call, one that no files have."""
+    changed = [AT_IMPORT[path] for path in _files(rooms) if AT_IMPORT.get(path, _state(path)) != _state(path)]
+    return _now(rooms) + f"{changed}" * bool(changed)
+
+
 def _now(rooms: tuple[str, ...]) -> str:
-    files = {path: path.relative_to(PACKAGE).with_suffix("").parts for path in sorted(PACKAGE.rglob("*.py"))}
-    if unknown := set(rooms) - {parts[0] for parts in files.values()}:
-        raise ValueError(f"The package has no {', '.join(sorted(unknown))}.")
     digest = hashlib.sha256()
-    for path, parts in files.items():
-        if parts[0] in rooms or (not rooms and parts[0] not in SILENT):
-            state = path.stat()
-            digest.update(f"{parts}{_meaning(path, state.st_mtime_ns, state.st_size)}".encode())
+    for path, parts in _files(rooms).items():
+        digest.update(f"{parts}{_meaning(path, *_state(path))}".encode())
     return digest.hexdigest()
 
 
-_first = cache(_now)
+def _files(rooms: tuple[str, ...]) -> dict[Path, tuple[str, ...]]:
+    """Return the files of rooms with their places in the package."""
+    files = {path: path.relative_to(PACKAGE).with_suffix("").parts for path in sorted(PACKAGE.rglob("*.py"))}
+    if unknown := set(rooms) - {parts[0] for parts in files.values()}:
+        raise ValueError(f"The package has no {', '.join(sorted(unknown))}.")
+    return {path: parts for path, parts in files.items() if parts[0] in rooms or (not rooms and parts[0] not in SILENT)}
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:
@@ -82,5 +99,5 @@ def meaning(source: bytes) -> str:
 
 @cache
 def _meaning(path: Path, mtime_ns: int, size: int) -> str:
-    """Return a file's meaning; its time and size say when it is another one."""
+    """Return a file's meaning as long as it stays the same file."""
     return meaning(path.read_bytes())

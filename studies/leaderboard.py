@@ -70,7 +70,7 @@ def leaderboard_chance() -> pd.DataFrame:
     """What chance reaches on one data set at the highest ratio: both nulls of each method's own maps."""
     config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     config |= {"seeds": config["seeds"][:1], "snr_db": [max(config["snr_db"])], "n_datasets": 1, "n_null": 100}
-    rows = xs.run_benchmark(config, CELLS, n_jobs=-1).query("surrogate_mean.notna() and metric in @MAIN")
+    rows = _run(config).query("surrogate_mean.notna() and metric in @MAIN")
     levels = [column for column in rows if column.startswith(("surrogate", "other_trial"))]
     return rows[["regime", "decoder", "method", "view", "metric", "value", *levels]].reset_index(drop=True)
 
@@ -83,9 +83,16 @@ def leaderboard_redraws() -> pd.DataFrame:
 
 @cache
 def _cells() -> pd.DataFrame:
-    table = xs.run_benchmark(CONFIG, CELLS, n_jobs=-1)
-    if table.attrs["failed"]:
-        raise RuntimeError(f"{len(table.attrs['failed'])} cells failed, first {table.attrs['failed'][0]}")
+    return _run(CONFIG)
+
+
+def _run(config: dict | Path) -> pd.DataFrame:
+    table = xs.run_benchmark(config, CELLS, n_jobs=-1)
+    if failed := table.attrs["failed"]:
+        raise RuntimeError(
+            f"{len(failed)} cells failed, first {failed[0]}. Mend what that says and run it again; finished cells are"
+            " kept."
+        )
     return table
 
 

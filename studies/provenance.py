@@ -8,7 +8,6 @@ import platform
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import threadpoolctl
@@ -16,7 +15,7 @@ import torch
 
 from eegxai_support.files import DamagedFileError
 from eegxai_support.model.devices import best_device
-from eegxai_support.provenance import meaning, package_digest
+from eegxai_support.provenance import meaning, package_digest, versions
 from eegxai_support.recordings.results import read_recorded
 from studies.form import Study, defaults
 
@@ -25,6 +24,9 @@ RESULTS = ROOT / "book" / "results"
 MACHINERY = ("__init__", "__main__", "form", "provenance", "runner")  # modules of studies that ask nothing
 NO_NUMBERS = {"eegxai_support/files", "eegxai_support/provenance", *(f"studies/{name}" for name in MACHINERY)}
 N_DIGITS = 16  # of a hash: enough to tell versions of a file apart
+CHANGED = "changed while the table was computed"  # in the place of a hash, which it never equals
+# What tables are computed with, the same for all: it may be imported late, or in other processes only.
+LIBRARIES = "braindecode captum mne mne-icalabel numpy pandas scikit-learn scipy torch umap-learn".split()
 
 
 def provenance(name: str, study: Study, table: str, digests: dict[str, str], seconds: float) -> dict:
@@ -38,20 +40,22 @@ def provenance(name: str, study: Study, table: str, digests: dict[str, str], sec
     table : str
         The name of one of its tables.
     digests : dict of str to str
-        What `source_digests` returned before the study was imported: what is edited while it computes has made none of
-        its numbers.
+        What `source_digests` returned before the study was imported. A source that is another one by now counts as
+        changed: modules are imported late, and nobody can tell which of the two has made the numbers.
     seconds : float
         How long it took.
     """
+    now = source_digests()
+    used = sorted(_imported() & {*digests, *now})
     return {
         "what": study.names[table].__doc__,
         "command": f"python -m studies {table}",
         "study": name,
         "configuration": configuration_of(study, table),
         "data_sha256": _data(study, table),
-        "sources": {source: digests[source] for source in sorted(_imported() & set(digests))},
+        "sources": {it: now[it] if it in now and now[it] == digests.get(it) else CHANGED for it in used},
         "commit": commit(),
-        "versions": _versions(),
+        "versions": versions(LIBRARIES),
         "threads": _threads(),
         "platform": {
             "system": platform.platform(),
@@ -67,7 +71,9 @@ def why_make(study: Study, table: str, digests: dict[str, str]) -> str | None:
     """Return what differs today from what made the recorded table, or None where nothing does.
 
     Recordings that are not at hand count as unchanged: a table stays valid on a machine without them. So do packages
-    that are not installed. Commit, threads and platform are recorded for whoever compares numbers, not compared here.
+    that are not installed, or were not when it was made. Versions come before sources, since a syntax tree, which is
+    what a source is compared by, is another one in another Python. Commit, threads and platform are recorded for
+    whoever compares numbers, not compared here.
     """
     path = RESULTS / f"{table}.parquet"
     if not path.exists():
@@ -78,12 +84,12 @@ def why_make(study: Study, table: str, digests: dict[str, str]) -> str | None:
         return "damaged"
     if "sources" not in made:
         return "made before its sources were recorded"
-    installed = {name: _installed(name) or made["versions"][name] for name in made["versions"]}
+    installed = {name: it for name, it in versions(LIBRARIES).items() if it and made["versions"].get(name)}
     for kind, then, now in (
         ("configuration", made["configuration"], configuration_of(study, table)),
+        ("version of", {name: made["versions"][name] for name in installed}, installed),
         ("source", made["sources"], {source: digests.get(source) for source in made["sources"]}),
         ("recording", made["data_sha256"], made["data_sha256"] | _data(study, table)),
-        ("version of", made["versions"], installed),
     ):
         if changed := [key for key in {**then, **now} if then.get(key) != now.get(key)]:
             return f"{kind} {', '.join(changed)} changed"
@@ -139,24 +145,6 @@ def _data(study: Study, table: str) -> dict[str, str]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    """Return the version of every package of which a module is imported, and of Python, whose `sum` changed in 3.12."""
-    known, imported = packages_distributions(), {name.partition(".")[0] for name in sys.modules}
-    packages = {package for name in imported for package in known.get(name, ())} - {
-        "eegxai-support"
-    }  # its sources tell
-    return {name: _installed(name) for name in ("python", *sorted(packages, key=str.lower))}
-
-
-def _installed(package: str) -> str | None:
-    if package == "python":
-        return ".".join(platform.python_version_tuple()[:2])
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _threads() -> dict:

@@ -7,23 +7,29 @@ so that no number depends on what ran before.
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from importlib import import_module
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
 from pkgutil import iter_modules
+
+from filelock import FileLock, Timeout
 
 import studies
 from eegxai_support.recordings import write_recorded
 from studies.form import Study
-from studies.provenance import MACHINERY, RESULTS, provenance, source_digests, why_make
+from studies.provenance import CHANGED, MACHINERY, RESULTS, ROOT, provenance, source_digests, why_make
 
-FAILED = "failed: "
+FAILED, LEFT = "failed: ", "left: "
+KEPT = ROOT / ".studies"  # between runs: the lock, and in "decoders", which __main__ names, the trained decoders
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         " where nothing changed since: its sources, configuration, recordings, and the versions of packages.",
     )
     parser.add_argument("names", nargs="*", help="studies or tables; by default all but those that take hours")
-    parser.add_argument("--force", action="store_true", help="make again what has not changed")
+    parser.add_argument("--force", action="store_true", help="make again what has not changed, decoders too")
     parser.add_argument("--list", action="store_true", help="say of each table what changed, and make none")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the study's process ends, too
@@ -43,20 +49,46 @@ def main(arguments: list[str] | None = None) -> int:
     known = {*found, *outcomes, *(table for study in found.values() for table in study.names)}
     if unknown := set(options.names) - known:
         parser.error(f"no study or table is called {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    digests = source_digests()
+    if options.list:
+        for name, study in found.items():
+            outcomes |= _reasons(name, study, options)
+    else:
+        try:
+            KEPT.mkdir(exist_ok=True)
+            with FileLock(KEPT / "lock", timeout=0):
+                _make_all(found, options, outcomes)
+        except Timeout:
+            print("FAILED: another `python -m studies` is at work in this folder; wait until it has ended.")
+            return 1
+    said = {table: outcome or "unchanged" for table, outcome in outcomes.items()}
+    print("", *(f"{table:26} {outcome}" for table, outcome in said.items()), sep="\n")
+    return int(any(outcome.startswith(FAILED) for outcome in said.values()))
+
+
+def _make_all(found: dict[str, Study], options: argparse.Namespace, outcomes: dict[str, str | None]) -> None:
+    """Make what is to be made of every study, and enter what came of each table."""
+    if options.force:
+        shutil.rmtree(KEPT / "decoders", ignore_errors=True)
     for name, study in found.items():
-        reasons = {
-            table: why_make(study, table, digests) or ("forced" if options.force else None)
-            for table in study.names
-            if {name, table} & set(options.names) or not (options.names or study.takes_hours)
-        }
-        outcomes |= {table: reason or "unchanged" for table, reason in reasons.items()}
-        if not options.list:
-            changed = {table: reason for table, reason in reasons.items() if reason}
-            with closing(_made(name, changed)) as made:
-                outcomes.update(made)
-    print("", *(f"{table:26} {outcome}" for table, outcome in outcomes.items()), sep="\n")
-    return int(any(outcome.startswith(FAILED) for outcome in outcomes.values()))
+        reasons = _reasons(name, study, options)
+        outcomes |= reasons
+        changed = {table: why for table, why in reasons.items() if why and not why.startswith(LEFT)}
+        with closing(_made(name, changed)) as made:
+            outcomes.update(made)
+
+
+def _reasons(name: str, study: Study, options: argparse.Namespace) -> dict[str, str | None]:
+    """Return why to make each table of a study that the options are about; None where it is up to date.
+
+    Asked of each study when its turn comes: hours of others may lie before it.
+    """
+    reasons, digests = {}, source_digests()
+    for table in study.names:
+        if not options.names or {name, table} & set(options.names):
+            why = why_make(study, table, digests) or ("forced" if options.force else None)
+            left = why and study.takes_hours and not options.names
+            reasons[table] = f"{LEFT}made by `python -m studies {name}`, which takes hours ({why})" if left else why
+    return reasons
 
 
 def all_studies() -> tuple[dict[str, Study], dict[str, str]]:
@@ -96,6 +128,7 @@ def _made(name: str, reasons: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 def _make(name: str, names: tuple[str, ...], there: Connection) -> None:
     """Compute and write tables in this process; send what came of each."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     digests = source_digests()
     study = import_module(f"studies.{name}").STUDY
     for table in names:
@@ -103,11 +136,19 @@ def _make(name: str, names: tuple[str, ...], there: Connection) -> None:
         try:
             frame = study.names[table]()
             seconds = time.perf_counter() - start
-            write_recorded(frame, RESULTS / f"{table}.parquet", provenance(name, study, table, digests, seconds))
-            there.send(f"made in {seconds:.0f} s")
+            made = provenance(name, study, table, digests, seconds)
+            write_recorded(frame, RESULTS / f"{table}.parquet", made)
+            changed = ", ".join(source for source, digest in made["sources"].items() if digest == CHANGED)
+            there.send(f"made in {seconds:.0f} s" + f", to be made again: {changed} changed meanwhile" * bool(changed))
         except Exception as error:  # the other tables may not need what this one lacks
             traceback.print_exc()
             there.send(_said(error))
+
+
+def _end_with_parent() -> None:
+    """End this process where the one that started it was killed: it would go on for hours, and nobody would know."""
+    wait([parent_process().sentinel])
+    os._exit(1)
 
 
 def _said(error: Exception) -> str:

@@ -141,6 +141,31 @@ def test_integrated_gradients_refine_until_the_delta_is_small(shallow):
     assert (abs(fine.delta) <= 0.0101 * scale).all()
 
 
+def test_integrated_gradients_take_the_spread_with_the_smaller_delta(shallow):
+    options = {"n_steps": 4, "max_steps": 4}
+    delta = {
+        path: abs(attribute_quietly(shallow, X, "integrated_gradients", path=path, **options).delta)
+        for path in ("linear", "power", None)
+    }
+    assert not np.allclose(delta["linear"], delta["power"])
+    np.testing.assert_allclose(delta[None], np.minimum(delta["linear"], delta["power"]), rtol=1e-4)
+
+
+def test_integrated_gradients_refine_until_the_map_stays_where_its_errors_cancel():
+    """Two channels that pull against each other: the delta is zero from the first quadrature on, the map is wrong."""
+
+    class Steps(nn.Module):
+        def forward(self, x):
+            step = torch.sigmoid(40 * (x - 0.6)).mean(2)
+            return step[:, :1] - step[:, 1:]
+
+    x = np.ones((1, 2, 3))
+    coarse = attribute(Steps(), x, 0, "integrated_gradients", n_steps=4, max_steps=4)
+    refined = attribute(Steps(), x, 0, "integrated_gradients", n_steps=4)
+    assert abs(coarse.delta).max() < 1e-6 and abs(coarse.values[0, 0].sum() - 1) > 0.1
+    np.testing.assert_allclose(refined.values.sum(2), [[1, -1]], rtol=0.01)
+
+
 def test_incomplete_maps_warn_with_method_model_and_worst_trial():
     with pytest.warns(UserWarning, match=r"integrated_gradients on ShallowFBCSPNet: in .* worst is trial \d, delta"):
         attribute(build("ShallowFBCSPNet"), X, 0, "integrated_gradients", n_steps=1, max_steps=1, tol=1e-4)

@@ -25,10 +25,11 @@ from safetensors.torch import save
 
 import eegxai_support as xs
 from eegxai_support import benchmark
-from eegxai_support.benchmark import engine, evaluation
+from eegxai_support.benchmark import engine, evaluation, grid
 from eegxai_support.benchmark.__main__ import main
 from eegxai_support.benchmark.engine import cell_path, run_fit, weights_path
 from eegxai_support.files import PARTIAL
+from eegxai_support.provenance import package_digest
 
 HEAD = {"ch_names": ["C3", "C4", "Cz", "Fz", "Pz", "O1", "O2", "Iz"], "duration": 0.4, "sfreq": 100}
 CONFIG = {
@@ -398,7 +399,7 @@ def pool_of(monkeypatch, dies):
                 raise BrokenProcessPool
             run(*arguments[:3])
 
-    monkeypatch.setattr(engine, "Parallel", lambda: run_all)
+    monkeypatch.setattr("joblib.Parallel", lambda: run_all)
     return runs
 
 
@@ -471,8 +472,11 @@ def test_a_cell_says_what_made_it(first):
 @pytest.mark.parametrize(
     ("made_by", "message"),
     [
-        ({"cells": "0"}, "other sources of eegxai-support than .* restart Python"),
-        ({"versions": FITS[0].made_by["versions"] | {"mne": "0.1"}}, r"has mne \S+ and not 0\.1 than"),
+        ({"cells": "0"}, "asked for the benchmark: other sources of eegxai-support. .* restart Python"),
+        (
+            {"versions": FITS[0].made_by["versions"] | {"mne": "0.1"}},
+            r"A worker differs from the process .*: mne \S+, not 0\.1\. Install",
+        ),
     ],
 )
 def test_a_worker_with_other_sources_or_versions_is_refused(tmp_path, monkeypatch, made_by, message):
@@ -707,6 +711,17 @@ def test_the_source_of_what_is_ones_own_decides_its_files(tmp_path, monkeypatch,
     assert a.key("own") != b.key("own")
     (named,) = benchmark.read_grid(changed(**{**OWN, "methods": ["saliency"]}))
     assert named.sources.keys() == {""} and "sources" not in FITS[0].content("saliency")
+
+
+def test_what_is_ones_own_may_call_any_room_of_the_package(monkeypatch, own_parts):
+    before = benchmark.read_grid(changed(**OWN))[0]
+    monkeypatch.setattr(grid, "package_digest", lambda *rooms: package_digest(*rooms) if rooms else "spectral changed")
+    after = benchmark.read_grid(changed(**OWN))[0]
+    own, *networks = [before.key(cell) == after.key(cell) for cell in ("own", "", None)]
+    assert before.sources.keys() >= {"", "own"} and not any([own, *networks])
+    method_only = [replace(it, sources={"own": it.sources["own"]}) for it in (before, after)]
+    same = {cell: len({it.key(cell) for it in method_only}) == 1 for cell in ("own", "saliency", "", None)}
+    assert same == {"own": False, "saliency": True, "": True, None: True}
 
 
 @pytest.mark.parametrize(

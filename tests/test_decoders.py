@@ -603,6 +603,19 @@ def test_cross_validation_never_trains_on_the_group_it_tests():
     assert table["label"].tolist() == TRIALS.label[:12].tolist()
 
 
+def test_cross_validation_never_trains_on_the_rest_of_a_group_it_tests():
+    """Trials of the group that are not asked for are as near to the tested ones as any."""
+    seen = []
+
+    def fit(trials):
+        seen.append(set(trials.metadata["run"]))
+        return lambda signal: np.zeros(len(signal), int)
+
+    tested = np.arange(len(TRIALS)) % 6 == 0  # one trial of each run
+    assert len(decoders.cross_validate(fit, TRIALS, tested=tested)) == 4
+    assert seen == [{0, 1, 2, 3} - {run} for run in range(4)]
+
+
 def test_cross_validation_needs_two_groups():
     with pytest.raises(ValueError, match="one group"):
         decoders.cross_validate(decoders.csp_lda(), TRIALS, by="session")
@@ -647,6 +660,7 @@ def test_an_accuracy_stands_beside_what_needs_no_learning():
     assert result.balanced == pytest.approx(balanced_accuracy_score(label, predicted)) and result.chance == 1 / 3
     unseen = decoders.accuracy([0, 0, 1], [0, 3, 1], 4)  # a class that no trial has, but a decoder may name
     assert (unseen.balanced, unseen.chance) == (0.75, 0.25)
+    assert decoders.accuracy([0, 2], [2, 2]).chance == 1 / 3  # of classes 0 to 2, one of which nothing names here
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,16 @@ def test_sensitivity_of_a_linear_model_is_one(x, target, kind):
     np.testing.assert_array_equal(table["target"], target[table["trial"]])
 
 
+def test_patches_reach_from_the_first_sample_to_the_last():
+    """Each place that fits is as likely as the others; whole channels come last."""
+    channel, start, stop = _patches(0, 0, N_CHANNELS, 10, np.array([2, 8]), 300)
+    for drawn, width in ((slice(300), 2), (slice(300, 600), 8)):
+        assert np.unique(channel[drawn]).tolist() == [*range(N_CHANNELS)]
+        assert np.unique(start[drawn]).tolist() == [*range(10 - width + 1)]
+        assert (stop[drawn] - start[drawn] == width).all()
+    assert channel[600:].tolist() == [*range(N_CHANNELS)] and (start[600:] == 0).all() and (stop[600:] == 10).all()
+
+
 def test_sensitivity_against_a_loop(network, x, target, maps, baseline):
     shares, n_patches, seed = (0.15, 0.4), 12, 5
     table = own(
@@ -319,6 +329,18 @@ def test_maps_of_chance_have_the_values_of_the_map(maps):
         smoothness[name] = (centred[..., 1:] * centred[..., :-1]).mean() / centred.var()
     assert smoothness["own"] > 0.9 and smoothness["surrogate"] > 0.8 and abs(smoothness["random"]) < 0.1
     assert not np.array_equal(compared["surrogate"], maps) and not np.array_equal(compared["random"], maps)
+
+
+def test_chance_is_drawn_for_each_trial_by_itself(maps):
+    """Draws that all trials share would not average out over them."""
+    alike = np.stack([maps[0]] * 3)
+    drawn = dict(compared_maps(alike, 0)) | {"ranks of ties": ranks(0 * alike, 0)}
+    del drawn["own"]
+    for name, values in drawn.items():
+        assert len(np.unique(values.reshape(3, -1), axis=0)) == 3, name
+    later = dict(compared_maps(maps[2:], 0, first=2))  # and follows from its place among all
+    for name, values in compared_maps(maps, 0):
+        np.testing.assert_array_equal(values[2:], later[name])
 
 
 def test_ranks():

@@ -233,7 +233,12 @@ FILTERS = np.random.default_rng(0).standard_normal((20, 3))
     [
         ("braindecode", "decoders", "build_decoder('EEGNet')",
          lambda: xs.build_decoder("EEGNet", xs.simulate("temporal", n_trials=4))),
+        ("sklearn", "decoders", "csp_lda", lambda: xs.csp_lda()),
+        ("sklearn", "decoders", "filter_bank_csp",
+         lambda: xs.filter_bank_csp(xs.simulate("spectral", n_trials=8), {"alpha": (8, 12)})),
         ("umap", "filters", "embed_filters", lambda: xs.embed_filters(FILTERS)),
+        ("sklearn", "filters", "embed_filters", lambda: xs.embed_filters(FILTERS)),
+        ("sklearn", "filters", "cluster_filters", lambda: xs.cluster_filters(FILTERS)),
         ("mne_icalabel", "sources", "label_components", lambda: xs.label_components(None, None)),
         ("pyarrow", "recordings", "recorded", lambda: xs.recorded("within_subject")),
         ("pyarrow", "recordings", "write_recorded", lambda: write_recorded(None, "never.parquet", {})),

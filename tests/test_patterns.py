@@ -279,6 +279,15 @@ def test_cluster_test_finds_nothing_in_noise(info):
     assert pattern_cluster_test(planted(info, 12, 0.0)[0], info, n_permutations=200).p_value.min() > 0.05
 
 
+def test_cluster_joins_neighbouring_channels(info):
+    """C3, CP5 and FC1 touch each other on the scalp, so that an effect there at one frequency is one cluster."""
+    patterns = planted(info, 12, 0.0)[0]
+    names = [info.ch_names.index(name) for name in ("C3", "CP5", "FC1")]
+    patterns[:, names, 5] += 5.0
+    clusters = pattern_cluster_test(patterns, info, n_permutations=20).clusters
+    assert clusters[:, names, 5].all(axis=1).sum() == 1
+
+
 def test_cluster_test_of_few_subjects_is_exact(info):
     test = pattern_cluster_test(planted(info, 6, 10.0)[0], info)
     assert test.smallest_p_value == test.p_value.min() == 1 / 2**5  # t is two-sided: half of the 64 flips mirror others

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import friedmanchisquare, rankdata
+from scipy.stats import bootstrap, friedmanchisquare, rankdata
 
 from eegxai_support.benchmark.ranking import critical_difference, rank_methods
 from eegxai_support.viz.leaderboard import joined
@@ -53,6 +53,30 @@ def test_ranks_and_friedman_are_those_of_scipy(table):
 def test_lower_can_be_better(table):
     ranking = rank_methods(table, "metric", higher_is_better=False)
     assert ranking["method"][0] == "low" and (ranking["behind"] >= 0).all()
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_intervals_are_those_of_a_bootstrap_within_strata(higher_is_better):
+    """SciPy resamples several samples, here the strata, each by itself.
+
+    The strata lie far apart: blocks drawn over all of them would have an interval ten times as wide. The methods lie so
+    near each other that none is ahead on every block, so that a distance without its sign is another one.
+    """
+    table = scores({"a": 0.0, "b": 0.05, "c": 0.1}, block_sd=0.1, noise_sd=0.3)
+    table["metric"] += 5.0 * table["seed"] + table["snr_db"]
+    ranking = rank_methods(table, "metric", higher_is_better=higher_is_better).set_index("method")
+    blocks = table.groupby(["snr_db", "seed", "dataset", "method"])["metric"].mean().unstack()
+    best = "c" if higher_is_better else "a"
+    behind = (1 if higher_is_better else -1) * blocks.rsub(blocks[best], axis=0)
+    assert ranking["behind"].to_dict() == pytest.approx(behind.mean().to_dict())
+    for values, low, high in ((blocks, "low", "high"), (behind, "behind_low", "behind_high")):
+        for method in blocks.columns.drop(best):
+            strata = [each.to_numpy() for _, each in values[method].groupby(level=["snr_db", "seed"])]
+            expected = bootstrap(
+                strata, lambda *parts, axis: np.concatenate(parts, axis).mean(axis), method="percentile", rng=0
+            ).confidence_interval
+            room = 0.05 * (expected.high - expected.low)
+            assert ranking.loc[method, [low, high]].tolist() == pytest.approx(list(expected), abs=room)
 
 
 @pytest.mark.parametrize(("n_methods", "quantile"), [(2, 1.960), (5, 2.728), (10, 3.164)])

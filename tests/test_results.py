@@ -10,6 +10,8 @@ import pytest
 from conftest import ROOT
 
 import eegxai_support as xs
+from eegxai_support.files import DamagedFileError
+from eegxai_support.recordings import results, write_recorded
 from studies import accuracy
 from studies.provenance import configuration_of
 from studies.runner import all_studies
@@ -83,3 +85,14 @@ def test_a_slice_computed_again_agrees():
     # order, and over hundreds of steps of training the rounding grows until single trials change sides.
     pd.testing.assert_frame_equal(again.loc[["CSP+LDA"]], recorded.loc[["CSP+LDA"]])
     assert abs(again["accuracy"] - recorded["accuracy"]).max() <= 3 / 45
+
+
+def test_a_damaged_table_says_how_to_get_it_back(tmp_path, monkeypatch):
+    path = tmp_path / "table.parquet"
+    write_recorded(pd.DataFrame({"a": [1]}), path, {})
+    monkeypatch.setattr(results, "FOLDERS", (tmp_path,))
+    whole = path.read_bytes()
+    for damaged in (whole[:-9], b"no parquet at all"):
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedFileError, match=r"table\.parquet is .*again; .*git checkout.*make results"):
+            xs.recorded("table")

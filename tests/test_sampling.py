@@ -75,6 +75,13 @@ def test_smooth_grad_is_the_mean_gradient_at_noisy_trials():
     assert result.multiplier is None and result.delta is None
 
 
+def test_the_standard_error_of_smooth_grad_is_that_of_a_mean():
+    """The gradient of sum b x² at a trial with noise s e sums to 2 sum b (x + s e), with variance 4 s² sum b²."""
+    result = attribute(QUADRATIC, X, 0, "smooth_grad", n_samples=400, noise_level=0.4)
+    expected = 2 * 0.4 * X.std((1, 2)) * np.sqrt((B**2).sum() / 400)
+    np.testing.assert_allclose(result.standard_error, expected, rtol=5 / np.sqrt(2 * 400))
+
+
 def test_smooth_grad_of_a_cubic_has_the_expected_value():
     """E[3 a (x + s e)² + 2 b (x + s e)] = 3 a (x² + s²) + 2 b x."""
     n_samples = 4000
@@ -155,7 +162,9 @@ def test_draws_are_balanced_over_the_pool_and_stratified_along_the_path(n_sample
     assert counts.sum() == n_drawn and counts.max() - counts.min() <= (n_drawn < 7)
 
 
-@pytest.mark.parametrize(("n_baselines", "n_samples"), [(1, 20), (4, 12), (4, 60), (30, 30), (60, 20), (2000, 20)])
+@pytest.mark.parametrize(
+    ("n_baselines", "n_samples"), [(1, 20), (4, 12), (4, 60), (25, 20), (30, 30), (60, 20), (2000, 20)]
+)
 def test_the_standard_error_is_honest(n_baselines, n_samples):
     """400 copies of a trial are 400 independent estimates of the same number."""
     rng = np.random.default_rng(7)
@@ -166,8 +175,8 @@ def test_the_standard_error_is_honest(n_baselines, n_samples):
     error, claimed = np.sqrt((result.delta**2).mean()), np.sqrt((result.standard_error**2).mean())
     assert error < 1.1 * claimed  # the error of 400 is known to 4 %
     assert (abs(result.delta) < 2 * result.standard_error).mean() > 0.9
-    if n_baselines >= n_samples:
-        assert claimed < 1.25 * error  # and not larger than it must be
+    # Nor much larger than it must be: draws of one baseline differ by a trend, too, 2.5 to 2.9 times the error here.
+    assert claimed < (1.25 if n_baselines >= n_samples else 4) * error
     assert abs(result.delta.mean()) < 4 * error / np.sqrt(400)  # without bias
 
 

@@ -547,6 +547,8 @@ def test_smooth_test_averages_over_noise_that_every_network_sees():
     np.testing.assert_allclose(table.pearson, 1.0)  # not even the noise tells networks apart
     noise = trained_network - X
     n = 500 * 40
+    alike = np.corrcoef(noise.swapaxes(0, 1).reshape(3, -1))[np.triu_indices(3, 1)]
+    np.testing.assert_allclose(alike, 0, atol=5 / np.sqrt(n))  # what trials share would not average out over them
     np.testing.assert_allclose(noise.std(axis=(0, 2, 3)), 0.5 * X.std(axis=(1, 2)), rtol=5 / np.sqrt(2 * n))
     assert abs(noise.mean()) < 5 * noise.std() / np.sqrt(noise.size)
 
@@ -711,3 +713,16 @@ def test_labels_that_cannot_be_permuted_are_refused():
         data_randomisation_test(
             explain_by_labels, Recorder(trials), X, [0] * 3, lambda *_: Recorder(trials), trials, [0]
         )
+
+
+def test_a_run_of_one_class_stays_as_it_is_and_the_others_are_permuted():
+    trials, seen = two_runs(label=[0] * 4 + [0, 1, 0, 1]), []
+
+    def fit(training, seed):
+        seen.append(training.label.tolist())
+        return Recorder(training)
+
+    data_randomisation_test(explain_by_labels, Recorder(trials), X, [0] * 3, fit, trials, range(4))
+    permuted = seen[1::2]
+    assert all(label[:4] == [0] * 4 and sorted(label[4:]) == [0, 0, 1, 1] for label in permuted)
+    assert any(label[4:] != [0, 1, 0, 1] for label in permuted)

@@ -18,7 +18,7 @@ from skimage.metrics import structural_similarity
 
 from eegxai_support.scoring import METRICS, PROTOCOLS, pearson, score_maps
 from eegxai_support.scoring.chance import _random_phases, moran_surrogates, phase_surrogates
-from eegxai_support.scoring.scalp import spatial_modes
+from eegxai_support.scoring.scalp import position_2d, scalp_images, spatial_modes
 from eegxai_support.simulate import REGIMES, simulate
 
 with warnings.catch_warnings():
@@ -160,6 +160,18 @@ def test_topographic_columns_follow_their_definition_inside_the_hull(protocol, i
         np.testing.assert_allclose(scores.loc[trial], [expected[c] for c in METRICS], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_scalp_image_has_the_sign_that_all_channels_share(sign, info):
+    """Interpolation swings below zero around a lone peak, where a map without negative relevance would have some."""
+    position = position_2d(info, len(CHANNELS))
+    peak = torch.zeros(1, len(CHANNELS), 1)
+    peak[0, CHANNELS.index("Cz")] = sign
+    image, _ = scalp_images(peak, position, keep_sign=True)
+    assert (sign * image >= 0).all()
+    peak[0, CHANNELS.index("Fz")] = -1e-6 * sign  # one channel of the other sign, and the swing is kept
+    assert (sign * scalp_images(peak, position, keep_sign=True)[0]).min() < -0.01
+
+
 @pytest.mark.parametrize("positive", [False, True])
 @pytest.mark.parametrize("topographic", [False, True])
 def test_braindecode_protocol_reproduces_braindecode(positive, topographic, info):
@@ -257,6 +269,12 @@ def test_ties_for_the_last_place_share_it():
     truth = np.zeros((1, 20, 20))
     truth.flat[:100] = 1.0
     assert score_maps(np.ones((1, 20, 20)), truth, n_null=0)["RelevanceRankAccuracy_topK"][0] == pytest.approx(0.25)
+
+
+def test_support_begins_at_five_percent_of_the_maximum():
+    truth, found = np.zeros((1, 20, 20)), np.zeros((1, 20, 20))
+    truth.flat[:10], found.flat[1:10] = [20.0] + 9 * [1.0], 1.0
+    assert score_maps(found, truth, n_null=0)["RelevanceRankAccuracy_topK"][0] == pytest.approx(0.9)
 
 
 def test_support_keeps_a_dense_truth_from_giving_everyone_full_marks():
@@ -401,6 +419,9 @@ def test_phase_surrogates_keep_values_and_smoothness():
         assert neighbour_correlation(surrogates, axis) == pytest.approx(expected, abs=0.01)
     r = pearson(surrogates, e.expand_as(surrogates))
     assert abs(r.mean()) < 4 * r.std() / np.sqrt(len(r))
+    # The field is made in float32, where little would be left of a map that lies far from zero.
+    far = phase_surrogates(e + 1e6, 50, torch.Generator().manual_seed(0)) - 1e6
+    assert pearson(far, surrogates).min() > 0.999
 
 
 def test_moran_surrogates_keep_values_and_smoothness():
@@ -424,6 +445,18 @@ def test_moran_surrogates_keep_values_and_smoothness():
         assert neighbours_alike(surrogates).mean().item() == pytest.approx(neighbours_alike(own).mean().item(), abs=0.1)
         r = pearson(surrogates[..., None], own[..., None])
         assert abs(r.mean()) < 4 * r.std() / np.sqrt(len(r))
+
+
+def test_chance_is_that_of_a_mean_over_trials():
+    """Nine trials have an interval a third as wide as that of one."""
+
+    def width(maps, reference):
+        level = score_maps(maps, reference, n_null=200).attrs["chance"]["surrogate"]["Pearson_absnorm"]
+        return level["high"] - level["low"]
+
+    maps, reference = smooth_maps(5, n_trials=9), smooth_maps(6, n_trials=9)
+    alone = [width(maps[i : i + 1], reference[i : i + 1]) for i in range(9)]
+    assert width(maps, reference) == pytest.approx(np.sqrt(np.mean(np.square(alone))) / 3, rel=0.25)
 
 
 def test_chance_is_seeded_and_optional():

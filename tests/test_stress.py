@@ -556,7 +556,7 @@ def test_the_keys_hold_every_room_and_package_that_is_reached():
     assert fits <= {*grid.TRAINED_BY, *NO_NUMBER}
     cells, of_cells = rooms_of(grid.SCORED_BY)
     assert cells <= {*grid.SCORED_BY, *NO_NUMBER, "recordings"}  # which stores the cells
-    no_number = {"dask", "einops", "joblib", "pooch", "safetensors", "threadpoolctl", "tqdm", "yaml"}
+    no_number = {"dask", "einops", "joblib", "pooch", "pyarrow", "safetensors", "threadpoolctl", "tqdm", "yaml"}
     assert of_cells - no_number - {"sklearn"} == set(grid.LIBRARIES)  # which no cell comes to: cross-validation has it
     assert set(decoder_cache.LIBRARIES) <= set(grid.LIBRARIES)
 

@@ -1,11 +1,13 @@
 """Making the recorded tables: what is made again and why, what goes on after an error, what a table says of itself."""
 
+import ast
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +16,9 @@ from conftest import ROOT
 
 from eegxai_support.recordings import write_recorded
 from eegxai_support.recordings.results import read_recorded
-from studies import provenance
+from studies import provenance, runner
 from studies.form import Study
+from studies.provenance import CHANGED
 from studies.runner import all_studies
 
 BASE = '''"""What is the number?"""
@@ -50,6 +53,7 @@ STUDY = Study({"n": int(Path("n.txt").read_text())}, dict.fromkeys((first, secon
 '''
 FAILING = '''"""Does an error stop the others?"""
 import os
+from pathlib import Path
 import pandas as pd
 from studies.form import Study, no_recordings
 
@@ -63,10 +67,19 @@ def ended():
 
 def last():
     """What can be made."""
-    return pd.DataFrame({"number": [3]})
+    return pd.DataFrame([{name: os.environ[name] for name in ("OMP_NUM_THREADS", "EEGXAI_CACHE")}])
 
-STUDY = Study({}, dict.fromkeys((missing, ended, last), no_recordings))
+def edited():
+    """What is edited while it computes."""
+    Path(__file__).write_text(Path(__file__).read_text() + "MORE = 1")
+    return last()
+
+STUDY = Study({}, dict.fromkeys((missing, ended, last, edited), no_recordings))
 '''
+HOURS = BASE.replace("def number", "def long").replace("{number:", "{long:").replace("s})", "s}, takes_hours=True)")
+
+
+OF_A_READER = {"OMP_NUM_THREADS": "8", "EEGXAI_CACHE": "cache of a reader"}
 
 
 class Project:
@@ -87,7 +100,7 @@ class Project:
         return subprocess.Popen(
             [sys.executable, "-m", "studies", *arguments],
             cwd=self.root,
-            env={**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1", **OF_A_READER},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -114,8 +127,10 @@ def test_what_was_stopped_goes_on_what_failed_is_listed_and_what_changed_is_made
     while not (tmp_path / "begun").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    second = project.start()
+    assert "another `python -m studies` is at work" in second.communicate()[0] and second.returncode == 1
+    process.kill()  # the study's process, which waits, ends as well: until then it holds the other end of the pipe
+    process.communicate(timeout=60)
     made = project.results()
     assert made.keys() == {"number.parquet", "first.parquet"}
 
@@ -124,6 +139,7 @@ def test_what_was_stopped_goes_on_what_failed_is_listed_and_what_changed_is_made
     project.write("base", BASE.replace("The number.", "It.").replace("STUDY", "# The one and only.\nSTUDY"))
     project.write("failing", FAILING)
     project.write("broken", "import a_package_that_nobody_has")
+    project.write("hours", HOURS)
     status, outcomes = project.run()
     assert status == 1
     assert outcomes["number"] == outcomes["first"] == "unchanged"
@@ -131,11 +147,17 @@ def test_what_was_stopped_goes_on_what_failed_is_listed_and_what_changed_is_made
     assert outcomes["ended"] == "failed: its process ended with status 9"
     assert outcomes["broken"].startswith("failed: ModuleNotFoundError: No module named 'a_package_that_nobody_has'")
     assert outcomes["last"].startswith("made in") and outcomes["second"].startswith("made in")
+    assert outcomes["long"] == "left: made by `python -m studies hours`, which takes hours (never made)"
+    assert outcomes["edited"].endswith("s, to be made again: studies/failing changed meanwhile")
+    assert read_recorded(tmp_path / "book/results/edited.parquet").attrs["sources"]["studies/failing"] == CHANGED
+    cache = str(tmp_path / ".studies" / "decoders")  # neither threads nor decoders come from the shell
+    assert read_recorded(tmp_path / "book/results/last.parquet").to_numpy().tolist() == [["1", cache]]
     assert pd.read_parquet(tmp_path / "book/results/second.parquet")["number"].tolist() == [3]
     assert project.results().items() >= made.items()
 
     # Each change is named; a study that imports another one follows it.
     project.write("base", BASE.replace("[1]", "[10]"))
+    project.write("failing", FAILING)
     (tmp_path / "n.txt").write_text("2")
     (tmp_path / "studies" / "broken.py").unlink()
     status, outcomes = project.run("first", "last", "number")
@@ -173,8 +195,9 @@ def test_a_table_says_what_made_it(recorded):
     _, _, made, why = recorded
     assert made["configuration"] == {"window": [1.5, 3.5], "defaults": {"numbers": {"seeds": [0, 1]}}}
     assert (made["what"], made["command"]) == ("Say what a table holds.", "python -m studies numbers")
-    assert made["versions"].keys() >= {"python", "torch", "numpy", "scipy", "pandas", "mne"}
+    assert made["versions"].keys() >= {"python", "torch", "numpy", "scipy", "pandas", "mne", "scikit-learn"}
     assert "eegxai-support" not in made["versions"]  # the hashes of its sources say more
+    assert {"rich", "charset-normalizer"}.isdisjoint(made["versions"])  # whatever else is imported
     assert {"eegxai_support/model", "eegxai_support/recordings"} <= made["sources"].keys()
     assert made["threads"]["torch"] >= 1 and len(made["threads"]) > 1
     assert made["platform"].keys() == {"system", "machine", "cpu", "device"}
@@ -203,11 +226,46 @@ def test_recordings_that_differ_are_a_reason_and_absent_ones_are_none(recorded):
     assert why(data_sha256={}) == "recording S001R04.edf changed"
 
 
-def test_another_version_is_a_reason_and_a_package_that_lacks_is_none(recorded):
+def test_a_source_that_changes_while_a_table_is_computed_is_a_reason(recorded):
+    study, _, _, why = recorded
+    for before in ("another", None):  # None: it was not there yet
+        digests = provenance.source_digests() | {"eegxai_support/model": before}
+        made = provenance.provenance("maps", study, "numbers", digests, seconds=1)
+        assert [name for name, it in made["sources"].items() if it == CHANGED] == ["eegxai_support/model"]
+        assert why(sources=made["sources"]) == "source eegxai_support/model changed"
+
+
+def test_another_version_is_a_reason_and_a_package_that_lacks_is_none(recorded, monkeypatch):
     _, _, made, why = recorded
     assert why(versions=made["versions"] | {"torch": "1.0"}) == "version of torch changed"
     assert why(versions=made["versions"] | {"python": "2.7"}) == "version of python changed"
-    assert why(versions=made["versions"] | {"no-such-package": "1.0"}) is None
+    assert why(versions=made["versions"] | {"rich": "1.0"}) is None  # computes nothing
+    assert why(versions=made["versions"] | {"torch": None}) is None
+    assert why(versions=made["versions"] | {"python": "2.7"}, sources={}) == "version of python changed"
+    monkeypatch.setattr(provenance, "versions", lambda names: dict.fromkeys(["python", *names]))
+    assert why() is None
+
+
+def test_the_compared_versions_are_those_of_all_that_computes():
+    """Every package that a study or the package imports is compared, but those that only store, ask or draw."""
+    silent = """dask eegxai-support einops joblib lazy-loader matplotlib moabb pooch pyarrow pyyaml requests safetensors
+    threadpoolctl tqdm filelock"""
+    known, found = packages_distributions(), set()
+    for path in (path for folder in ("studies", "eegxai_support") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [it.name for it in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            found.update(package for name in names for package in known.get(name.partition(".")[0], ()))
+    found = {name.lower() for name in found} - set(silent.split())
+    assert found == set(provenance.LIBRARIES)
+
+
+def test_force_begins_an_empty_cache_of_decoders(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "KEPT", tmp_path)
+    (tmp_path / "decoders").mkdir()
+    for force in (False, True):
+        runner._make_all({}, Namespace(force=force, names=[]), {})
+        assert (tmp_path / "decoders").exists() != force
 
 
 def test_what_is_not_there_or_damaged_or_says_nothing_of_its_sources_is_made(recorded, tmp_path):

@@ -114,10 +114,11 @@ def test_what_is_unsupported_is_named_once(grid):
     assert table.to_dict("records") == [{"decoder": "Net", "method": "guided_backprop", "message": "no rectifier"}]
 
 
-def test_a_failed_cell_stops_the_leaderboard(grid):
+@pytest.mark.parametrize("name", ["scores", "trials", "randomisation", "decoders", "unsupported", "chance"])
+def test_a_failed_cell_stops_each_table_of_cells(grid, name):
     grid[0].attrs["failed"] = [{"decoder": "DeepNet", "message": "out of memory"}]
-    with pytest.raises(RuntimeError, match=r"1 cells failed.*out of memory"):
-        leaderboard.leaderboard_scores()
+    with pytest.raises(RuntimeError, match=r"1 cells failed.*out of memory.*run it again; finished cells are kept\."):
+        getattr(leaderboard, f"leaderboard_{name}")()
 
 
 def test_chance_is_of_one_seed_and_data_set_at_the_highest_ratio(grid):

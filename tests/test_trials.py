@@ -73,7 +73,10 @@ def test_subset_keeps_rows_together(trials, mask):
 
 
 def test_subset_follows_the_order_of_indices(trials):
-    assert trials.subset([6, 2, 2]).metadata.age.tolist() == [6, 2, 2]
+    part = trials.subset([6, 2, 2])
+    assert part.metadata.age.tolist() == [6, 2, 2]
+    for name in ("signal", "label", "truth"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(trials, name)[[6, 2, 2]])
 
 
 def test_subset_of_trials_without_truth():

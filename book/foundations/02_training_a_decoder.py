@@ -194,7 +194,8 @@ xs.viz.plot_trials(trials)
 # near C4 for the left fist, less near C3 for the right one.
 #
 # Two decoders. ShallowFBCSPNet {footcite:p}`schirrmeister2017deep` comes from braindecode, with the settings in
-# `xs.RECIPES`; EEGNet {footcite:p}`lawhern2018eegnet`, which learns more slowly, joins it in the recorded results. CSP+LDA {footcite:p}`ramoser2000optimal,blankertz2008optimizing` is the
+# `xs.RECIPES`; EEGNet {footcite:p}`lawhern2018eegnet` needs more epochs than this page has time for, and joins it in the
+# recorded results. CSP+LDA {footcite:p}`ramoser2000optimal,blankertz2008optimizing` is the
 # classical baseline: a network that loses to it has no claim to have found anything new. (On the simulated stand-in it is
 # blind: it compares power between places, and there the classes differ in frequency only.)
 
@@ -285,9 +286,10 @@ pd.DataFrame(rows).groupby("left out").mean().round(2)
 #
 # ## Recorded results
 #
-# What follows was recorded on the real data with `make results`; this page only reads it. First the recipe above with
-# more epochs, for three subjects and three seeds: mean accuracy over seeds on the left-out imagined runs, and the range
-# over seeds (CSP+LDA has no seed). Compare with the baseline: we explain networks because they need it, not because they win.
+# What follows was recorded on the real data with `make results`; this page only reads it. First CSP+LDA and both networks,
+# trained for longer than above, for three subjects and three seeds: mean accuracy over seeds on the left-out imagined runs,
+# and the range over seeds (CSP+LDA has no seed). Compare with the baseline: we explain networks because they need it, not
+# because they win.
 
 
 # %%

@@ -227,10 +227,11 @@ def _refuse_other_sources(fit: Fit) -> None:
     """Refuse to compute under the name of one version what another would give."""
     if (ours := _made_by()) != fit.made_by:
         differ = {name: (ours["versions"][name], it) for name, it in fit.made_by["versions"].items()}
-        differ = [f"{name} {a} and not {b}" for name, (a, b) in differ.items() if a != b]
+        differ = [f"{name} {a}, not {b}" for name, (a, b) in differ.items() if a != b]
         raise ValueError(
-            f"A worker has {', '.join(differ) or 'other sources of eegxai-support'} than the process that asked for the"
-            " benchmark. Install the same everywhere, and restart Python where the sources changed under it."
+            "A worker differs from the process that asked for the benchmark:"
+            f" {'; '.join(differ) or 'other sources of eegxai-support'}."
+            " Install the same everywhere, and restart Python where the sources changed under it."
         )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from eegxai_support.attribution import METHODS, Method
 from eegxai_support.attribution.baselines import BASELINES
-from eegxai_support.decoders import train
+from eegxai_support.decoders import cache, train
 from eegxai_support.decoders.named import imported, is_importable, reference, source_digest
 from eegxai_support.files import expanded, to_json
 from eegxai_support.model import needed
@@ -33,7 +33,8 @@ TRAINING = tuple(  # what a decoder's `train` may set
 )
 COUNTS = ("epochs", "batch_size")  # whole numbers among these
 # What can change a number: the rooms that a decoder's training reaches, those of a cell, and what both compute with.
-TRAINED_BY = ("montages", "trials", "model", "simulate", "decoders", "benchmark")
+# Networks and methods of one's own may call any room.
+TRAINED_BY = (*cache.TRAINED_BY, "simulate", "benchmark")
 SCORED_BY = (*TRAINED_BY, "attribution", "scoring", "sanity")
 LIBRARIES = ("torch", "braindecode", "mne", "numpy", "pandas", "scipy")
 
@@ -87,13 +88,14 @@ class Fit:
 
     def content(self, cell: str | None = None) -> dict:
         """Everything that determines the results of a cell, or the trained weights where none is given."""
-        package = self.made_by["weights" if cell is None else "cells"]
-        content = {"package": package, "versions": self.made_by["versions"]}
+        sources = [self.sources[it] for it in dict.fromkeys((DECODER, cell)) if it in self.sources]
+        made_by = "own" if sources else "weights" if cell is None else "cells"
+        content = {"package": self.made_by[made_by], "versions": self.made_by["versions"]}
         content |= {"regime": self.regime, "options": self.options}
         content |= {"snr_db": self.snr_db, "network": _stated(self.network, "name"), "seed": self.seed}
         used = {None: (), DECODER: ("n_test",)}.get(cell, ("n_datasets", "n_explained", "n_null"))
         content |= {name: self.sizes[name] for name in ("n_train", "n_valid", *used)}
-        if sources := [self.sources[it] for it in dict.fromkeys((DECODER, cell)) if it in self.sources]:
+        if sources:
             content["sources"] = sources
         if cell is None:
             return content
@@ -116,11 +118,13 @@ class Fit:
 def made_by() -> dict:
     """Return hashes of the package's sources that make weights and cells, and the versions of what they compute with.
 
+    Where a network or method is one's own, it is the hash of all, "own".
     What training reaches is a part of what a cell does: decoders stay trained where a method changed.
     """
     return {
         "weights": package_digest(*TRAINED_BY),
         "cells": package_digest(*SCORED_BY),
+        "own": package_digest(),
         "versions": versions(LIBRARIES),
     }
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from eegxai_support.decoders.inference import predict
 from eegxai_support.decoders.models import build_decoder, recipe
 from eegxai_support.decoders.training import train
+from eegxai_support.model import needed
 from eegxai_support.trials import Trials
 
 RANK_TOLERANCE = 1e-10  # variances below this share of the largest are rounding
@@ -54,13 +55,19 @@ def csp_lda(n_components: int = 6) -> Fit:
     n_components : int
         Spatial filters that are kept.
 
+    Raises
+    ------
+    ModuleNotFoundError
+        scikit-learn is not installed.
+
     References
     ----------
     .. [1] Blankertz et al. (2008). Optimizing spatial filters for robust EEG single-trial analysis.
        IEEE Signal Process. Mag. 25(1), 41-56.
     """
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # takes longer than a network's maps
-    from sklearn.pipeline import make_pipeline
+    with needed("csp_lda", extra="decoders"):
+        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # takes longer than a network's maps
+        from sklearn.pipeline import make_pipeline
 
     def fit(trials: Trials) -> Classifier:
         trials.require_classes("csp_lda")

@@ -103,7 +103,7 @@ def _difference(found: dict[str, torch.Size], expected: dict[str, torch.Size]) -
     sizes = [name for name in expected if name in found and found[name] != expected[name]]
     kinds = {
         "it lacks": [name for name in expected if name not in found],
-        "it has": [name for name in found if name not in expected],
+        "it has": sorted(found.keys() - expected.keys()),
         "of another size are": [f"{name}, {tuple(found[name])} for {tuple(expected[name])}" for name in sizes],
     }
     parts = [f"{what} {', '.join(names[:2])}{' …' * (len(names) > 2)}" for what, names in kinds.items() if names]

@@ -39,7 +39,7 @@ def embed_filters(features, *, n_neighbors: int = 15, seed: int = 0) -> np.ndarr
     ValueError
         A filter whose features are all zero or not finite, or too few filters.
     ModuleNotFoundError
-        umap-learn is not installed.
+        umap-learn or scikit-learn is not installed.
 
     Notes
     -----
@@ -50,7 +50,8 @@ def embed_filters(features, *, n_neighbors: int = 15, seed: int = 0) -> np.ndarr
     .. [1] McInnes, Healy & Melville (2018). UMAP: uniform manifold approximation and projection for dimension
        reduction. arXiv:1802.03426
     """
-    from sklearn.metrics.pairwise import cosine_distances
+    with needed("embed_filters", extra="filters"):
+        from sklearn.metrics.pairwise import cosine_distances
 
     unit = _unit(features)
     if not 2 <= n_neighbors < len(unit):
@@ -92,13 +93,16 @@ def cluster_filters(features, *, min_cluster_size: int = 5) -> np.ndarray:
     ------
     ValueError
         A filter whose features are all zero or not finite, or fewer filters than a cluster needs.
+    ModuleNotFoundError
+        scikit-learn is not installed.
 
     References
     ----------
     .. [1] Campello, Moulavi & Sander (2013). Density-based clustering based on hierarchical density estimates. PAKDD,
        LNCS 7819, 160-172.
     """
-    from sklearn.cluster import HDBSCAN
+    with needed("cluster_filters", extra="filters"):
+        from sklearn.cluster import HDBSCAN
 
     unit = _unit(features)
     if not 2 <= min_cluster_size <= len(unit):

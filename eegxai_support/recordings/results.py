@@ -32,14 +32,22 @@ def recorded(name: str) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        No result of that name, or its file is damaged.
+        No result of that name.
+    DamagedFileError
+        Its file is damaged; a ValueError, too.
     ModuleNotFoundError
         pyarrow is not installed.
     """
     found = {path.stem: path for folder in reversed(FOLDERS) for path in folder.glob("*.parquet")}
     if name not in found:
         raise unknown_name("recorded result", name, found)
-    return read_recorded(found[name])
+    try:
+        return read_recorded(found[name])
+    except DamagedFileError as error:
+        raise DamagedFileError(
+            f"{error} Install eegxai-support again; in a checkout, `git checkout book/results` restores it, and"
+            " `make results` computes it."
+        ) from error
 
 
 def read_recorded(path: Path | str, *, seal_required: bool = False) -> pd.DataFrame:
@@ -59,8 +67,8 @@ def read_recorded(path: Path | str, *, seal_required: bool = False) -> pd.DataFr
 
     Raises
     ------
-    ValueError
-        The file is damaged.
+    DamagedFileError
+        The file is damaged; a ValueError, too.
     """
     with needed("recorded", extra="recordings"):
         import pyarrow  # noqa: F401 - a package that lacks is no damage

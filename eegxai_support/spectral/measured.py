@@ -12,6 +12,7 @@ from scipy.signal import ShortTimeFFT, detrend, welch
 from scipy.signal.windows import hann
 from tqdm import tqdm
 
+from eegxai_support.model import needed
 from eegxai_support.trials import Trials
 
 RANK_TOLERANCE = 1e-10  # variances below this share of the largest are rounding
@@ -206,6 +207,8 @@ def filter_bank_csp(trials: Trials, bands: Bands, *, n_components: int = 4, segm
     ValueError
         One class only, a class without a trial, too many components, a band without a frequency, a
         segment that does not fit into the trials.
+    ModuleNotFoundError
+        scikit-learn is not installed.
 
     References
     ----------
@@ -214,6 +217,8 @@ def filter_bank_csp(trials: Trials, bands: Bands, *, n_components: int = 4, segm
     .. [2] Blankertz et al. (2008). Optimizing spatial filters for robust EEG single-trial analysis.
        IEEE Signal Process. Mag. 25(1), 41-56.
     """
+    with needed("filter_bank_csp", extra="decoders"):
+        import sklearn  # noqa: F401 - by MNE's CSP
     trials.require_classes("filter_bank_csp")
     if trials.n_classes < 2:
         raise ValueError(f"The trials have one class, {trials.class_names[0]!r}; CSP compares at least two.")
