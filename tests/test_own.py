@@ -138,7 +138,7 @@ def test_one_recording_of_several_in_another_unit_is_named(n_right):
 
 
 def test_offsets_of_an_unfiltered_recording_are_no_amplitude():
-    offset = 0.02 * np.arange(3)[:, None]  # V, as electrodes of a BioSemi cap have
+    offset = 0.02 * np.arange(-1, 2)[:, None]  # V, of either sign, as electrodes of a BioSemi cap have
     with pytest.warns(UserWarning, match="2 of 3 channels are far from zero") as caught:
         assert from_epochs(epochs_of(volts() + offset, [1, 2] * 3)).unit == "uV"
     assert len(caught) == 1
