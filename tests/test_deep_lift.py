@@ -117,7 +117,7 @@ def test_softmax():
 def test_layer_norm():
     """y = c r with c = x - mean x and r = 1 / sqrt(mean c² + eps): midpoints for the product, secants for c² and r."""
     eps = 1e-5
-    result, weight = explain(lambda x: F.layer_norm(x, (8,), eps=1e-10))
+    result, weight = explain(lambda x: F.layer_norm(x, (8,), eps=eps))
     for trial in range(len(X)):
         for channel in range(3):
             c, c0 = (v[trial, channel] - v[trial, channel].mean() for v in (X, BASELINE))
