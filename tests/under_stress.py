@@ -9,7 +9,7 @@ import signal
 import sys
 import warnings
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -180,27 +180,23 @@ def dying(place, n, function, *arguments):
 
 def losing(folder, place, function, *arguments):
     """Do it while somebody deletes the folder at a place."""
-    owner, name = PLACES[place]
-    call = getattr(owner, name)
-
-    def deleted(*given, **options):
-        shutil.rmtree(folder, ignore_errors=True)
-        return call(*given, **options)
-
-    setattr(owner, name, deleted)
-    return function(*arguments)
+    return preceded(place, partial(shutil.rmtree, folder, ignore_errors=True), function, *arguments)
 
 
 def meeting(barrier, place, function, *arguments):
     """Do it together with another process: both are at a place before either goes on."""
+    return preceded(place, barrier.wait, function, *arguments)
+
+
+def preceded(place, before, function, *arguments):
     owner, name = PLACES[place]
     call = getattr(owner, name)
 
-    def met(*given, **options):
-        barrier.wait()
+    def after(*given, **options):
+        before()
         return call(*given, **options)
 
-    setattr(owner, name, met)
+    setattr(owner, name, after)
     return function(*arguments)
 
 
