@@ -151,7 +151,7 @@ def size_of(result):
 
 
 def in_a_process_of_its_own(name, size):
-    """Return what `measure` sends; a forked process begins with the memory that this one holds now, not with its peak."""
+    """Return what `measure` sends; a forked process begins with what this one holds now, not with its peak."""
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=measure, args=(name, size, there))
