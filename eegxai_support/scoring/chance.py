@@ -55,7 +55,7 @@ def chance_levels(
 def in_blocks(
     score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], maps: torch.Tensor, reference: torch.Tensor
 ) -> np.ndarray:
-    """Score a few pairs of maps at a time, or the one map of a side against all of the other's: shape (pair, 16)."""
+    """Score a few pairs of maps at a time, or the one map of a side against all of the other's: shape (pair, ...)."""
     size = max(1, BLOCK_POINTS // maps[0].numel())
     n_pairs = max(len(maps), len(reference))
     blocks = [side.split(size) * (n_pairs if len(side) == 1 else 1) for side in (maps, reference)]

@@ -186,8 +186,12 @@ def pearson(maps, reference) -> np.ndarray:
     ValueError
         Shapes that do not match.
     """
-    maps, reference = (m.flatten(1).double() for m in _checked_pair(maps, reference))
-    return correlation(unit(maps), unit(reference), maps.shape[1]).cpu().numpy()
+
+    def score(maps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        x, y = (unit(side.flatten(1)) for side in (maps, reference))
+        return correlation(x, y, x.shape[1])
+
+    return in_blocks(score, *_checked_pair(maps, reference))
 
 
 def _checked_pair(maps, reference) -> tuple[torch.Tensor, torch.Tensor]:
