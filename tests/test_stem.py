@@ -232,3 +232,11 @@ def test_layers_compute_as_before_after_training_and_after_what_ends_it():
     with pytest.raises(ZeroDivisionError):
         xs.train(model, train, epochs=1)
     assert not any("forward" in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize(("length", "n_times", "kept"), [(16, 96, True), (64, 96, False), (16, 97, False)])
+def test_moments_are_kept_where_trials_return_whole_and_are_larger(length, n_times, kept):
+    windows = noise(8, N_CHANNELS, n_times, dtype=torch.float32).unfold(2, 96, 1)
+    model = EEGNet(N_CHANNELS, 2, 96, kernel_length=length).train()
+    (part,) = training_pass(model, windows, torch.arange(8) % 2, fast=True).stems
+    assert (part.known is not None) == kept

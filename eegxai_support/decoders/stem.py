@@ -86,13 +86,14 @@ class _FastStem:
     time : {2, 3}
         The axis of time in the input of `temporal`.
     windows : Tensor, shape (trial, channel, crop, time)
-        What the model is trained on. The moments of trials without crops are computed once.
+        What the model is trained on. The moments of trials without crops are computed once, where they take no more
+        memory than the trials.
     """
 
     def __init__(self, temporal, norm, spatial, time, windows):
         self.temporal, self.norm, self.spatial, self.time = temporal, norm, spatial, time
         self.padding, self.known = _padding(temporal, time), None
-        if windows.shape[2] == 1:
+        if windows.shape[2] == 1 and 8 * temporal.weight[0].numel() ** 2 <= windows[0].nbytes:
             moments = [self._moments(x) for x in windows[:, :, 0].split(64)]
             self.known = [torch.cat(each) for each in zip(*moments, strict=True)]
 
