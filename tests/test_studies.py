@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import ROOT
+from filelock import FileLock, Timeout
 
 from eegxai_support.recordings import write_recorded
 from eegxai_support.recordings.results import read_recorded
@@ -127,8 +128,8 @@ def test_what_was_stopped_goes_on_what_failed_is_listed_and_what_changed_is_made
     while not (tmp_path / "begun").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
-    second = project.start()
-    assert "another `python -m studies` is at work" in second.communicate()[0] and second.returncode == 1
+    with pytest.raises(Timeout):
+        FileLock(tmp_path / ".studies" / "lock").acquire(timeout=0)
     process.kill()  # the study's process, which waits, ends as well: until then it holds the other end of the pipe
     process.communicate(timeout=60)
     made = project.results()
@@ -258,6 +259,15 @@ def test_the_compared_versions_are_those_of_all_that_computes():
             found.update(package for name in names for package in known.get(name.partition(".")[0], ()))
     found = {name.lower() for name in found} - set(silent.split())
     assert found == set(provenance.LIBRARIES)
+
+
+def test_two_runs_do_not_meet_in_one_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "KEPT", tmp_path)
+    monkeypatch.setattr(runner, "_make_all", None)  # a call would fail
+    monkeypatch.setattr(runner.signal, "signal", lambda *_: None)  # which would end this process another way
+    with FileLock(tmp_path / "lock"):
+        assert runner.main([]) == 1
+    assert "another `python -m studies` is at work" in capsys.readouterr().out
 
 
 def test_force_begins_an_empty_cache_of_decoders(tmp_path, monkeypatch):
