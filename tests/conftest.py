@@ -56,6 +56,15 @@ def hide(monkeypatch, module):
 
 
 @pytest.fixture
+def recordings():
+    """Put tiny trials in the place of the recordings; see tiny_studies.py."""
+    from tiny_studies import tiny_recordings
+
+    with tiny_recordings() as (tiny, _):
+        yield tiny
+
+
+@pytest.fixture
 def pyplot_keeps_no_figure():
     """Fail where a figure stays with pyplot, which would show it and hold its memory."""
     import matplotlib.pyplot as plt
