@@ -5,6 +5,8 @@ What takes seconds to import is imported where it is used: with two workers, a t
 
 import os
 import sys
+from functools import cache
+from importlib.metadata import packages_distributions
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from filelock import FileLock
 BOOK = ROOT / "book"
 TEMPLATE = BOOK / "template/chapter.py"
 CHAPTERS = [path for path in sorted(BOOK.glob("*/*.py")) if path != TEMPLATE]
+
+providers = cache(packages_distributions)  # reads the files of every package, for a second
 
 
 def chapter_id(path: Path) -> str:

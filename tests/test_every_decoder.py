@@ -130,8 +130,8 @@ def test_deep_lift_conserves(decoder, baseline):
     median = np.median(relative_delta(model, explain(model, "deep_lift", baseline)))
     assert median < TOO_STEEP.get((name, baseline), 1e-4)
     if name not in zoo.ONLY_FLOAT32:
-        double = fresh(name).double()
-        assert relative_delta(double, explain(double, "deep_lift", baseline)).max() < 1e-9
+        double = fresh(name).double()  # where all trials agree to rounding, and two are enough
+        assert relative_delta(double, explain(double, "deep_lift", baseline, n_trials=2)).max() < 1e-9
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
@@ -173,7 +173,9 @@ class Deaf(nn.Module):
         return self.model(x[:, self.channels])
 
 
-@pytest.mark.parametrize(("method", "options"), [("deep_lift", {}), ("integrated_gradients", {"max_steps": 32})])
+@pytest.mark.parametrize(
+    ("method", "options"), [("deep_lift", {}), ("integrated_gradients", {"n_steps": 4, "max_steps": 4})]
+)
 def test_unread_channel_gets_exactly_nothing(decoder, method, options):
     name, model = decoder
     if method == "deep_lift" and name in NO_RULE:

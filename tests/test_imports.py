@@ -8,11 +8,10 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
 
 import numpy as np
 import pytest
-from conftest import ROOT, hide
+from conftest import ROOT, hide, providers
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -210,7 +209,7 @@ def imports(node, extra=None):
 def test_what_is_imported_is_in_the_core_or_in_the_extra_that_is_named():
     """Of every import of the package: a third-party module outside `needed` would be missed without a word."""
     core = {canonicalize_name(Requirement(it).name) for it in PROJECT["dependencies"]}
-    packages_of, extras = packages_distributions(), set()
+    packages_of, extras = providers(), set()
     for path in PACKAGE.rglob("*.py"):
         for module, extra in imports(ast.parse(path.read_text())):
             if module not in sys.stdlib_module_names | {"eegxai_support"}:

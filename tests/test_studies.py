@@ -7,12 +7,11 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, providers
 from filelock import FileLock, Timeout
 
 from eegxai_support.recordings import write_recorded
@@ -251,7 +250,7 @@ def test_the_compared_versions_are_those_of_all_that_computes():
     """Every package that a study or the package imports is compared, but those that only store, ask or draw."""
     silent = """dask eegxai-support einops joblib lazy-loader matplotlib moabb pooch pyarrow pyyaml requests safetensors
     threadpoolctl tqdm filelock"""
-    known, found = packages_distributions(), set()
+    known, found = providers(), set()
     for path in (path for folder in ("studies", "eegxai_support") for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [it.name for it in node.names] if isinstance(node, ast.Import) else []
