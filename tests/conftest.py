@@ -38,9 +38,13 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("chapter", [*CHAPTERS, TEMPLATE], ids=chapter_id)
 
 
+LONGEST = "notebooks book every_decoder benchmark devices studies scoring build attribution imports lrp stress".split()
+
+
 def pytest_collection_modifyitems(items):
-    """Begin with the two files that take longest: each worker gets one."""
-    items.sort(key=lambda item: item.path.stem not in ("test_notebooks", "test_book"))
+    """Begin with the files that take longest, so that no worker is left alone with one of them."""
+    place = {f"test_{name}": n for n, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -49,7 +49,7 @@ def second():
         time.sleep(0.05)
     return number() + 2
 
-STUDY = Study({"n": int(Path("n.txt").read_text())}, dict.fromkeys((first, second), no_recordings))
+STUDY = Study({}, dict.fromkeys((first, second), no_recordings))
 '''
 FAILING = '''"""Does an error stop the others?"""
 import os
@@ -91,7 +91,6 @@ class Project:
         for name in provenance.MACHINERY:
             shutil.copy(ROOT / "studies" / f"{name}.py", root / "studies")
         (root / "eegxai_support").symlink_to(ROOT / "eegxai_support")
-        (root / "n.txt").write_text("1")
 
     def write(self, name, text):
         (self.root / "studies" / f"{name}.py").write_text(text)
@@ -155,15 +154,13 @@ def test_what_was_stopped_goes_on_what_failed_is_listed_and_what_changed_is_made
     assert pd.read_parquet(tmp_path / "book/results/second.parquet")["number"].tolist() == [3]
     assert project.results().items() >= made.items()
 
-    # Each change is named; a study that imports another one follows it.
+    # A study that imports another one follows it.
     project.write("base", BASE.replace("[1]", "[10]"))
     project.write("failing", FAILING)
-    (tmp_path / "n.txt").write_text("2")
     (tmp_path / "studies" / "broken.py").unlink()
-    status, outcomes = project.run("first", "last", "number")
-    assert status == 0 and outcomes.keys() == {"first", "last", "number"}
-    assert outcomes["last"] == "unchanged"
-    assert outcomes["number"].startswith("made in") and outcomes["first"].startswith("made in")
+    status, outcomes = project.run("first", "last")
+    assert status == 0 and outcomes.keys() == {"first", "last"}
+    assert outcomes["last"] == "unchanged" and outcomes["first"].startswith("made in")
     assert pd.read_parquet(tmp_path / "book/results/first.parquet")["number"].tolist() == [11]
     sources = read_recorded(tmp_path / "book/results/first.parquet").attrs["sources"]
     assert {"studies/base", "studies/slow", "eegxai_support/recordings"} <= sources.keys()
