@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import welch
 from scipy.stats import pearsonr
 from scipy.stats import t as student_t
-from tiny_studies import CHANNELS, calls_of, gradients, linear_decoders, logits, number, recordings  # noqa: F401
+from tiny_studies import CHANNELS, calls_of, gradients, linear_decoders, logits, number
 
 import eegxai_support as xs
 from studies import frequency
@@ -25,7 +25,7 @@ FISTS = (3, 7, 11, 4, 8, 12)
 
 
 @pytest.fixture
-def study(recordings, monkeypatch):  # noqa: F811
+def study(recordings, monkeypatch):
     linear_decoders(monkeypatch)
     monkeypatch.setattr(frequency, "rounded", lambda table, _: table)
     monkeypatch.setattr(frequency, "FILTER_BANK", FILTER_BANK)

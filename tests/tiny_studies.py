@@ -127,12 +127,6 @@ def tiny_recordings() -> Iterator[tuple[Recordings, pytest.MonkeyPatch]]:
     forget()
 
 
-@pytest.fixture
-def recordings():
-    with tiny_recordings() as (tiny, _):
-        yield tiny
-
-
 def forget() -> None:
     for name, module in list(sys.modules.items()):
         for value in vars(module).values() if name.startswith("studies.") else ():
