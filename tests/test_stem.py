@@ -253,3 +253,13 @@ def test_moments_are_kept_where_trials_return_whole_and_are_larger(length, n_tim
     model = EEGNet(N_CHANNELS, 2, 96, kernel_length=length).train()
     (part,) = training_pass(model, windows, torch.arange(8) % 2, fast=True).stems
     assert (part.known is not None) == kept
+
+
+def test_train_uses_the_fast_stem_unless_told_otherwise(monkeypatch):
+    calls = []
+    monkeypatch.setattr(stem._FastPass, "__call__", lambda self, x, trial: calls.append(trial) or self.model(x))
+    monkeypatch.setattr(stem, "_is_same_when_fast", lambda *_: True)
+    xs.train(eegnet(), trials(), epochs=2, batch_size=8)
+    assert [len(trial) for trial in calls] == [8] * 6
+    xs.train(eegnet(), trials(), epochs=2, batch_size=8, fast=False)
+    assert len(calls) == 6
