@@ -331,7 +331,7 @@ class _FastELU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         t = x.clamp(max=0).div_(2).tanh_()
-        y = (1 - t).reciprocal_().mul_(t).mul_(2).add_(x.clamp(min=0))
+        y = x.clamp(min=0).addcdiv_(t, 1 - t, value=2)
         ctx.save_for_backward(y)
         return y
 
