@@ -105,10 +105,7 @@ def sensitivity_test(
 
     logit, _ = problem.outputs_of(problem.x)
     flat = [torch.from_numpy(part.ravel()).to(problem.x.device) for part in (channel, start, stop)]
-    perturbed, _ = problem.outputs(
-        np.repeat(np.arange(n_trials), channel.shape[1]),
-        lambda rows: _patch_mask(*(part[rows] for part in flat), n_channels, n_times),
-    )
+    perturbed, _ = problem.outputs_without_patches(np.repeat(np.arange(n_trials), channel.shape[1]), *flat)
     loss = logit[:, None] - perturbed.reshape(channel.shape)
     edges = np.arange(1, len(shares) + 1) * n_patches
 
@@ -366,10 +363,3 @@ def _patches(seed: int, trial: int, n_channels: int, n_times: int, widths: np.nd
     drawn = np.stack([channel, start, start + widths[:, None]]).reshape(3, -1)
     every = np.arange(n_channels)
     return np.concatenate([drawn, np.stack([every, 0 * every, 0 * every + n_times])], axis=1)
-
-
-def _patch_mask(channel, start, stop, n_channels: int, n_times: int) -> torch.Tensor:
-    """Return which points lie in each patch, shape (patch, channel, time)."""
-    every, time = torch.arange(n_channels, device=channel.device), torch.arange(n_times, device=channel.device)
-    in_stretch = (time >= start[:, None]) & (time < stop[:, None])
-    return (every == channel[:, None])[..., None] & in_stretch[:, None]
