@@ -8,9 +8,9 @@ and four SSIM. Each side runs in a process of its own; imports and loading are n
 
 Ends with status 1 when we take more than a third of the processor time or of the memory, or a figure disagrees where
 braindecode's is right. The targets are judged twice: at the same 32 nodes of integrated gradients on both sides, and
-with our default, which refines each trial. The maps of the default, of the trained network, of other labels and of each
-level of the cascade, are compared with those of 512 nodes of both spreads: none may differ by more than 2 % in L1, which
-a small delta alone does not promise. braindecode is given eval mode, which its tutorial forgets.
+with our default, which refines each trial. The maps of the default, of the trained network, of other labels and of
+each level of the cascade, are compared with those of 512 nodes, spread evenly and as t⁴: none may differ by more than
+2 % in L1, which a small delta alone does not promise. braindecode is given eval mode, which its tutorial forgets.
 """
 
 # The parent imports nothing heavy: on Linux a child's peak memory starts at the size of its parent.
@@ -64,7 +64,9 @@ def run_all():
         print(f"{title:32}{seconds:10.2f}{cost[side]['cpu']:10.2f}{peak:12.0f}{ratio:13.1f}{share:14.2f}")
     print(f"{'target':32}{'':32}{'≥ 3':>13}{'≤ 1/3':>14}")
     for side in SIDES:
-        print(f"\nprocessor seconds, {SIDES[side]}: " + ", ".join(f"{k} {v:.2f}" for k, v in cost[side]["steps"].items()))
+        print(
+            f"\nprocessor seconds, {SIDES[side]}: " + ", ".join(f"{k} {v:.2f}" for k, v in cost[side]["steps"].items())
+        )
     print("\nLargest difference where braindecode is right, relative to the largest value")
     for figure, (difference, tolerance) in agreement.items():
         print(f"  {figure:68}{difference:10.1e}   tolerance {tolerance:.0e}")

@@ -92,9 +92,7 @@ def _refined(line: Line, paths: tuple[str, ...], n_steps: int, max_steps: int, t
             candidate = line.mean_gradient(open_, *_nodes(nodes, path))
             total = (candidate * step[open_]).sum((1, 2), dtype=torch.float64)
             _, candidate_error = line.problem.delta(total, trial[open_])
-            difference, size = (
-                (maps * step[open_]).abs().sum((1, 2)) for maps in (candidate - best[open_], candidate)
-            )
+            difference, size = ((maps * step[open_]).abs().sum((1, 2)) for maps in (candidate - best[open_], candidate))
             # A first map has nothing to differ from, and a map of zeros does not differ from another.
             known = difference.isfinite()
             change[open_[known]] = (difference / size).nan_to_num(nan=0.0)[known].double()

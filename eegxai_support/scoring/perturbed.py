@@ -125,6 +125,13 @@ class Perturbed:
             return np.stack([explained, np.full(len(trial), np.nan)])
         return np.stack([explained, self.score(LINKS[self.link](wide(outputs)).cpu(), trial)])
 
+    def compared(self, maps: np.ndarray, seed: int) -> Iterator[tuple[slice, int, str, np.ndarray]]:
+        """Yield what `compared_maps` does for a batch of trials after the other: trials, number and name, maps."""
+        for first in range(0, len(maps), self.batch_size):
+            rows = slice(first, min(first + self.batch_size, len(maps)))
+            for number, (name, compared) in enumerate(compared_maps(maps[rows], seed, first)):
+                yield rows, number, name, compared
+
     def table(self, axes: dict[str, Iterable], **columns: np.ndarray) -> pd.DataFrame:
         """Return a row for each combination of the axes, `trial` among them, with what is explained."""
         table = pd.MultiIndex.from_product(axes.values(), names=list(axes)).to_frame(index=False)
