@@ -219,7 +219,7 @@ def test_a_map_that_is_not_finite_warns_and_names_the_first_trial():
 
 
 def test_integrated_gradients_never_give_up_a_finite_map_for_one_that_is_not():
-    """With 4 nodes all powers are normal numbers; nearer to the baseline, spread or with more nodes, they become zero."""
+    """With 4 nodes all powers are normal numbers; nearer to the baseline, with others, they become zero."""
     x = 1e-17 * X
     coarse = attribute_quietly(LogPower(), x, "integrated_gradients", n_steps=4, max_steps=4, path="linear")
     assert np.isfinite(coarse.values).all()

@@ -164,8 +164,8 @@ class Constants(TorchFunctionMode):
 def secant(function: Callable, z: Tensor, z0: Tensor, y: Tensor, y0: Tensor, apart: bool = False) -> Tensor:
     """Return the slope of an elementwise function between two points, and its derivative where they nearly coincide.
 
-    `z` and `y` have one shape, to which `z0` and `y0` are broadcast. `apart` says that the function may be taken of some
-    of the numbers alone.
+    `z` and `y` have one shape, to which `z0` and `y0` are broadcast. `apart` says that the function may be taken of
+    some of the numbers alone.
     """
     step = z - z0
     # Where rounding y - y0 costs more than the derivative at the midpoint misses: at the cube root of the precision.
