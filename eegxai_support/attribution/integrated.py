@@ -128,8 +128,7 @@ class Line:
         if problem.parts is not None:
             self.behind = problem.parts.behind
             self.end = problem.outputs(self.x, trial, problem.parts.before)
-            with torch.no_grad():
-                self.start = problem.outputs(self.start, trial, problem.parts.before)
+            self.start = problem.outputs(self.start, trial, problem.parts.before)
         # Points along a line are made and summed up with their axes as they lie in memory, the trials' first.
         order = sorted(range(self.end.ndim), key=lambda axis: (axis > 0, -self.end.stride(axis)))
         self.order, self.inverse = order, np.argsort(order).tolist()

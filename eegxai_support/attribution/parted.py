@@ -39,7 +39,7 @@ class Parts:
     def before(self, x: Tensor, *extra: Tensor) -> Tensor:
         """Return the last tensor that is affine in the trials and on which alone the outputs depend, (trial, ...)."""
         try:
-            with _Calls(x, self.calls):
+            with torch.enable_grad(), _Calls(x, self.calls):  # a network may take another course without
                 self.model(x, *extra)
         except _Left as left:
             return left.made
@@ -48,7 +48,7 @@ class Parts:
     def behind(self, made: Tensor, *extra: Tensor) -> Tensor:
         """Return the outputs of the network, (trial, output), where `before` returned `made`."""
         x = _without_memory(self.x, len(made))
-        with _Calls(x, self.calls, made) as calls:
+        with torch.enable_grad(), _Calls(x, self.calls, made) as calls:
             outputs = self.model(x, *extra)
         if calls.position < len(self.calls):
             raise OtherCourse
@@ -68,7 +68,7 @@ def parted(model: nn.Module, x: Tensor, extra: tuple[Tensor, ...] = ()) -> Parts
         Further inputs, two rows each.
     """
     try:
-        with _Trace(x.detach().clone().requires_grad_()) as trace:
+        with torch.enable_grad(), _Trace(x.detach().clone().requires_grad_()) as trace:
             model(trace.x, *extra)
         parts = Parts(model, trace.bottleneck(), x)
         return parts if parts.calls and _is_whole(parts, x, extra) else None

@@ -385,7 +385,7 @@ class Stem(nn.Module):
         """Return the features of trials (trial, 1, channel, time), or (trial, 1, time, channel)."""
         x = x.squeeze(1) if self.time == 3 else x.squeeze(1).mT
         last = not x.is_cuda  # a CPU convolves 4 times faster with the features last in memory
-        if self.spatial is not None and last and not x.requires_grad:
+        if self.spatial is not None and last and not torch.is_grad_enabled():
             # A gradient would come back with its channels last, and have to be put in order again.
             x = (x.mT @ self.spatial.mT.expand(len(x), -1, -1)).mT
         elif self.spatial is not None:

@@ -72,13 +72,13 @@ def amplitude_gradients(model: nn.Module, x, *, quantity: str = "amplitude", bat
     model, x = seen.model, seen.x
     with torch.inference_mode(False), torch.enable_grad(), frozen(model), exact(model):
         simplified, device = simplify(model, x), device_of(model)
-        rows = torch.arange(len(x)).split(checked_batch_size(batch_size))
-        result = None  # made at the first batch, when the number of outputs is known, and filled by all
-        for batch in tqdm(rows, desc="amplitude_gradients", delay=2, leave=False):
-            gradients = spectral_gradients(simplified, x[batch].to(device), quantity).cpu().numpy()
+        batch_size, result = checked_batch_size(batch_size), None
+        for first in tqdm(range(0, len(x), batch_size), desc="amplitude_gradients", delay=2, leave=False):
+            rows = slice(first, first + batch_size)
+            gradients = spectral_gradients(simplified, x[rows].to(device), quantity).cpu().numpy()
             if result is None:
                 result = np.empty((len(gradients), len(x), *gradients.shape[2:]), gradients.dtype)
-            result[:, batch] = gradients
+            result[:, rows] = gradients
         return result
 
 
