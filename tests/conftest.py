@@ -19,6 +19,7 @@ import papermill
 import pytest
 import torch
 from filelock import FileLock
+from kernels import kernel_manager_class
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 BOOK = ROOT / "book"
@@ -89,6 +90,7 @@ def execute_fast(notebook: Path, output: Path) -> None:
             output,
             parameters={"FAST": True},
             kernel_name="python3",
+            kernel_manager_class=kernel_manager_class(nbformat.read(notebook, as_version=4)),
             cwd=notebook.parent,
             progress_bar=False,
             start_timeout=120,
