@@ -16,9 +16,9 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
 # What most chapters load. The package comes first, which keeps what follows from warning of bars, and it loads lazily.
-# None of it may open a GPU, nor start a thread that is needed: neither reaches the other side of a fork (pyarrow's jemalloc
-# starts one, and does without it). What libraries read from the environment when they are imported, the number of
-# threads above all, is what the server found there, so that it must be set before the first kernel.
+# None of it may open a GPU, nor start a thread that is needed: neither reaches the other side of a fork (the one thread
+# there, of pyarrow's jemalloc, is not needed). What libraries read from the environment when they are imported, the
+# number of threads above all, is what the server found there: it must be set before the first kernel.
 PRELOADED = [
     "__main__",
     "eegxai_support",
