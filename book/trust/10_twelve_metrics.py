@@ -138,7 +138,7 @@ explained = rightly_classified(decoder, trials.subset(left_out))
 # The maps are those of earlier chapters, and noise as a control.
 
 # %%
-N_NULL = 10 if FAST else 50
+N_NULL = 10 if FAST else 100
 
 
 def maps_of(model, trials, method, seed=SEED):
