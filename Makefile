@@ -1,6 +1,6 @@
 # Every target sets itself up: it makes .venv, or updates it where requirements.lock or pyproject.toml changed.
-# PYTHON=python3.12 names the interpreter, ARGS="-k scoring" goes to pytest or the studies, MNE_DATA is the folder of the
-# recordings; TORCH=cpu takes PyTorch without CUDA, over 4 GB less, from PyTorch's own index.
+# PYTHON=python3.12 names the interpreter, ARGS="-k scoring" goes to pytest, the studies or the benchmarks, MNE_DATA is the
+# folder of the recordings; TORCH=cpu takes PyTorch without CUDA, over 4 GB less, from PyTorch's own index.
 
 PY := .venv/bin/python
 ARGS ?=
@@ -39,8 +39,8 @@ lint: setup ## check the style of the code and that each notebook is in step wit
 sync: setup ## write badges, setup cells and notebooks from pyproject.toml and the chapters' .py
 	@$(PY) tools/sync.py
 
-bench: setup ## run every benchmark against its peer
-	@for file in benchmarks/*.py; do echo "bench: $$file"; $(PY) $$file || exit 1; done
+bench: setup ## run the benchmarks that have something new to measure, and record what they found; ARGS="NAME" or "--force"
+	@$(PY) -m benchmarks $(ARGS)
 
 results: setup ## make those tables of book/results again that changed, from the real recordings (MNE_DATA); ARGS="--list" says why
 	@$(PY) -m studies $(ARGS)

@@ -12,7 +12,6 @@ Ends with status 1 when a target is missed or a gradient differs by more than 1e
 
 import argparse
 import statistics
-import sys
 import time
 import warnings
 
@@ -22,6 +21,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from braindecode.models import Deep4Net, EEGNet, ShallowFBCSPNet  # noqa: E402
 from braindecode.visualization import amplitude_gradients  # noqa: E402
+from table import end, judge  # noqa: E402
 
 import eegxai_support as xs  # noqa: E402
 
@@ -57,7 +57,16 @@ def compare(network, n_channels):
         scale = np.abs(their).max(axis=(0, 2, 3), keepdims=True)
         errors.append((np.abs(ours - their) / scale).max())
     (our_time, their_time, ratio), error = map(statistics.median, zip(*times[1:], strict=True)), max(errors)
-    met = ratio >= TARGET and error <= TOLERANCE
+    met = judge(
+        network.__name__,
+        [our for our, _, _ in times[1:]],
+        [their for _, their, _ in times[1:]],
+        peer="braindecode",
+        size=f"{N_TRIALS} × {n_channels} × {N_TIMES}",
+        target=TARGET,
+        difference=error,
+        tolerance=TOLERANCE,
+    )
     print(
         f"{network.__name__ + f', {n_channels} channels':32}{their_time:11.2f}{our_time:8.2f}{ratio:8.1f}{TARGET:8}"
         f"{error:12.1e}   {'met' if met else 'MISSED'}",
@@ -75,8 +84,7 @@ def main():
     print(f"{N_TRIALS} trials of {N_TIMES} samples, CPU, {torch.get_num_threads()} threads; times in s\n")
     print(f"{'':32}{'braindecode':>11}{'ours':>8}{'ratio':>8}{'target':>8}{'difference':>12}")
     met = [compare(*item) for item in NETWORKS]
-    print("\n" + ("All targets met." if all(met) else f"{met.count(False)} of {len(met)} targets missed."))
-    sys.exit(int(not all(met)))
+    end(met)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import itertools
 import os
 import signal
 import statistics
-import sys
 import time
 import warnings
 
@@ -31,6 +30,7 @@ os.environ["TQDM_DISABLE"] = "1"
 
 import torch  # noqa: E402
 from braindecode.models import Deep4Net, EEGNet  # noqa: E402
+from table import end, judge  # noqa: E402
 
 import eegxai_support as xs  # noqa: E402
 
@@ -108,7 +108,18 @@ def compare(kind, method, x, device, repetitions):
         f"   {'agree' if difference <= TOLERANCE else 'DIFFER'}",
         flush=True,
     )
-    return difference <= TOLERANCE
+    if device.type == "cpu":
+        return difference <= TOLERANCE
+    return judge(
+        f"{kind.__name__}, {method}",
+        times,
+        cpu_time,
+        peer="CPU",
+        size=" × ".join(map(str, x.shape)),
+        target=None,
+        difference=difference,
+        tolerance=TOLERANCE,
+    )
 
 
 def main():
@@ -136,10 +147,7 @@ def main():
         left_out = (f"{method} on {kind.__name__}" for kind, method in rows[len(agree) :])
         print(f"\nLeft out after {LIMIT} s: {', '.join(left_out)}.")
     signal.alarm(0)
-    print(
-        "\n" + (f"All {len(agree)} maps agree." if all(agree) else f"{agree.count(False)} of {len(agree)} maps differ.")
-    )
-    sys.exit(int(not all(agree)))
+    end(agree)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ warnings.simplefilter("ignore")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from braindecode.models import EEGNet  # noqa: E402
+from table import LIMIT, end, judge  # noqa: E402
 
 import eegxai_support as xs  # noqa: E402
 
@@ -43,7 +44,9 @@ def main():
     with_values = peak() - before
     print(f"trials {x.nbytes / 1e9:.2f} GB, {steps} nodes each, {seconds:.0f} s")
     print(f"peak above them: {above / 1e9:.2f} GB (target: 2 GB), {with_values / 1e9:.2f} GB once the values are read")
-    sys.exit(int(above > TARGET))
+    size = f"{N_TRIALS} × {N_CHANNELS} × {N_TIMES}"
+    case = "integrated gradients: peak above the trials"
+    end([judge(case, above / 1e9, TARGET / 1e9, peer=LIMIT, size=size, unit="GB", target=1)])
 
 
 if __name__ == "__main__":

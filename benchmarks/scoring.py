@@ -12,7 +12,6 @@ Ends with status 1 when a target is missed or a score differs by more than 1e-9.
 
 import argparse
 import statistics
-import sys
 import time
 import warnings
 
@@ -23,6 +22,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from braindecode.visualization.metrics import compute_metrics, compute_ssim_metrics  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
+from table import end, judge  # noqa: E402
 
 import eegxai_support as xs  # noqa: E402
 
@@ -53,7 +53,16 @@ def compare(mode, maps, reference, info):
         times.append((our_time, their_time, their_time / our_time))
         errors.append(np.abs(our_scores - np.hstack(their_scores)).max())
     (our_time, their_time, ratio), error = map(statistics.median, zip(*times[1:], strict=True)), max(errors)
-    met = ratio >= TARGETS[mode] and error <= TOLERANCE
+    met = judge(
+        mode,
+        [our for our, _, _ in times[1:]],
+        [their for _, their, _ in times[1:]],
+        peer="braindecode",
+        size=" × ".join(map(str, SHAPE)),
+        target=TARGETS[mode],
+        difference=error,
+        tolerance=TOLERANCE,
+    )
     print(
         f"{mode:16}{their_time:13.2f}{our_time:8.2f}{ratio:8.1f}{min(times[1:], key=lambda t: t[2])[2]:8.1f}"
         f"{TARGETS[mode]:8}{error:12.1e}   {'met' if met else 'MISSED'}",
@@ -75,8 +84,7 @@ def main():
     print(f"{SHAPE[0]} trials of {SHAPE[1]} × {SHAPE[2]}, CPU, {torch.get_num_threads()} threads; times in s\n")
     print(f"{'':16}{'braindecode':>13}{'ours':>8}{'ratio':>8}{'lowest':>8}{'target':>8}{'difference':>12}")
     met = [compare(mode, maps, reference, given) for mode, given in zip(TARGETS, (None, info), strict=True)]
-    print("\n" + ("All targets met." if all(met) else f"{met.count(False)} of {len(met)} targets missed."))
-    sys.exit(int(not all(met)))
+    end(met)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from eegxai_support import decoders
-from eegxai_support.decoders import inference, training
+from eegxai_support.decoders import training
 from eegxai_support.model import TrainingRecord, frozen, model_input, record_of, seeded
 from eegxai_support.trials import Trials
 
@@ -301,15 +301,26 @@ def test_learns_and_repeats_to_the_bit():
     assert not runs[0].model.training
 
 
-def test_crops_are_contiguous_pieces_of_their_own_trial():
-    ramp = torch.arange(3 * 2 * 80.0).reshape(3, 2, 80)
-    model = nn.Identity()
-    model.n_times = 64
-    batch = torch.tensor([2, 0, 2])
-    crops = training._random_crops(inference.crop_view(model, ramp, 1), batch, torch.Generator().manual_seed(0))
-    for crop, trial in zip(crops, batch, strict=True):
-        start = int(crop[0, 0] - ramp[trial, 0, 0])
-        assert torch.equal(crop, ramp[trial, :, start : start + 64])
+def test_each_batch_gets_a_random_crop_of_each_of_its_trials_with_its_label(monkeypatch):
+    seen = []
+    ramp = np.arange(TRIALS.signal.size, dtype="float32").reshape(TRIALS.signal.shape)
+    n_trials, _, n_times = ramp.shape
+    model = small_cnn()
+    model.register_forward_pre_hook(lambda module, given: seen.append(given[0]) if module.training else None)
+    monkeypatch.setattr(training, "cross_entropy", lambda output, label: seen.append(label) or output.sum() * 0)
+    decoders.train(model, replace(TRIALS, signal=ramp), epochs=2, batch_size=5, device="cpu")
+    crops, label = torch.cat(seen[::2]).numpy(), torch.cat(seen[1::2]).numpy()
+    trial, start = (
+        np.divmod(crops[:, 0, 0].astype(int) // n_times, ramp.shape[1])[0],
+        crops[:, 0, 0].astype(int) % n_times,
+    )
+    for crop, which, begin in zip(crops, trial, start, strict=True):
+        np.testing.assert_array_equal(crop, ramp[which, :, begin : begin + model.n_times])
+    np.testing.assert_array_equal(label, TRIALS.label[trial])
+    for epoch in (slice(n_trials), slice(n_trials, None)):
+        assert sorted(trial[epoch]) == list(range(n_trials))
+        assert len(set(start[epoch])) > n_trials / 4
+    assert not np.array_equal(start[trial[:n_trials].argsort()], start[n_trials:][trial[n_trials:].argsort()])
 
 
 def test_early_stopping_keeps_the_weights_of_the_lowest_validation_loss():

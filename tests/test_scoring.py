@@ -564,3 +564,26 @@ def test_info_must_fit(info):
     partly["chs"][0]["loc"][:3] = np.nan
     with pytest.raises(ValueError, match="without a position"):
         score_maps(maps, maps, partly)
+
+
+@pytest.mark.parametrize("protocol", ["accuracy", "randomisation", "braindecode"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_scored_stays_as_it_was(protocol, dtype):
+    """It is shared, not copied."""
+    maps, reference = np.random.default_rng(7).standard_normal((2, 3, 4, 30)).astype(dtype)
+    maps[0, 0, 0], reference[1, 0, 0] = np.nan, np.nan
+    before = maps.copy(), reference.copy()
+    score_maps(maps, reference, protocol=protocol, n_null=2)
+    np.testing.assert_array_equal((maps, reference), before)
+
+
+def test_chance_is_a_mean_over_the_trials_that_have_a_score():
+    maps, reference = np.random.default_rng(8).standard_normal((2, 6, 4, 30))
+    maps[5] = 0  # no surrogate of it has a score
+    given, others = (
+        score_maps(maps[:n], reference[:n], protocol="randomisation", n_null=1).attrs["chance"]["surrogate"]
+        for n in (6, 5)
+    )
+    assert given.keys() == others.keys() and not np.isnan(given["Cosine_norm"]["mean"])
+    for column, level in given.items():
+        assert level == pytest.approx(others[column], nan_ok=True), column

@@ -9,7 +9,7 @@ from eegxai_support.model.inputs import Given, extra_inputs, given, model_input,
 from eegxai_support.model.look import NO_GRADIENT, Look, look, name_of, same
 from eegxai_support.model.outputs import output_kind, probabilities
 from eegxai_support.model.record import TrainingRecord, record_of
-from eegxai_support.model.seeds import seeded
+from eegxai_support.model.seeds import forked, seeded
 from eegxai_support.model.simplify import simplify
 from eegxai_support.model.state import (
     adapted,
@@ -23,10 +23,12 @@ from eegxai_support.model.state import (
     model_size,
     unwrapped,
 )
+from eegxai_support.model.trace import LinearStem, linear_stems
 
 __all__ = [
     "NO_GRADIENT",
     "Given",
+    "LinearStem",
     "Look",
     "ReceptiveFields",
     "TrainingRecord",
@@ -43,11 +45,13 @@ __all__ = [
     "exact",
     "extra_inputs",
     "fields_of",
+    "forked",
     "free_memory",
     "frozen",
     "given",
     "is_braindecode",
     "is_out_of_memory",
+    "linear_stems",
     "look",
     "model_input",
     "model_size",

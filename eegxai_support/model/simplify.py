@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from dataclasses import dataclass
 from math import sqrt
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+from torch.overrides import handle_torch_function, has_torch_function_unary
 from torch.utils._pytree import tree_leaves
 
 from eegxai_support.model.arithmetic import exact, wide
 from eegxai_support.model.seeds import forked
-from eegxai_support.model.state import copied, copy_of, is_braindecode, model_size, unwrapped
+from eegxai_support.model.state import copied, copy_of, model_size, unwrapped
+from eegxai_support.model.trace import WEIGHTED, Trace, is_combined, is_plain, is_spatial, is_temporal
 
-WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-# What a tensor tells about itself but not about its values.
-READS_NO_VALUES = {
-    "__get__", "__len__", "dim", "element_size", "get_device", "is_complex", "is_contiguous", "is_floating_point",
-    "ndimension", "nelement", "numel", "size", "storage_offset", "stride", "type",
-}  # fmt: skip
 
 
 def simplify(model: nn.Module, x: Tensor | None = None, extra: tuple[Tensor, ...] = ()) -> nn.Module:
@@ -70,9 +64,9 @@ def _rewritten(model: nn.Module, shape: tuple[int, int], extra: tuple[Tensor, ..
     with forked(noise.device), exact(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the network warns of belongs to its own calls
         given = model(noise.clone(), *extra)
-        _replace(model, {module: nn.Identity() for module in model.modules() if _is(module, *DROPOUTS)})
+        _replace(model, {module: nn.Identity() for module in model.modules() if is_plain(module, *DROPOUTS)})
         _replace(model, {module: ELU() for module in model.modules() if _is_plain_elu(module)})
-        _replace(model, _replacements(_Trace(model, noise.clone(), *extra)))
+        _replace(model, _replacements(Trace(model, noise.clone(), *extra)))
         # For what a trace cannot see, such as a weight that is also used elsewhere.
         for made, right in zip(tree_leaves(model(noise, *extra)), tree_leaves(given), strict=True):
             tolerance = sqrt(torch.finfo(right.dtype).eps)
@@ -88,87 +82,8 @@ def _replace(model: nn.Module, replacements: dict[nn.Module, nn.Module]) -> None
             parent._modules[name] = replacements.get(child, child)
 
 
-def _is(module: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Tell whether a module without hooks computes what a class of torch computes, be it of a subclass."""
-    return (
-        not _is_hooked(module)
-        and "forward" not in vars(module)
-        and any(
-            isinstance(module, kind)
-            and all(
-                getattr(type(module), name, None) is getattr(kind, name, None) for name in ("forward", "_conv_forward")
-            )
-            for kind in kinds
-        )
-    )
-
-
 def _is_plain_elu(module: nn.Module) -> bool:
-    return _is(module, nn.ELU) and module.alpha == 1 and not module.inplace  # who works in place may count on it
-
-
-def _is_combined(module: nn.Module) -> bool:
-    return is_braindecode(module, "CombinedConv") and not _is_hooked(module) and "forward" not in vars(module)
-
-
-def _is_hooked(module: nn.Module) -> bool:
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, kind) for kind in kinds)
-
-
-class _Trace(TorchFunctionMode):
-    """One forward pass, and whose output goes to whom and to nobody else.
-
-    Attributes
-    ----------
-    calls : dict
-        Layers that may be joined and ran once, with their input and output.
-    next : dict
-        From such a layer to the one that alone takes its output.
-    output : object
-        Of the model.
-    """
-
-    def __init__(self, model: nn.Module, *inputs: Tensor):
-        super().__init__()
-        self.uses, self.n_calls, self.calls, self.alive = Counter(), Counter(), {}, []
-        modules = list(model.modules())
-        self.joinable = {module for module in modules if _is(module, *WEIGHTED, _BatchNorm) or _is_combined(module)}
-        shown = {module for module in modules if _is_hooked(module)} | {model}
-        handles = [module.register_forward_hook(self._shown if module in shown else self._called) for module in modules]
-        try:
-            with self:
-                self.output = model(*inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
-        self.calls = {module: call for module, call in self.calls.items() if self.n_calls[module] == 1}
-        taker = {id(given): module for module, (given, _) in self.calls.items()}
-        outputs = {module: id(made) for module, (_, made) in self.calls.items()}
-        self.next = {module: taker[made] for module, made in outputs.items() if self.uses[made] == 1 and made in taker}
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        given, made = self._tensors((args, kwargs)), self._tensors(result)
-        if made or result is None:
-            self.uses.update(map(id, given))
-        elif given and function.__name__ not in READS_NO_VALUES:
-            raise NotImplementedError(f"The network decides by its data ({function.__name__}).")
-        return result
-
-    def _tensors(self, tree) -> list[Tensor]:
-        tensors = [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-        self.alive += tensors  # an id is unique only while its tensor lives
-        return tensors
-
-    def _called(self, module: nn.Module, given: tuple, made) -> None:
-        self.n_calls[module] += 1
-        if len(given) == 1 and module in self.joinable:
-            self.calls[module] = given[0], made
-
-    def _shown(self, module: nn.Module, given: tuple, made) -> None:
-        """Count what a user's hook or the caller sees as used: it has to stay."""
-        self.uses.update(map(id, self._tensors((given, made))))
+    return is_plain(module, nn.ELU) and module.alpha == 1 and not module.inplace  # who works in place may count on it
 
 
 @dataclass(eq=False)
@@ -219,7 +134,7 @@ def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     return scale, shift if norm.bias is None else shift + wide(norm.bias)
 
 
-def _replacements(trace: _Trace) -> dict[nn.Module, nn.Module]:
+def _replacements(trace: Trace) -> dict[nn.Module, nn.Module]:
     """Return what takes each layer's place: of layers that are joined, the first computes all."""
     norms = {module for module in trace.calls if isinstance(module, _BatchNorm) and module.running_mean is not None}
     replacements = {norm: Affine(norm) for norm in norms}
@@ -228,10 +143,10 @@ def _replacements(trace: _Trace) -> dict[nn.Module, nn.Module]:
         if isinstance(module, _BatchNorm):
             continue
         norm = trace.next.get(module)
-        norm = norm if norm in norms and (_is_combined(module) or output.ndim == module.weight.ndim) else None
+        norm = norm if norm in norms and (is_combined(module) or output.ndim == module.weight.ndim) else None
         if norm is not None:
             replacements[norm] = nn.Identity()
-        if _is_combined(module):
+        if is_combined(module):
             pairs[module] = _Layer.of(module.conv_time, None), _Layer.of(module.conv_spat, norm)
             continue
         layers[module], last[module] = _Layer.of(module, norm), norm or module
@@ -245,7 +160,7 @@ def _replacements(trace: _Trace) -> dict[nn.Module, nn.Module]:
         stem = _stem(first, second, trace.calls[module][0].shape)
         if stem is not None:
             replacements[module] = stem
-            if not _is_combined(module):
+            if not is_combined(module):
                 replacements[second.module] = nn.Identity()
     return replacements
 
@@ -261,9 +176,9 @@ def _stem(first: _Layer, second: _Layer, shape: torch.Size) -> Stem | None:
         return None
     for time in (3, 2):
         n_channels = shape[5 - time]
-        if _is_temporal(a, time) and _is_spatial(b, time, n_channels):
+        if is_temporal(a, time) and is_spatial(b, time, n_channels):
             return _temporal_first(first, second, time)
-        if _is_spatial(a, time, n_channels) and _is_temporal(b, time) and b.groups == b.in_channels:
+        if is_spatial(a, time, n_channels) and is_temporal(b, time) and b.groups == b.in_channels:
             # With several filters per input a depthwise convolution is 20 times slower: each gets an input of its own.
             spatial, offset = (
                 each.repeat_interleave(len(second.bias) // len(first.bias), 0).to(b.weight)
@@ -271,22 +186,6 @@ def _stem(first: _Layer, second: _Layer, shape: torch.Size) -> Stem | None:
             )
             return Stem(_convolution(second.weight, second.bias, b, len(offset)), time, spatial, offset)
     return None
-
-
-def _is_temporal(layer: nn.Conv2d, time: int) -> bool:
-    space = 3 - time
-    padding = 0 if isinstance(layer.padding, str) else layer.padding[space]
-    return (layer.kernel_size[space], layer.stride[space], padding) == (1, 1, 0)
-
-
-def _is_spatial(layer: nn.Conv2d, time: int, n_channels: int) -> bool:
-    kernel = (n_channels, 1) if time == 3 else (1, n_channels)
-    return (
-        layer.kernel_size == kernel
-        and layer.stride == layer.dilation == (1, 1)
-        and layer.padding in ((0, 0), "valid")
-        and n_channels > 1
-    )
 
 
 def _temporal_first(first: _Layer, second: _Layer, time: int) -> Stem | None:

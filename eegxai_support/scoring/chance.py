@@ -36,7 +36,8 @@ def chance_levels(
     n_candidates = min(n_null, max(CANDIDATES_PER_TRIAL, CANDIDATES // n))
     group = np.arange(n) if label is None else label
     nulls = ("other_trial", "surrogate") if n > 1 else ("surrogate",)
-    drawn = {null: np.empty((n_null, n, len(METRICS))) for null in nulls}
+    # Of the scores that there are, over the trials so far: the draws of all trials would take far more than the maps.
+    total, n_scores = ({null: np.zeros((n_null, len(METRICS))) for null in nulls} for _ in range(2))
     for trial in tqdm(range(n), desc="Chance levels", leave=False, delay=2):
         one = slice(trial, trial + 1)
         pairs = {"surrogate": (surrogates(trial, n_candidates, generator), reference[one])}
@@ -45,23 +46,26 @@ def chance_levels(
             pairs["other_trial"] = maps[one], reference[other]
         for null, pair in pairs.items():
             candidates = in_blocks(score, *pair)
-            drawn[null][:, trial] = rng.choice(candidates, n_null)
-    return {null: _summary(scores) for null, scores in drawn.items()}
+            drawn = rng.choice(candidates, n_null)
+            total[null] += np.nan_to_num(drawn)
+            n_scores[null] += ~np.isnan(drawn)
+    return {null: _summary(total[null], n_scores[null]) for null in nulls}
 
 
 def in_blocks(
     score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], maps: torch.Tensor, reference: torch.Tensor
 ) -> np.ndarray:
-    """Score a few pairs of maps at a time, or the one map of a side against all of the other's: shape (pair, 16)."""
+    """Score a few pairs of maps at a time, or the one map of a side against all of the other's: shape (pair, ...)."""
     size = max(1, BLOCK_POINTS // maps[0].numel())
     n_pairs = max(len(maps), len(reference))
     blocks = [side.split(size) * (n_pairs if len(side) == 1 else 1) for side in (maps, reference)]
     return torch.cat([score(e.double(), r.double()) for e, r in zip(*blocks, strict=False)]).cpu().numpy()
 
 
-def _summary(drawn: np.ndarray) -> dict[str, dict[str, float]]:
-    """Summarise the mean over trials of scores (draw, trial, column)."""
-    means = pd.DataFrame(torch.as_tensor(drawn).nanmean(dim=1).numpy(), columns=list(METRICS))
+def _summary(total: np.ndarray, n_scores: np.ndarray) -> dict[str, dict[str, float]]:
+    """Summarise the mean over trials of scores, from their sum and number (draw, column)."""
+    means = np.divide(total, n_scores, out=np.full_like(total, np.nan), where=n_scores > 0)
+    means = pd.DataFrame(means, columns=list(METRICS))
     summary = pd.DataFrame({"mean": means.mean(), "low": means.quantile(0.025), "high": means.quantile(0.975)})
     return summary.to_dict(orient="index")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eegxai_support.model import wide
+from eegxai_support.model import shared, wide
 from eegxai_support.scoring.braindecode import braindecode_scores
 from eegxai_support.scoring.chance import chance_levels, in_blocks, moran_surrogates, phase_surrogates
 from eegxai_support.scoring.formulas import correlation, scores_of, top_support, truth_support, unit
@@ -122,8 +122,6 @@ def score_maps(
     if label is not None:
         label = _checked_label(label, len(maps))
 
-    if protocol == "accuracy":
-        reference = reference.abs()
     if protocol == "braindecode":
         maps, reference = maps.nan_to_num(nan=0.0), reference.nan_to_num(nan=0.0)
     no_image = why_no_scalp(info, maps.shape[1])
@@ -139,6 +137,8 @@ def score_maps(
     else:
         images = partial(scalp_images, position=position_2d(info, maps.shape[1]), keep_sign=protocol != "braindecode")
         signals, modes = maps, spatial_modes(info)
+        if protocol == "accuracy":
+            reference = reference.abs()  # before the interpolation
         (maps, valid), (reference, _) = images(maps), images(reference)
 
         def surrogates(trial: int, n: int, generator: torch.Generator) -> torch.Tensor:
@@ -149,7 +149,11 @@ def score_maps(
         score = partial(braindecode_scores, as_images=not no_image)
     else:
         support = truth_support if protocol == "accuracy" else top_support
-        score = partial(scores_of, valid=valid, support=support, as_images=not no_image)
+
+        def score(maps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+            reference = reference.abs() if protocol == "accuracy" else reference  # of a block, not a copy of them all
+            return scores_of(maps, reference, valid=valid, support=support, as_images=not no_image)
+
     scores = pd.DataFrame(in_blocks(score, maps, reference), columns=list(METRICS))
     scores.index.name = "trial"
     scores.attrs["protocol"] = protocol
@@ -182,8 +186,12 @@ def pearson(maps, reference) -> np.ndarray:
     ValueError
         Shapes that do not match.
     """
-    maps, reference = (m.flatten(1).double() for m in _checked_pair(maps, reference))
-    return correlation(unit(maps), unit(reference), maps.shape[1]).cpu().numpy()
+
+    def score(maps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        x, y = (unit(side.flatten(1)) for side in (maps, reference))
+        return correlation(x, y, x.shape[1])
+
+    return in_blocks(score, *_checked_pair(maps, reference))
 
 
 def _checked_pair(maps, reference) -> tuple[torch.Tensor, torch.Tensor]:
@@ -198,8 +206,8 @@ def _checked_pair(maps, reference) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _tensor(x) -> torch.Tensor:
-    # The copy makes arrays that are read-only or have negative strides acceptable to torch.
-    return x.detach() if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x))
+    # torch takes no negative strides; all else is shared, since it is only read.
+    return x.detach() if isinstance(x, torch.Tensor) else shared(np.ascontiguousarray(x))
 
 
 def _checked_label(label, n_trials: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from scipy.spatial import Delaunay
 from scipy.spatial.distance import cdist
 
 IMAGE_SIZE = 64
+AT_ONCE = 256  # maps made double precision: all of them would be copied
 NARROWEST = 0.05  # spread across over spread along: what is narrower is a line, and its hull a few pixels
 ONE_PLACE = 1e-6  # m
 
@@ -64,7 +65,7 @@ def scalp_images(maps: torch.Tensor, position: np.ndarray, *, keep_sign: bool) -
     images are those of braindecode to the last digit: SciPy's slopes stop short of convergence by an absolute amount,
     so that images of small values are not quite those of large ones.
     """
-    values = maps.double().mean(dim=2)
+    values = torch.cat([block.double().mean(dim=2) for block in maps.split(AT_ONCE)])
     if keep_sign:
         weight, hull = (torch.as_tensor(array, device=maps.device) for array in _weights(position.tobytes()))
         images = values @ weight.T

@@ -72,10 +72,15 @@ def amplitude_gradients(model: nn.Module, x, *, quantity: str = "amplitude", bat
     model, x = seen.model, seen.x
     with torch.inference_mode(False), torch.enable_grad(), frozen(model), exact(model):
         simplified, device = simplify(model, x), device_of(model)
-        batches = tqdm(x.split(checked_batch_size(batch_size)), desc="amplitude_gradients", delay=2, leave=False)
-        return np.concatenate(
-            [spectral_gradients(simplified, batch.to(device), quantity).cpu().numpy() for batch in batches], axis=1
-        )
+        batches = x.split(checked_batch_size(batch_size))
+        result, n_done = None, 0
+        for batch in tqdm(batches, desc="amplitude_gradients", delay=2, leave=False):
+            part = spectral_gradients(simplified, batch.to(device), quantity).cpu().numpy()
+            if result is None:  # filled in place: the parts and what joins them would be the result twice
+                result = np.empty((len(part), len(x), *part.shape[2:]), part.dtype)
+            result[:, n_done : n_done + len(batch)] = part
+            n_done += len(batch)
+        return result
 
 
 def spectral_gradients(respond: Callable[[Tensor], Tensor], x: Tensor, quantity: str) -> Tensor:
