@@ -117,6 +117,7 @@ def execute_fast(notebook: Path, output: Path) -> None:
     """Run a notebook by papermill with FAST=True; what stops a cell is named as `make book` names it."""
     import nbformat
     import papermill
+    from kernels import kernel_manager_class
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     try:
@@ -125,6 +126,7 @@ def execute_fast(notebook: Path, output: Path) -> None:
             output,
             parameters={"FAST": True},
             kernel_name="python3",
+            kernel_manager_class=kernel_manager_class(nbformat.read(notebook, as_version=4)),
             cwd=notebook.parent,
             progress_bar=False,
             start_timeout=120,
