@@ -89,14 +89,13 @@ def copy_of(model: nn.Module) -> nn.Module:
 
 def duplicate(model: nn.Module) -> nn.Module:
     """Return a deep copy, also of a model that keeps what it computed: weights by weight norm, positions, masks."""
+    tables = _empty_tables(model)
     try:
-        return deepcopy(model, _empty_tables(model))
-    except (
-        RuntimeError
-    ):  # PyTorch copies no tensor that has a history. As it stands in a module it is a value to go on with
+        return deepcopy(model, dict(tables))
+    except RuntimeError:  # PyTorch copies no tensor that has a history
+        # As it stands in a module it is a value to go on with.
         kept = (leaf for module in model.modules() for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor))
-        values = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
-        return deepcopy(model, _empty_tables(model) | values)
+        return deepcopy(model, tables | {id(it): it.detach().clone() for it in kept if not it.is_leaf})
 
 
 def _empty_tables(model: nn.Module) -> dict[int, OrderedDict]:
