@@ -90,7 +90,7 @@ pd.DataFrame(map(vars, xs.METRICS.values()), index=xs.METRICS)
 # %%
 inside, other_class = {}, {}
 for regime in ("temporal", "spectral", "spatial", "suppressor"):
-    known = xs.simulate(regime, n_trials=8, n_runs=1, sfreq=50, seed=SEED)
+    known = xs.simulate(regime, n_trials=4, n_runs=1, sfreq=50, seed=SEED)
     noise = np.random.default_rng(SEED).standard_normal(known.truth.shape)
     for view, info in {"channel × time": None, "scalp": known.info}.items():
         ideal = xs.score_maps(known.ideal_map, known.truth, info, label=known.label, n_null=5)
