@@ -186,7 +186,7 @@ def compare(name, axis):
     span = {"size": f"{sizes[0]} to {sizes[-1]} {axis}", "peer": LIMIT, "target": 1}
     met = [judge(f"{name}, time", 10**upper, 10**limit, unit="times for tenfold", **span)]
     if axis == "trials":
-        more, result = (np.diff(it)[-1] / np.diff(sizes)[-1] for it in (above, n_bytes))
+        more, result = (max(0, np.diff(it)[-1]) / np.diff(sizes)[-1] for it in (above, n_bytes))
         trial = 4 * SMALL["channels"] * SMALL["samples"]  # bytes
         met.append(judge(f"{name}, memory", more, result + trial / 4, unit="bytes for a trial", **span))
         by_trial = f"{more:10.0f}{result:9.0f}"

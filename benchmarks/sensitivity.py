@@ -30,7 +30,7 @@ import eegxai_support as xs  # noqa: E402
 from eegxai_support.recordings.drowsiness import CHANNELS  # noqa: E402
 from eegxai_support.scoring.faithfulness import PATCH_SHARES, _patches  # noqa: E402
 
-N_TIMES, N_PATCHES, BATCH_SIZE, ROUNDS, RATIO, TOLERANCE = 384, 100, 32, 5, 3, 1e-6
+N_TIMES, N_PATCHES, BATCH_SIZE, ROUNDS, RATIO, TOLERANCE = 384, 100, 64, 5, 3, 1e-6
 NETWORKS = ("InterpretableCNN", "EEGNet")
 
 

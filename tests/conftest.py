@@ -1,7 +1,13 @@
-"""What several test files share: the chapters, and one execution of each."""
+"""What several test files share: the chapters, one execution of each, and the process that others are forked from.
+
+What takes seconds to import is imported where it is used: with two workers, a third process loads this file as well.
+"""
 
 import os
 import sys
+from functools import cache
+from importlib.metadata import packages_distributions
+from multiprocessing import forkserver
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -12,18 +18,14 @@ import execution
 # Test processes share the cores as kernels do, and papermill's kernels inherit it. Before torch and NumPy are imported.
 os.environ |= execution.environment()
 
-import matplotlib.pyplot as plt
-import nbformat
-import numpy as np
-import papermill
 import pytest
-import torch
 from filelock import FileLock
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 BOOK = ROOT / "book"
 TEMPLATE = BOOK / "template/chapter.py"
 CHAPTERS = [path for path in sorted(BOOK.glob("*/*.py")) if path != TEMPLATE]
+
+providers = cache(packages_distributions)  # reads the files of every package, for a second
 
 
 def chapter_id(path: Path) -> str:
@@ -36,14 +38,34 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("chapter", [*CHAPTERS, TEMPLATE], ids=chapter_id)
 
 
+LONGEST = "notebooks book every_decoder benchmark devices studies scoring build attribution imports lrp stress".split()
+
+
 def pytest_collection_modifyitems(items):
-    """Begin with the two files that take longest: each worker gets one."""
-    items.sort(key=lambda item: item.path.stem not in ("test_notebooks", "test_book"))
+    """Begin with the files that take longest, so that no worker is left alone with one of them."""
+    place = {f"test_{name}": n for n, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give the files that fork from `fork_server` to one worker, as if they were one: it takes ten seconds to start."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "forked" if file.endswith(("test_benchmark.py", "test_stress.py")) else file
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Start each test, and the fixtures it makes, from the same random numbers: what ran before it here is chance."""
+    import numpy as np
+    import torch
+
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
 
@@ -55,10 +77,33 @@ def hide(monkeypatch, module):
 
 
 @pytest.fixture
+def recordings():
+    """Put tiny trials in the place of the recordings; see tiny_studies.py."""
+    from tiny_studies import tiny_recordings
+
+    with tiny_recordings() as (tiny, _):
+        yield tiny
+
+
+@pytest.fixture
 def pyplot_keeps_no_figure():
     """Fail where a figure stays with pyplot, which would show it and hold its memory."""
+    import matplotlib.pyplot as plt
+
     yield
     assert plt.get_fignums() == []
+
+
+@pytest.fixture(scope="session")
+def fork_server():
+    """Start the process that others are forked from, and return how they are started; see under_stress.py."""
+    from under_stress import CONTEXT
+
+    if CONTEXT.get_start_method() == "forkserver":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)  # it knows no other path to this folder
+            forkserver.ensure_running()
+    return CONTEXT.get_start_method()
 
 
 @pytest.fixture(scope="session")
@@ -83,12 +128,18 @@ def executed(tmp_path_factory):
 
 def execute_fast(notebook: Path, output: Path) -> None:
     """Run a notebook by papermill with FAST=True; what stops a cell is named as `make book` names it."""
+    import nbformat
+    import papermill
+    from kernels import kernel_manager_class
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
     try:
         papermill.execute_notebook(
             notebook,
             output,
             parameters={"FAST": True},
             kernel_name="python3",
+            kernel_manager_class=kernel_manager_class(nbformat.read(notebook, as_version=4)),
             cwd=notebook.parent,
             progress_bar=False,
             start_timeout=120,

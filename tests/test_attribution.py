@@ -145,10 +145,33 @@ def test_integrated_gradients_take_the_spread_with_the_smaller_delta(shallow):
     options = {"n_steps": 4, "max_steps": 4}
     delta = {
         path: abs(attribute_quietly(shallow, X, "integrated_gradients", path=path, **options).delta)
-        for path in ("linear", "power", None)
+        for path in ("linear", "exponential", None)
     }
-    assert not np.allclose(delta["linear"], delta["power"])
-    np.testing.assert_allclose(delta[None], np.minimum(delta["linear"], delta["power"]), rtol=1e-4)
+    assert not np.allclose(delta["linear"], delta["exponential"])
+    np.testing.assert_allclose(delta[None], np.minimum(delta["linear"], delta["exponential"]), rtol=1e-4)
+
+
+def test_integrated_gradients_spread_exponentially_reach_log_power():
+    """f = sum_c w_c log(mean x_c² + e): what a channel's values sum to is its own summand, for any path."""
+    weight = np.array([1.0, -2.0, 0.5])
+
+    class OfLogPower(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor(weight[:, None]))
+
+        def forward(self, x):
+            return (x.square().mean(2) + 1e-6).log() @ self.weight
+
+    x = RNG.standard_normal((4, 3, 50))
+    expected = weight * np.log((x**2).mean(2) / 1e-6 + 1)
+    options = {"n_steps": 16, "tol": np.inf}
+    by_path = {
+        path: attribute(OfLogPower(), x, 0, "integrated_gradients", path=path, **options).values.sum(2)
+        for path in ("linear", "power", "exponential")
+    }
+    miss = {path: abs(values / expected - 1).max() for path, values in by_path.items()}
+    assert miss["exponential"] < 1e-3 < miss["power"] < 0.01 < miss["linear"]
 
 
 def test_integrated_gradients_refine_until_the_map_stays_where_its_errors_cancel():
@@ -196,7 +219,7 @@ def test_a_map_that_is_not_finite_warns_and_names_the_first_trial():
 
 
 def test_integrated_gradients_never_give_up_a_finite_map_for_one_that_is_not():
-    """With 4 nodes all powers are normal numbers; next to the baseline, with t⁴ or more nodes, they become zero."""
+    """With 4 nodes all powers are normal numbers; nearer to the baseline, with others, they become zero."""
     x = 1e-17 * X
     coarse = attribute_quietly(LogPower(), x, "integrated_gradients", n_steps=4, max_steps=4, path="linear")
     assert np.isfinite(coarse.values).all()

@@ -207,20 +207,24 @@ def test_a_killed_run_goes_on_where_it_stopped(folder, number):
         if number == signal.SIGKILL:
             assert bench.main([]) == 1  # refused: b is still running
             assert not (folder / "c").exists()
+        else:
+            assert ended(int(pid.read_text()))
     finally:
         held.unlink(missing_ok=True)
-    while alive(int(pid.read_text())):
-        time.sleep(0.05)
+    assert ended(int(pid.read_text()))
     assert bench.main([]) == 0
     assert n_runs(folder) == {"a": 1, "b": 2, "c": 1}
 
 
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def ended(pid):
+    """Wait until a process is gone, and say whether it is; one that waits for its file would not go."""
+    for _ in range(1200):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_the_code_of_the_guide_runs(folder):

@@ -516,8 +516,10 @@ def test_a_killed_driver_is_taken_up_by_two_processes(first, tmp_path):
     assert_untouched(before, folder)
 
 
-def test_a_killed_worker_of_a_cluster_loses_only_its_cell(first, tmp_path):
+def test_a_killed_worker_of_a_cluster_loses_only_its_cell(first, tmp_path, fork_server):
+    """Workers are forked: three interpreters would import for eight seconds each."""
     distributed = pytest.importorskip("distributed", reason="needs Dask: the extra `cluster`")
+    dask = pytest.importorskip("dask")
     states = []
 
     def kill(pid):
@@ -525,6 +527,7 @@ def test_a_killed_worker_of_a_cluster_loses_only_its_cell(first, tmp_path):
         os.kill(pid, signal.SIGKILL)
 
     with (
+        dask.config.set({"distributed.worker.multiprocessing-method": fork_server}),
         distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,

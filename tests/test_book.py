@@ -28,6 +28,7 @@ def html(executed, tmp_path_factory):
     """Build the book from the chapters that papermill ran; only what else has code is executed."""
     root = tmp_path_factory.mktemp("site")
     shutil.copytree(BOOK, root / "book", ignore=shutil.ignore_patterns("*.py", "template"))
+    shutil.copytree(ROOT / "tools", root / "tools")
     for chapter in reversed(CHAPTERS):  # test_notebooks.py begins at the other end
         shutil.copy(executed(chapter), root / "book" / f"{chapter_id(chapter)}.ipynb")
     config = yaml.safe_load((ROOT / "_config.yml").read_text())

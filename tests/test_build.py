@@ -86,32 +86,38 @@ def until_exists(path):
     return f"import time\nwhile not Path('{path}').exists():\n    time.sleep(0.05)"
 
 
-def test_chapters_run_side_by_side_in_one_thread_each(book):
-    """Each waits for the other: one after the other they would wait for ever."""
+def test_chapters_run_side_by_side_in_one_thread_each_and_pages_show_what_they_gave_last(book):
+    """Each waits for the other: one after the other they would wait for ever.
+
+    Sphinx looks at a page's file alone, and that stays as it was when something else changed.
+    """
     if build_book.n_kernels() < 2:
         pytest.skip("cores or free memory are enough for one chapter at a time")
-    threads = "import os\nprint('threads:', os.environ['OMP_NUM_THREADS'])"
-    book.write(one=[until_exists("../runs/two"), threads], two=[until_exists("../runs/one"), threads])
-    status, printed = book.build()
-    assert status == 0, printed
-    assert "2 of 2 pages with code to run" in printed and "Executing notebook" not in printed
-    for name in ("one", "two"):
-        assert "threads: 1" in (book.root / f"_build/html/{name}.html").read_text()
-    assert book.runs() == {"one": 1, "two": 1}
+    said = "import os\nprint('threads:', os.environ['OMP_NUM_THREADS'], 'value', Path('../value').read_text())"
+    book.write(one=[until_exists("../runs/two"), said], two=[until_exists("../runs/one"), said])
+    for n, value in enumerate(("7", "8"), start=1):
+        (book.root / "value").write_text(value)
+        (book.root / "requirements.lock").write_text(value)
+        status, printed = book.build()
+        assert status == 0, printed
+        assert "2 of 2 pages with code to run" in printed and "Executing notebook" not in printed
+        for name in ("one", "two"):
+            assert f"threads: 1 value {value}" in (book.root / f"_build/html/{name}.html").read_text()
+        assert book.runs() == {"one": n, "two": n}
 
 
 def test_build_goes_on_past_what_fails_and_runs_nothing_twice(book):
     dies = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
     slow = "# why\nimport time; time.sleep(600)"
     book.write(good=["1 + 1"], wrong=["# why\n1 / 0\n2"], dead=[dies], slow=[slow])
-    status, printed = book.build(EEGXAI_TIMEOUT="10")
+    status, printed = book.build(EEGXAI_TIMEOUT="5")
     assert status == 1 and "book: good took" in printed
     failures = printed[printed.index("\nFAILED: ") :]
     assert "book/wrong.ipynb, code cell 3: ZeroDivisionError: division by zero\n    1 / 0\n" in failures
     assert re.search(r"book/dead.ipynb, code cell 3: its kernel died, .* GB are free", failures)
     assert re.search(
-        r"book/slow.ipynb, code cell 3: it took longer than 10 s\. In the last minute [\d.]+ processes wanted"
-        rf" the {os.cpu_count()} cores .*EEGXAI_TIMEOUT=20\)\.\n    import time; time.sleep\(600\)",
+        r"book/slow.ipynb, code cell 3: it took longer than 5 s\. In the last minute [\d.]+ processes wanted"
+        rf" the {os.cpu_count()} cores .*EEGXAI_TIMEOUT=10\)\.\n    import time; time.sleep\(600\)",
         failures,
     )
     assert failures.count("FAILED") == 3 and "good" not in failures and "ipykernel" not in printed
@@ -130,7 +136,20 @@ def test_limit_that_is_no_number_is_refused_before_anything_runs(monkeypatch, ca
     assert capsys.readouterr().out.startswith("FAILED: EEGXAI_TIMEOUT is '1 h'")
 
 
-def test_build_that_is_stopped_leaves_no_kernel_and_goes_on_where_it_was(book):
+@pytest.fixture
+def here(book, monkeypatch):
+    """Let this process build the small book."""
+    for name, folder in {"ROOT": "", "BOOK": "book", "BUILD": "_build"}.items():
+        monkeypatch.setattr(build_book, name, book.root / folder)
+    for name in ("MNE_DATASETS_EEGBCI_PATH", "MNE_DATASETS_DROWSINESS_PATH"):
+        monkeypatch.setenv(name, str(book.root / "data"))
+    by_ctrl_c = signal.getsignal(signal.SIGINT)
+    yield book
+    signal.signal(signal.SIGINT, by_ctrl_c)  # which a build leaves to the system
+
+
+def test_build_that_is_stopped_leaves_no_kernel_and_goes_on_where_it_was(here, capsys):
+    book = here
     pid = book.root / "pid"
     record = "import os\nPath('../pid').write_text(str(os.getpid()))"
     book.write(quick=["'done'"], long=[record, until_exists("../go")])  # of new pages the last one begins
@@ -140,26 +159,16 @@ def test_build_that_is_stopped_leaves_no_kernel_and_goes_on_where_it_was(book):
             assert any(line in printed for printed in process.stdout)
             wait_for(pid.read_text)
             if by == signal.SIGINT:
-                status, printed = book.build()
-                assert status == 1 and "another `make book` is at work" in printed
+                assert build_book.main() == 1
+                assert "another `make book` is at work" in capsys.readouterr().out
             process.send_signal(by)
         assert process.returncode == -by
         wait_for(lambda: not psutil.pid_exists(int(pid.read_text())))
 
     (book.root / "go").touch()
-    status, printed = book.build()
-    assert status == 0 and "1 of 2 pages with code to run" in printed, printed
+    assert build_book.execute_pages(get_cache(book.root / "_build/.jupyter_cache")) == []
+    assert "1 of 2 pages with code to run" in capsys.readouterr().out
     assert book.runs() == {"quick": 1, "long": 3}
-
-
-@pytest.fixture
-def here(book, monkeypatch):
-    """Let this process build the small book."""
-    for name, folder in {"ROOT": "", "BOOK": "book", "BUILD": "_build"}.items():
-        monkeypatch.setattr(build_book, name, book.root / folder)
-    for name in ("MNE_DATASETS_EEGBCI_PATH", "MNE_DATASETS_DROWSINESS_PATH"):
-        monkeypatch.setenv(name, str(book.root / "data"))
-    return book
 
 
 def test_page_runs_again_where_its_outputs_are_torn_or_what_they_depend_on_changed(here):
@@ -221,17 +230,6 @@ def test_what_only_words_changed_in_runs_no_page_again(here):
         path.write_text(text)
         seen.add(build_book.sources())
     assert len(seen) == 5
-
-
-def test_page_shows_what_it_gave_when_it_ran_last(book):
-    """Sphinx looks at a page's file alone, and that stays as it was when something else changed."""
-    book.write(reads=["print('value', Path('../value').read_text())"])
-    for value in ("7", "8"):
-        (book.root / "value").write_text(value)
-        (book.root / "requirements.lock").write_text(value)
-        status, printed = book.build()
-        assert status == 0, printed
-        assert f"value {value}" in (book.root / "_build/html/reads.html").read_text()
 
 
 def test_recordings_at_hand_are_told_from_others(tmp_path, monkeypatch):

@@ -323,6 +323,16 @@ def test_each_batch_gets_a_random_crop_of_each_of_its_trials_with_its_label(monk
     assert not np.array_equal(start[trial[:n_trials].argsort()], start[n_trials:][trial[n_trials:].argsort()])
 
 
+def test_the_history_counts_every_trial_once_however_large_its_batch_is():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(TRIALS.signal[0].size, 2))
+    trials = TRIALS.subset(np.arange(len(TRIALS)) < 13)
+    output, label = model(torch.from_numpy(trials.signal)).detach(), torch.from_numpy(trials.label)
+    (row,) = decoders.train(model, trials, epochs=1, batch_size=8, lr=0.0, device="cpu").history.to_dict("records")
+    assert row["train_loss"] == pytest.approx(nn.functional.cross_entropy(output, label).item(), rel=1e-5)
+    assert row["train_accuracy"] == pytest.approx((output.argmax(1) == label).float().mean().item())
+
+
 def test_early_stopping_keeps_the_weights_of_the_lowest_validation_loss():
     valid = make_trials(noise=3.0, seed=1)
     result = decoders.train(small_cnn(), TRIALS, valid, epochs=60, lr=5e-2, patience=4, device="cpu")

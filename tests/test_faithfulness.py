@@ -1,5 +1,6 @@
 """Perturbation tests against linear models, whose answer is known, and against loops written from the definitions."""
 
+import tracemalloc
 from dataclasses import replace
 
 import mne
@@ -627,3 +628,23 @@ def test_errors_of_retraining(labelled):
         roar(nearest_mean, train, test, maps[0], np.where(maps[1] > 0, 1, np.nan))
     with pytest.raises(ValueError, match="expected increasing numbers above 0, up to 1"):
         roar(nearest_mean, train, test, *maps, shares=(0.0, 0.5))
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_more_trials_take_no_more_memory_than_their_rows_of_the_table(test):
+    class Mean(torch.nn.Module):
+        def forward(self, x):
+            return x.mean(2)
+
+    def peak(n_trials):
+        x, maps = np.random.default_rng(0).normal(size=(2, n_trials, 3, 2000))
+        options = {"shares": (0.2, 0.5), "n_patches": 3} if test is sensitivity_test else {}
+        tracemalloc.start()
+        try:
+            test(Mean(), x, 0, maps, batch_size=8, **options)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(8)
+    assert peak(96) - peak(32) < 0.2 * 64 * 3 * 2000 * 8

@@ -6,13 +6,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from graphlib import TopologicalSorter
-from importlib.metadata import packages_distributions
 
 import pytest
 import sync
 import yaml
-from conftest import ROOT
+from conftest import ROOT, providers
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -84,10 +84,9 @@ def test_what_is_imported_is_asked_for_by_name(folder):
     extras = ["all"] if folder in {"eegxai_support", "book"} else ["book", "test"]
     declared = {canonicalize_name(it.name) for it in requirements(*extras)}
     own = {"eegxai_support", "studies", *(path.stem for path in ROOT.glob("[bst]*/*.py"))}
-    providers = packages_distributions()
     for path in (ROOT / folder).rglob("*.py"):
         for module in {name.split(".")[0] for name in imported(path)} - own - {*sys.stdlib_module_names, "__future__"}:
-            found = {canonicalize_name(it) for it in providers.get(module, ())}
+            found = {canonicalize_name(it) for it in providers().get(module, ())}
             assert found & declared, f"{path.relative_to(ROOT)} imports {module}"
 
 
@@ -195,8 +194,13 @@ def test_version_stands_in_one_place():
     assert re.search(rf"(?m)^## {re.escape(version)} ", (ROOT / "CHANGELOG.md").read_text())
 
 
+@cache
 def imported(path):
     """Return the absolute names of the modules that a file imports from, anywhere in it."""
+    return [*_imported(path)]
+
+
+def _imported(path):
     package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -8,11 +8,10 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
 
 import numpy as np
 import pytest
-from conftest import ROOT, hide
+from conftest import ROOT, hide, providers
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -58,18 +57,15 @@ def test_package_says_that_it_is_typed():
     assert (PACKAGE / "py.typed").exists()
 
 
-EVERY_NAME = """
-import sys
+# An interpreter that imports the package takes seconds: what can be asked of one, one after the other, is asked of one.
+FIRST = """
+import importlib, os, sys
 import eegxai_support as xs
 def imported():
     print(*{name.partition(".")[0] for name in sys.modules}, *sys.modules)
+
 imported()
 print(set(xs.__all__) <= vars(xs).keys())
-MAP
-from eegxai_support import *
-assert all(globals()[name] is getattr(xs, name) for name in xs.__all__) and xs.__version__
-"""
-MAP = """
 import torch
 net = torch.nn.Sequential(torch.nn.Conv1d(2, 2, 3), torch.nn.Flatten(), torch.nn.LazyLinear(2))
 x = torch.ones(3, 2, 8)
@@ -77,32 +73,8 @@ net(x)
 for method in ("deep_lift", "lrp_epsilon"):
     xs.attribute(net, x.numpy(), 1, method)
 imported()
-"""
-
-
-def test_names_are_there_lazily_and_a_map_of_a_plain_network_brings_only_what_it_needs():
-    opened, all_there, mapped = in_a_fresh_process(EVERY_NAME.replace("MAP", MAP), EAGER_IMPORT="").splitlines()
-    assert all_there == "False"
-    assert not set("torch numpy scipy pandas mne matplotlib sklearn braindecode".split()) & set(opened.split())
-    others = set("sklearn matplotlib braindecode sympy umap captum scipy.stats scipy.signal".split())
-    assert not others & set(mapped.split())
-
-
-def test_names_are_there_eagerly_where_that_is_asked_for():
-    opened, all_there = in_a_fresh_process(EVERY_NAME.replace("MAP", ""), EAGER_IMPORT="1").splitlines()
-    assert all_there == "True" and "torch" in opened.split()
-
-
-def test_public_objects_are_pickled_by_name():
-    for name in xs.__all__:
-        if callable(given := getattr(xs, name)):
-            assert pickle.loads(pickle.dumps(given)) is given, name
-
-
-def test_names_are_the_same_whatever_is_imported_first():
-    """A room may have the name of a public function, and a method is there once its family was imported."""
-    program = """
-import importlib, sys
+from eegxai_support import *
+assert all(globals()[name] is getattr(xs, name) for name in xs.__all__) and xs.__version__
 
 ROUTES = (
     "import eegxai_support.simulate",
@@ -116,19 +88,55 @@ ROUTES = (
     "import eegxai_support as xs; xs.METHODS; importlib.reload(xs)",
     "import eegxai_support.benchmark",
 )
-for route in ROUTES:
+def forget():
     for name in [name for name in sys.modules if name.partition(".")[0] == "eegxai_support"]:
         del sys.modules[name]
+for route in ROUTES:
+    forget()
     exec(route, {"importlib": importlib})
     import eegxai_support as xs
-    assert len(xs.simulate("temporal", n_trials=4)) == 4, route
+    works = len(xs.simulate("temporal", n_trials=4)) == 4
     importlib.import_module("eegxai_support.simulate.head")
     rooms = [name for name in xs.__all__ if getattr(xs, name) is sys.modules.get(f"eegxai_support.{name}")]
-    assert rooms == ["viz"], route
-    print(*xs.METHODS)
+    print(route, works, *rooms, "|", *xs.METHODS)
+
+os.environ["EAGER_IMPORT"] = "1"
+forget()
+import eegxai_support as xs
+print(set(xs.__all__) <= vars(xs).keys())
 """
-    lines = in_a_fresh_process(program).splitlines()
-    assert len(lines) == 10 and set(lines) == {" ".join(xs.METHODS)}
+
+
+@pytest.fixture(scope="module")
+def said():
+    """What a process says that imports the package first of all; three answers, ten routes, and one more answer."""
+    lines = in_a_fresh_process(FIRST, EAGER_IMPORT="").splitlines()
+    assert len(lines) == 14
+    return lines
+
+
+def test_names_are_there_lazily_and_a_map_of_a_plain_network_brings_only_what_it_needs(said):
+    opened, all_there, mapped = said[:3]
+    assert all_there == "False"
+    assert not set("torch numpy scipy pandas mne matplotlib sklearn braindecode".split()) & set(opened.split())
+    others = set("sklearn matplotlib braindecode sympy umap captum scipy.stats scipy.signal".split())
+    assert not others & set(mapped.split())
+
+
+def test_names_are_there_eagerly_where_that_is_asked_for(said):
+    assert said[-1] == "True"
+
+
+def test_names_are_the_same_whatever_is_imported_first(said):
+    """A room may have the name of a public function, and a method is there once its family was imported."""
+    for line in said[3:-1]:
+        assert line.endswith(f" True viz | {' '.join(xs.METHODS)}"), line
+
+
+def test_public_objects_are_pickled_by_name():
+    for name in xs.__all__:
+        if callable(given := getattr(xs, name)):
+            assert pickle.loads(pickle.dumps(given)) is given, name
 
 
 # ---- the core, and what extras bring --------------------------------------------------------------------------------
@@ -201,7 +209,7 @@ def imports(node, extra=None):
 def test_what_is_imported_is_in_the_core_or_in_the_extra_that_is_named():
     """Of every import of the package: a third-party module outside `needed` would be missed without a word."""
     core = {canonicalize_name(Requirement(it).name) for it in PROJECT["dependencies"]}
-    packages_of, extras = packages_distributions(), set()
+    packages_of, extras = providers(), set()
     for path in PACKAGE.rglob("*.py"):
         for module, extra in imports(ast.parse(path.read_text())):
             if module not in sys.stdlib_module_names | {"eegxai_support"}:

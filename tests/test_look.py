@@ -14,6 +14,7 @@ from torch import nn
 import eegxai_support as xs
 from eegxai_support.attribution import METHODS, attribute
 from eegxai_support.model import TrainingRecord, UnsupportedOperation, look, model_input
+from eegxai_support.model.state import duplicate
 from eegxai_support.trials import Trials
 
 N_CHANNELS, N_TIMES, N_TRIALS, SFREQ = SIZES["n_chans"], SIZES["n_times"], 5, 100.0
@@ -555,6 +556,18 @@ def test_a_network_that_keeps_tensors_is_copied_not_used_itself():
     expected = attribute(Net(), X, 0, "gradient").values
     np.testing.assert_array_equal(attribute(model, X, 0, "gradient").values, expected)
     assert model.kept is kept
+
+
+@pytest.mark.parametrize("kind", [Net, Cached])
+def test_a_copy_has_hooks_of_its_own(kind):
+    model = kind()
+    model(torch.from_numpy(X))
+    copy = duplicate(model)
+    tables = [value for each in (model, copy) for m in each.modules() for value in vars(m).values()
+              if isinstance(value, dict)]  # fmt: skip
+    assert len({id(table) for table in tables}) == len(tables)
+    copy.register_forward_hook(lambda *_: None)
+    assert not model._forward_hooks and not copy._forward_pre_hooks
 
 
 def test_model_input_compares_nothing_where_nothing_is_declared():

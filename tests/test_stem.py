@@ -179,33 +179,46 @@ def counted_as_average(model):
     return model
 
 
+def with_filters_mixed(model):
+    model.conv_spatial = nn.Conv2d(8, 16, (N_CHANNELS, 1))
+    return model
+
+
+def with_a_bias_of_zero(model):
+    model.conv_temporal.bias = nn.Parameter(torch.zeros(8))
+    return model
+
+
 def not_to_be_copied(model):
     model.lock = (it for it in ())
     return model
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: OtherwiseInTraining(N_CHANNELS, 2, N_TIMES),
-        lambda: Louder(N_CHANNELS, 2, N_TIMES),
-        lambda: hooked(eegnet()),
-        lambda: counted_as_average(eegnet()),
-        lambda: not_to_be_copied(eegnet()),
-        lambda: ShallowFBCSPNet(N_CHANNELS, 2, N_TIMES, filter_time_length=13, pool_time_length=20, pool_time_stride=8),
-    ],
-)
-def test_a_network_that_computes_anything_else_is_trained_as_it_is(build):
+OTHERS = {  # with the stems that a look finds
+    "otherwise in training": (lambda: OtherwiseInTraining(N_CHANNELS, 2, N_TIMES), 1),
+    "not to be copied": (lambda: not_to_be_copied(eegnet()), 1),
+    "louder": (lambda: Louder(N_CHANNELS, 2, N_TIMES), 0),
+    "hooked": (lambda: hooked(eegnet()), 0),
+    "counted as average": (lambda: counted_as_average(eegnet()), 0),
+    "filters mixed": (lambda: with_filters_mixed(eegnet()), 0),
+    "a bias of zero": (lambda: with_a_bias_of_zero(eegnet()), 0),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_network_that_computes_anything_else_is_trained_as_it_is(name):
+    build, n_stems = OTHERS[name]
     torch.manual_seed(0)
     model = build().train()
     windows = noise(8, N_CHANNELS, N_TIMES, dtype=torch.float32)[:, :, None]
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert len(linear_stems(model, windows[:2, :, 0])) == n_stems
+    before = {key: value.clone() for key, value in model.state_dict().items()}
     outputs = training_pass(model, windows, torch.arange(8) % 2, fast=True)
     assert not isinstance(outputs, stem._FastPass)
     torch.manual_seed(3)
     made = outputs(windows[:, :, 0], torch.arange(8))
-    for name, value in before.items():
-        model.state_dict()[name].copy_(value)
+    for key, value in before.items():
+        model.state_dict()[key].copy_(value)
     torch.manual_seed(3)
     torch.testing.assert_close(made, model(windows[:, :, 0]), rtol=0, atol=0)
 
@@ -240,3 +253,13 @@ def test_moments_are_kept_where_trials_return_whole_and_are_larger(length, n_tim
     model = EEGNet(N_CHANNELS, 2, 96, kernel_length=length).train()
     (part,) = training_pass(model, windows, torch.arange(8) % 2, fast=True).stems
     assert (part.known is not None) == kept
+
+
+def test_train_uses_the_fast_stem_unless_told_otherwise(monkeypatch):
+    calls = []
+    monkeypatch.setattr(stem._FastPass, "__call__", lambda self, x, trial: calls.append(trial) or self.model(x))
+    monkeypatch.setattr(stem, "_is_same_when_fast", lambda *_: True)
+    xs.train(eegnet(), trials(), epochs=2, batch_size=8)
+    assert [len(trial) for trial in calls] == [8] * 6
+    xs.train(eegnet(), trials(), epochs=2, batch_size=8, fast=False)
+    assert len(calls) == 6

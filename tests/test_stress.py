@@ -12,7 +12,6 @@ import sys
 import tempfile
 import warnings
 from copy import deepcopy
-from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ import under_stress as stress
 from conftest import ROOT
 from test_house import imported
 from torch import nn
-from under_stress import CONTEXT, GRID, Process, run
+from under_stress import GRID, Process, run
 
 import eegxai_support as xs
 from eegxai_support import benchmark, provenance
@@ -48,14 +47,7 @@ WRITERS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def fork_server():
-    """Start the process that the others are forked from; it imports this folder's module only by PYTHONPATH."""
-    if CONTEXT.get_start_method() != "forkserver":
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)
-        forkserver.ensure_running()
+pytestmark = pytest.mark.usefixtures("fork_server")
 
 
 @pytest.fixture(autouse=True)
@@ -454,38 +446,40 @@ def test_what_is_killed_leaves_no_half_file(tmp_path, reference, name):
 
 TINY = """
 import json, sys
+import eegxai_support
 import under_stress as stress
 from pathlib import Path
 folder = Path(sys.argv[1])
-print(json.dumps([stress.train(folder / "cache"), stress.benchmark(folder / "results")]))
+print(json.dumps([eegxai_support.__file__, stress.train(folder / "cache"), stress.benchmark(folder / "results")]))
 """
 
 
 def test_results_follow_the_sources_and_not_their_comments(tmp_path, reference):
-    """A copy of the package that is changed between processes."""
-    package, folder = tmp_path / "eegxai_support", tmp_path / "results"
+    """A copy of the package that is changed goes on with the files of the package itself."""
+    folder = tmp_path / "results"
+    first = [run(stress.train, folder / "cache")[0], run(stress.benchmark, folder / "results")[0]]
+    assert first == [reference["train"], reference["benchmark"]]
+    files = {part: set(states(folder / path)) for part, path in PARTS.items()}
+
+    package = tmp_path / "eegxai_support"
     shutil.copytree(ROOT / "eegxai_support", package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, old, new in (
+        ("decoders/training.py", '"""Train a decoder."""', '"""Train a network."""  # and more'),
+        ("viz/maps.py", "\n\n\n", "\n\n\nNOTHING = 1\n\n\n"),
+        ("attribution/gradients.py", ".abs_()", ".abs_().square()"),
+    ):
+        source = (package / name).read_text()
+        assert old in source
+        (package / name).write_text(source.replace(old, new, 1))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tmp_path, ROOT / "tests")))}
-
-    def results():
-        command = [sys.executable, "-c", TINY, str(folder)]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout), {part: set(states(folder / path)) for part, path in PARTS.items()}
-
-    def change(name, old, new):
-        path = package / name
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new, 1))
-
-    first, files = results()
-    assert first[0] == json.loads(json.dumps(reference["train"]))
-    change("decoders/training.py", '"""Train a decoder."""', '"""Train a network."""  # and more')
-    change("viz/maps.py", "\n\n\n", "\n\n\nNOTHING = 1\n\n\n")
-    change("attribution/gradients.py", ".abs_()", ".abs_().square()")
-    again, more = results()
-    assert again[0] == first[0] and again[1] != first[1]
-    assert {part: len(more[part] - files[part]) for part in PARTS} == {"cache": 0, "weights": 0, "cells": 3}
+    command = [sys.executable, "-c", TINY, str(folder)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    where, *again = json.loads(done.stdout)
+    assert where == str(package / "__init__.py")
+    assert again[0] == json.loads(json.dumps(first[0])) and again[1] != first[1]
+    new = {part: len(set(states(folder / path)) - files[part]) for part, path in PARTS.items()}
+    assert new == {"cache": 0, "weights": 0, "cells": 3}
 
 
 PARTS = {"cache": "cache", "weights": "results/weights", "cells": "results/cells"}

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, providers
+from filelock import FileLock, Timeout
 
 from eegxai_support.recordings import write_recorded
 from eegxai_support.recordings.results import read_recorded
@@ -49,7 +49,7 @@ def second():
         time.sleep(0.05)
     return number() + 2
 
-STUDY = Study({"n": int(Path("n.txt").read_text())}, dict.fromkeys((first, second), no_recordings))
+STUDY = Study({}, dict.fromkeys((first, second), no_recordings))
 '''
 FAILING = '''"""Does an error stop the others?"""
 import os
@@ -91,7 +91,6 @@ class Project:
         for name in provenance.MACHINERY:
             shutil.copy(ROOT / "studies" / f"{name}.py", root / "studies")
         (root / "eegxai_support").symlink_to(ROOT / "eegxai_support")
-        (root / "n.txt").write_text("1")
 
     def write(self, name, text):
         (self.root / "studies" / f"{name}.py").write_text(text)
@@ -127,8 +126,8 @@ def test_what_was_stopped_goes_on_what_failed_is_listed_and_what_changed_is_made
     while not (tmp_path / "begun").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
-    second = project.start()
-    assert "another `python -m studies` is at work" in second.communicate()[0] and second.returncode == 1
+    with pytest.raises(Timeout):
+        FileLock(tmp_path / ".studies" / "lock").acquire(timeout=0)
     process.kill()  # the study's process, which waits, ends as well: until then it holds the other end of the pipe
     process.communicate(timeout=60)
     made = project.results()
@@ -155,15 +154,13 @@ def test_what_was_stopped_goes_on_what_failed_is_listed_and_what_changed_is_made
     assert pd.read_parquet(tmp_path / "book/results/second.parquet")["number"].tolist() == [3]
     assert project.results().items() >= made.items()
 
-    # Each change is named; a study that imports another one follows it.
+    # A study that imports another one follows it.
     project.write("base", BASE.replace("[1]", "[10]"))
     project.write("failing", FAILING)
-    (tmp_path / "n.txt").write_text("2")
     (tmp_path / "studies" / "broken.py").unlink()
-    status, outcomes = project.run("first", "last", "number")
-    assert status == 0 and outcomes.keys() == {"first", "last", "number"}
-    assert outcomes["last"] == "unchanged"
-    assert outcomes["number"].startswith("made in") and outcomes["first"].startswith("made in")
+    status, outcomes = project.run("first", "last")
+    assert status == 0 and outcomes.keys() == {"first", "last"}
+    assert outcomes["last"] == "unchanged" and outcomes["first"].startswith("made in")
     assert pd.read_parquet(tmp_path / "book/results/first.parquet")["number"].tolist() == [11]
     sources = read_recorded(tmp_path / "book/results/first.parquet").attrs["sources"]
     assert {"studies/base", "studies/slow", "eegxai_support/recordings"} <= sources.keys()
@@ -250,7 +247,7 @@ def test_the_compared_versions_are_those_of_all_that_computes():
     """Every package that a study or the package imports is compared, but those that only store, ask or draw."""
     silent = """dask eegxai-support einops joblib lazy-loader matplotlib moabb pooch pyarrow pyyaml requests safetensors
     threadpoolctl tqdm filelock"""
-    known, found = packages_distributions(), set()
+    known, found = providers(), set()
     for path in (path for folder in ("studies", "eegxai_support") for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [it.name for it in node.names] if isinstance(node, ast.Import) else []
@@ -258,6 +255,15 @@ def test_the_compared_versions_are_those_of_all_that_computes():
             found.update(package for name in names for package in known.get(name.partition(".")[0], ()))
     found = {name.lower() for name in found} - set(silent.split())
     assert found == set(provenance.LIBRARIES)
+
+
+def test_two_runs_do_not_meet_in_one_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "KEPT", tmp_path)
+    monkeypatch.setattr(runner, "_make_all", None)  # a call would fail
+    monkeypatch.setattr(runner.signal, "signal", lambda *_: None)  # which would end this process another way
+    with FileLock(tmp_path / "lock"):
+        assert runner.main([]) == 1
+    assert "another `python -m studies` is at work" in capsys.readouterr().out
 
 
 def test_force_begins_an_empty_cache_of_decoders(tmp_path, monkeypatch):

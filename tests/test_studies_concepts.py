@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from tiny_studies import CHANNELS, FRONTAL, calls_of, forget, number, recordings  # noqa: F401
+from tiny_studies import CHANNELS, FRONTAL, calls_of, forget, number
 
 import eegxai_support as xs
 from studies import concepts, shortcut
@@ -36,7 +36,7 @@ def known_concepts(model, x, target, layer):
 
 
 @pytest.fixture
-def study(recordings, monkeypatch):  # noqa: F811
+def study(recordings, monkeypatch):
     monkeypatch.setattr(shortcut, "SUBJECTS", SUBJECTS)
     monkeypatch.setattr(xs, "simplify", lambda model, x: model)  # a network that `weight` still knows
     recordings.explained = calls_of(monkeypatch, "concept_relevance", known_concepts)

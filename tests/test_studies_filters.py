@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_studies import CHANNELS, by_crops, calls_of, number, recordings  # noqa: F401
+from tiny_studies import CHANNELS, by_crops, calls_of, number
 
 import eegxai_support as xs
 from studies import filters
@@ -33,7 +33,7 @@ def test_a_unit_peaks_at_the_frequency_of_its_kernel(kernel, expected):
 
 
 @pytest.fixture
-def motor(recordings, monkeypatch):  # noqa: F811
+def motor(recordings, monkeypatch):
     monkeypatch.setattr(xs, "read_filters", known_filters)
     return recordings
 

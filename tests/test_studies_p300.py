@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from tiny_studies import Linear, calls_of, linear_decoders, logits, recordings  # noqa: F401
+from tiny_studies import Linear, calls_of, linear_decoders, logits
 
 import eegxai_support as xs
 from studies import p300
@@ -23,7 +23,7 @@ def test_regions_are_those_of_the_scalp_and_share_no_channel():
 
 
 @pytest.fixture
-def speller(recordings, monkeypatch):  # noqa: F811
+def speller(recordings, monkeypatch):
     linear_decoders(monkeypatch)
     return recordings
 

@@ -12,7 +12,6 @@ from tiny_studies import (
     gradients,
     logits,
     number,
-    recordings,  # noqa: F401
     rotated_ica,
     tiny_recordings,
 )
@@ -56,7 +55,7 @@ def tiny_components(patch) -> Components:
 
 
 @pytest.fixture
-def components(recordings, monkeypatch):  # noqa: F811
+def components(recordings, monkeypatch):
     return tiny_components(monkeypatch)
 
 
@@ -118,7 +117,7 @@ def test_controls_are_as_many_as_what_they_stand_against_and_others():
 
 
 @pytest.mark.parametrize("name", ["broadband", "late", "untrained"])
-def test_decoders_across_subjects_are_trained_on_the_other_subjects(components, recordings, name):  # noqa: F811
+def test_decoders_across_subjects_are_trained_on_the_other_subjects(components, recordings, name):
     tested = []
     for model, trials in shortcut.across(name, seed=3):
         left_out = set(trials.metadata["subject"])
@@ -147,7 +146,7 @@ def test_an_untrained_decoder_is_the_trained_one_before_training(components):
 
 
 @pytest.mark.parametrize("subject", [7, 42])
-def test_decoders_within_a_subject_leave_out_one_imagined_run(components, recordings, subject):  # noqa: F811
+def test_decoders_within_a_subject_leave_out_one_imagined_run(components, recordings, subject):
     fits = list(shortcut.within(f"S{subject:03d}", seed=1))
     for run, (model, trials) in zip((4, 8, 12), fits, strict=True):
         assert set(trials.metadata["number"]) == number(subject, [run])
@@ -166,7 +165,7 @@ def test_decoders_within_a_subject_leave_out_one_imagined_run(components, record
         ("no other components", others),
     ],
 )
-def test_a_decoder_without_a_part_is_trained_and_tested_without_it(components, recordings, name, removed, monkeypatch):  # noqa: F811
+def test_a_decoder_without_a_part_is_trained_and_tested_without_it(components, recordings, name, removed, monkeypatch):
     seen = []
 
     def train(model, trials, **options):
@@ -198,7 +197,7 @@ def check_that_components_are_fitted_to_the_broadband_trials_of_a_subject(fitted
     assert all(call["l_freq"] == 1.0 and call["sfreq"] is None for call in asked) and len(asked) == 7
 
 
-def test_accuracy_is_of_unseen_trials_with_one_part_removed(components, recordings):  # noqa: F811
+def test_accuracy_is_of_unseen_trials_with_one_part_removed(components, recordings):
     table = shortcut.shortcut_accuracy(seeds=(0, 1), seeds_without=(1,))
     check_that_components_are_fitted_to_the_broadband_trials_of_a_subject(components.fitted, recordings.loaded)
     names = ["broadband", "untrained", "late", "S007", "S042"]
@@ -232,7 +231,7 @@ def test_as_many_other_components_as_eyes_are_chosen(components):
         assert not {*chosen[shortcut.EYES]} & {*chosen[shortcut.OTHERS]}
 
 
-def test_power_of_a_component_is_what_it_puts_on_the_scalp(components, recordings):  # noqa: F811
+def test_power_of_a_component_is_what_it_puts_on_the_scalp(components, recordings):
     table = shortcut.eye_components(subjects=(2, 5))
     assert [*table.groupby(["subject", "decoder"], sort=False).groups] == [
         (s, n) for s in (2, 5) for n in ("broadband", "late")
@@ -339,7 +338,7 @@ def test_topographies_are_shares_of_channels_in_unseen_trials(components, monkey
         assert found.sum() == pytest.approx(1)
 
 
-def test_the_last_layer_of_logits_is_left_then_right(recordings):  # noqa: F811
+def test_the_last_layer_of_logits_is_left_then_right(recordings):
     trials = recordings.load_eegbci(7, (4,), sfreq=80)
     assert trials.class_names == ("left fist", "right fist") and [*trials.label] == [0, 1, 0, 1]
     assert logits(xs.build_decoder("EEGNet", trials, n_times=240), trials.signal).shape == (4, 2)

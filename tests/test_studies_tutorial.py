@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_studies import CHANNELS, Recordings, calls_of, gradients, linear_decoders, logits, number, recordings  # noqa: F401
+from tiny_studies import CHANNELS, Recordings, calls_of, gradients, linear_decoders, logits, number
 
 import eegxai_support as xs
 from studies import tutorial
@@ -14,7 +14,7 @@ BANDS = {"low": (0, 6), "alpha": (7, 14), "beta": (15, 30), "high": (31, 80)}
 
 
 @pytest.fixture
-def study(recordings, monkeypatch):  # noqa: F811
+def study(recordings, monkeypatch):
     monkeypatch.setitem(tutorial.TUTORIAL, "subjects", SUBJECTS)
     monkeypatch.setitem(tutorial.TUTORIAL, "fits", FITS)
     return recordings

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import SimpleNamespace
 
 import mne
@@ -57,7 +58,7 @@ class Recordings:
         first, last = (round((t - START) * SFREQ) for t in (tmin, tmax))
         step = 1 if sfreq is None else SFREQ // round(sfreq)
         table = pd.DataFrame(rows, columns=["subject", "session", "run", "task", "number", "label"])
-        info, names = electrode_info(CHANNELS, SFREQ / step), tuple(NAMES[k] for k in kinds)
+        info, names = info_of(CHANNELS, SFREQ / step).copy(), tuple(NAMES[k] for k in kinds)
         label, signal = table.pop("label"), np.stack(signal)[..., first:last:step]
         return xs.Trials(signal, "standardised", label, info, names, table, tmin=tmin)
 
@@ -71,7 +72,7 @@ class Recordings:
         signal = np.stack([self._trial(number, len(ch_names), 0) for number in table["number"]])
         signal = signal[..., : round(0.8 * sfreq)]
         signal[::3, 2:5, 20:30] += 0.7
-        info = electrode_info(ch_names, sfreq)
+        info = info_of(tuple(ch_names), sfreq).copy()
         label = np.arange(len(table)) % 3 == 0
         return xs.Trials(signal, "standardised", label.astype(int), info, ("non-target", "target"), table)
 
@@ -80,7 +81,7 @@ class Recordings:
         rows = [(s, 1, 1, 100 * s + i) for s, n in ((1, 15), (2, 13), (3, 14)) for i in range(n)]
         table = pd.DataFrame(rows, columns=["subject", "session", "run", "number"])
         signal = np.stack([self._trial(1_000_000 + number, len(CHANNELS), number % 2) for number in table["number"]])
-        info = electrode_info(CHANNELS, 128.0)
+        info = info_of(CHANNELS, 128.0).copy()
         label = (table["number"] % 2).to_numpy()
         return xs.Trials(signal[..., :192], "uV", label, info, ("alert", "drowsy"), table)
 
@@ -97,13 +98,27 @@ class Recordings:
         return [self._number[tuple(trial[:2, 0].tolist())] for trial in signal]
 
     def _trial(self, number: int, n_channels: int, label: int) -> np.ndarray:
-        rng, n_times = np.random.default_rng(number), round((STOP - START) * SFREQ)
-        signal = rng.normal(size=(n_channels, n_times))
-        rhythm = np.cos(2 * np.pi * (10 * np.arange(n_times) / SFREQ + rng.random()))
-        signal[label % n_channels, 3 * SFREQ :] += 2 * rhythm[3 * SFREQ :]  # from 1 s after the cue
-        signal = (signal - signal.mean(0)).astype(np.float32)
-        self._number |= dict.fromkeys(map(tuple, signal[:2].T.tolist()), number)
+        signal = drawn(number, n_channels, label)
+        if tuple(signal[:2, 0].tolist()) not in self._number:
+            self._number |= dict.fromkeys(map(tuple, signal[:2].T.tolist()), number)
         return signal
+
+
+@cache
+def drawn(number: int, n_channels: int, label: int) -> np.ndarray:
+    """Return the signal of a trial, which all tests share; noise with a rhythm from 1 s after the cue."""
+    rng, n_times = np.random.default_rng(number), round((STOP - START) * SFREQ)
+    signal = rng.normal(size=(n_channels, n_times))
+    rhythm = np.cos(2 * np.pi * (10 * np.arange(n_times) / SFREQ + rng.random()))
+    signal[label % n_channels, 3 * SFREQ :] += 2 * rhythm[3 * SFREQ :]
+    signal = (signal - signal.mean(0)).astype(np.float32)
+    signal.flags.writeable = False
+    return signal
+
+
+@cache
+def info_of(ch_names: tuple[str, ...], sfreq: float) -> mne.Info:
+    return electrode_info(ch_names, sfreq)
 
 
 def classes_of(run: int) -> tuple[int, int]:
@@ -125,12 +140,6 @@ def tiny_recordings() -> Iterator[tuple[Recordings, pytest.MonkeyPatch]]:
         forget()
         yield tiny, patch
     forget()
-
-
-@pytest.fixture
-def recordings():
-    with tiny_recordings() as (tiny, _):
-        yield tiny
 
 
 def forget() -> None:

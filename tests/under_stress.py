@@ -1,4 +1,7 @@
-"""What the processes of test_stress.py do; each is forked from one that has imported all this, but on macOS."""
+"""What the processes of test_stress.py do; each is forked from one that has imported all this, but on macOS.
+
+The workers of Dask in test_benchmark.py are forked from it too.
+"""
 
 import itertools
 import multiprocessing
@@ -39,7 +42,7 @@ GRID = {
 }
 # Not forked from the process of pytest, which has threads by then; on macOS not from one that has loaded torch either.
 CONTEXT = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
-CONTEXT.set_forkserver_preload(["under_stress"])
+CONTEXT.set_forkserver_preload(["under_stress", "braindecode.models", "distributed"])
 PATIENCE = 300  # seconds: what hangs ends the test, not the day
 NOBODY = 65534
 

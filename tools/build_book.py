@@ -8,6 +8,7 @@ again. A build that is stopped, in whatever way, goes on where it was.
 
 import hashlib
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from filelock import FileLock, Timeout
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.readers import get_reader
+from kernels import kernel_manager_class
 from myst_nb.core.read import is_myst_markdown_notebook
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -103,10 +105,16 @@ def execute(page: Path, notebook: nbformat.NotebookNode) -> float:
     start = time.monotonic()
     folder = {"metadata": {"path": str(page.parent)}}
     # No timing: it would go into the metadata of the cells, and the cache know them no more.
-    client = NotebookClient(notebook, timeout=time_limit(), record_timing=False, resources=folder)
+    client = NotebookClient(
+        notebook,
+        timeout=time_limit(),
+        record_timing=False,
+        resources=folder,
+        kernel_manager_class=kernel_manager_class(notebook),
+    )
     try:
         # ipykernel warns on every start of a socket on this machine; the errors of cells come by another way.
-        client.execute(env=environment(), stderr=subprocess.DEVNULL)
+        client.execute(stderr=subprocess.DEVNULL)
     except Exception as error:
         code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
         number = client.code_cells_executed
@@ -172,6 +180,7 @@ def main() -> int:
     except ValueError as error:
         print(f"FAILED: {error}")
         return 1
+    os.environ |= environment()  # of kernels, of the server that they are forks of, and of Sphinx
     # Ctrl-C ends the build as any other signal does. Nothing is left to tidy up: what is kept is whole or not believed,
     # and a kernel ends itself when its parent is gone.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -184,7 +193,7 @@ def main() -> int:
                 print("book: the other pages are kept; `make book` goes on with these.")
                 return 1
             command = [Path(sys.executable).with_name("jupyter-book"), "build", "book", "-W", "--keep-going"]
-            built = subprocess.run(command, cwd=ROOT, env=environment())
+            built = subprocess.run(command, cwd=ROOT)
     except Timeout:
         print("FAILED: another `make book` is at work in this folder; wait until it has ended.")
         return 1

@@ -90,7 +90,7 @@ pd.DataFrame(map(vars, xs.METRICS.values()), index=xs.METRICS)
 # %%
 inside, other_class = {}, {}
 for regime in ("temporal", "spectral", "spatial", "suppressor"):
-    known = xs.simulate(regime, n_trials=8, n_runs=1, sfreq=50, seed=SEED)
+    known = xs.simulate(regime, n_trials=4, n_runs=1, sfreq=50, seed=SEED)
     noise = np.random.default_rng(SEED).standard_normal(known.truth.shape)
     for view, info in {"channel × time": None, "scalp": known.info}.items():
         ideal = xs.score_maps(known.ideal_map, known.truth, info, label=known.label, n_null=5)
@@ -125,14 +125,14 @@ decoder = xs.build_decoder("EEGNet", trials, seed=SEED, **xs.RECIPES["EEGNet"]).
 xs.train(decoder, trials.subset(~left_out), epochs=20, lr=1e-2, seed=SEED, cache=True, device=device)
 
 
-def rightly_classified(model, tested):
+def rightly_classified(model, tested, n):
     predicted = xs.predict(model, tested.signal).argmax(axis=1)
     print("left out:", xs.accuracy(tested.label, predicted, tested.n_classes))
     right = np.flatnonzero(predicted == tested.label)
-    return tested.subset(right[:: max(1, len(right) // (6 if FAST else 16))])
+    return tested.subset(right[:: max(1, len(right) // n)])
 
 
-explained = rightly_classified(decoder, trials.subset(left_out))
+explained = rightly_classified(decoder, trials.subset(left_out), 6 if FAST else 16)
 
 # %% [markdown]
 # The maps are those of earlier chapters, and noise as a control.
@@ -368,7 +368,7 @@ left_out = trials.metadata["run"].isin((12, 14)).to_numpy()
 recipe = xs.RECIPES["ShallowFBCSPNet"]
 decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **recipe).to(device)
 xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 80, seed=SEED, cache=True, device=device)
-explained = rightly_classified(decoder, trials.subset(left_out).crop(1.5, 3.5))
+explained = rightly_classified(decoder, trials.subset(left_out).crop(1.5, 3.5), 6 if FAST else 8)
 ((_, redrawn),) = xs.randomize(decoder, SEED, order="at_once")
 
 # %%

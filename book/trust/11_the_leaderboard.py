@@ -69,11 +69,11 @@ import eegxai_support as xs
 slice_ = {
     "regimes": {"temporal": {"sfreq": 100, "latencies": [0.25, 0.5, 0.75]}},
     "snr_db": [0],
-    "decoders": {"EEGNet": {"build": {"kernel_length": 32}, "train": {"epochs": 8 if FAST else 15, "lr": 0.005}}},
+    "decoders": {"EEGNet": {"build": {"kernel_length": 32}, "train": {"epochs": 8 if FAST else 12, "lr": 0.005}}},
     "seeds": [SEED],
     "methods": ["saliency", "input_x_gradient", "deep_lift", "lrp_gamma", "random"],
-    **{"n_train": 120 if FAST else 160, "n_valid": 30, "n_test": 90},
-    **{"n_datasets": 4 if FAST else 8, "n_explained": 6, "n_null": 0},
+    **{"n_train": 120, "n_valid": 30, "n_test": 90},
+    **{"n_datasets": 4 if FAST else 6, "n_explained": 6, "n_null": 0},
 }
 
 # %%

@@ -42,6 +42,7 @@ class Functions(TorchFunctionMode):
     def __init__(self):
         super().__init__()
         self.gates = Traced()  # comparisons, and what is made of them alone: without a derivative
+        self.decomposed = False  # whether a function was spelled in others, and may have rounded otherwise
 
     def elementwise(self, function: Callable[[Tensor], Tensor], z: Tensor, name: str) -> Tensor:
         """Return ``function(z)``, a function of each number by itself."""
@@ -141,6 +142,7 @@ class Functions(TorchFunctionMode):
         if name in ELEMENTWISE and n_moving == 1 and moving and not args[moving[0]].is_complex():
             return self.elementwise(lambda z: function(*_put(args, moving, [z]), **kwargs), args[moving[0]], name)
         if name in DECOMPOSED:
+            self.decomposed = True
             args, kwargs = self._bound(DECOMPOSED[name], name, self, *args, **kwargs)
             with self:
                 return DECOMPOSED[name](*args, **kwargs)
@@ -264,6 +266,24 @@ class _Valued(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         return gradient, None
+
+
+def sloped(x: Tensor, slope: Tensor, value: Tensor) -> Tensor:
+    """Return numbers with the given derivative with respect to `x`, all of one shape; `value` is overwritten."""
+    return _Sloped.apply(x, slope, value)
+
+
+class _Sloped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, slope: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        ctx.mark_dirty(value)
+        return value
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (slope,) = ctx.saved_tensors
+        return gradient * slope, None, None
 
 
 def _put(args: tuple, positions: list[int], values: list) -> list:

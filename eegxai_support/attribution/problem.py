@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from eegxai_support.attribution.parted import Parts, parted
 from eegxai_support.model import (
     device_of,
     free_memory,
@@ -65,19 +66,26 @@ class Problem:
         return faster if same(made, right, torch.finfo(right.dtype).eps ** 0.5) else self.model
 
     @cached_property
+    def parts(self) -> Parts | None:
+        """The simplified model as what is affine in the trials and what comes behind it; None where nothing is."""
+        trial = torch.arange(N_COMPARED) % len(self.x)
+        extra = tuple(each[trial].to(self.device) for each in self.extra)
+        return parted(self.simplified, self.x[trial].to(self.device), extra)
+
+    @cached_property
     def device(self) -> torch.device:
         """Where the model is."""
         return device_of(self.model)
 
-    def outputs(self, x: Tensor, trial: Tensor, model: nn.Module | None = None) -> Tensor:
+    def outputs(self, x: Tensor, trial: Tensor, model: Callable[..., Tensor] | None = None) -> Tensor:
         """Return the outputs at each row of `x`, (row, output), `trial` being those whose further inputs go with them.
 
-        By the simplified model, or by `model`.
+        By the simplified model, or by `model`, be it a part of it.
         """
         extra = (each[trial.to(each.device)].to(x.device) for each in self.extra)
         return (model or self.simplified)(x.clone(), *extra)  # a model may write into its input
 
-    def value(self, x: Tensor, trial: Tensor, model: nn.Module | None = None) -> Tensor:
+    def value(self, x: Tensor, trial: Tensor, model: Callable[..., Tensor] | None = None) -> Tensor:
         """Return f of each row of `x`, shape (row,), by the simplified model or by `model`."""
         return self.score(self.outputs(x, trial, model), trial)
 
@@ -86,15 +94,15 @@ class Problem:
         with torch.no_grad():
             return self.in_batches(lambda rows: self.value(x[rows].to(self.device), trial[rows]), len(x))
 
-    def gradient(self, x: Tensor, trial: Tensor, note: Callable = lambda trial, value: None) -> Tensor:
+    def gradient(self, x: Tensor, trial: Tensor, note: Callable = lambda trial, value: None, model=None) -> Tensor:
         """Return the gradient of f at each of any number of rows, shape (row, channel, time).
 
-        ``note(trial, value)`` is told what f is there.
+        ``note(trial, value)`` is told what f is there. With `model`, the rows are what it takes.
         """
 
         def gradient(rows):
             leaf = x[rows].detach().to(self.device).requires_grad_()
-            value = self.value(leaf, trial[rows])
+            value = self.value(leaf, trial[rows], model)
             note(trial[rows], value.detach())
             return torch.autograd.grad(value.sum(), leaf)[0]
 

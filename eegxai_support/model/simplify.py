@@ -181,10 +181,13 @@ def _stem(first: _Layer, second: _Layer, shape: torch.Size) -> Stem | None:
         if is_spatial(a, time, n_channels) and is_temporal(b, time) and b.groups == b.in_channels:
             # With several filters per input a depthwise convolution is 20 times slower: each gets an input of its own.
             spatial, offset = (
-                each.repeat_interleave(len(second.bias) // len(first.bias), 0).to(b.weight)
-                for each in (first.weight.flatten(1), first.bias[:, None])
+                each.repeat_interleave(len(second.bias) // len(first.bias), 0)
+                for each in (first.weight.flatten(1), first.bias)
             )
-            return Stem(_convolution(second.weight, second.bias, b, len(offset)), time, spatial, offset)
+            spatial, bias, at_input = spatial.to(b.weight), second.bias, offset[:, None].to(b.weight)
+            if b.padding in ((0, 0), "valid"):  # else a constant makes other numbers at the edges
+                bias, at_input = bias + offset * second.weight.flatten(1).sum(1), None
+            return Stem(_convolution(second.weight, bias, b, len(offset)), time, spatial, at_input)
     return None
 
 
@@ -230,7 +233,7 @@ class _FastELU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         t = x.clamp(max=0).div_(2).tanh_()
-        y = (1 - t).reciprocal_().mul_(t).mul_(2).add_(x.clamp(min=0))
+        y = x.clamp(min=0).addcdiv_(t, 1 - t, value=2)
         ctx.save_for_backward(y)
         return y
 
@@ -280,12 +283,16 @@ class Stem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the features of trials (trial, 1, channel, time), or (trial, 1, time, channel)."""
         x = x.squeeze(1) if self.time == 3 else x.squeeze(1).mT
-        if self.spatial is not None:
+        last = not x.is_cuda  # a CPU convolves 4 times faster with the features last in memory
+        if self.spatial is not None and last and not torch.is_grad_enabled():
+            # A gradient would come back with its channels last, and have to be put in order again.
+            x = (x.mT @ self.spatial.mT.expand(len(x), -1, -1)).mT
+        elif self.spatial is not None:
             x = self.spatial.expand(len(x), -1, -1) @ x
         if self.offset is not None:
             x = x + self.offset
         x = x.unsqueeze(5 - self.time)
-        if not x.is_cuda:  # a CPU convolves 4 times faster with the features last in memory
+        if last:
             x = x.contiguous(memory_format=torch.channels_last)
         x = self.temporal(x)
         return x if self.n_terms == 1 else x.unflatten(1, (-1, self.n_terms)).sum(2)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from eegxai_support.scoring.maps import pearson
-from eegxai_support.scoring.perturbed import MAPS, Perturbed, checked_shares, compared_maps, ranks
+from eegxai_support.scoring.perturbed import MAPS, Perturbed, checked_shares, ranks
 from eegxai_support.scoring.processing import FLOOR, process_maps
 from eegxai_support.trials import unknown_name
 
@@ -105,23 +105,23 @@ def sensitivity_test(
 
     logit, _ = problem.outputs_of(problem.x)
     flat = [torch.from_numpy(part.ravel()).to(problem.x.device) for part in (channel, start, stop)]
-    perturbed, _ = problem.outputs(
-        np.repeat(np.arange(n_trials), channel.shape[1]),
-        lambda rows: _patch_mask(*(part[rows] for part in flat), n_channels, n_times),
-    )
+    perturbed, _ = problem.outputs_without_patches(np.repeat(np.arange(n_trials), channel.shape[1]), *flat)
     loss = logit[:, None] - perturbed.reshape(channel.shape)
     edges = np.arange(1, len(shares) + 1) * n_patches
 
-    def correlation(maps: np.ndarray) -> np.ndarray:
+    def correlation(maps: np.ndarray, rows: slice) -> np.ndarray:
         until = np.pad(np.cumsum(maps, axis=2, dtype=float), ((0, 0), (0, 0), (1, 0)))
-        at = np.arange(n_trials)[:, None], channel
-        total = until[*at, stop] - until[*at, start]
-        pairs = zip(np.split(total, edges, axis=1), np.split(loss, edges, axis=1), strict=True)
+        at = np.arange(len(maps))[:, None], channel[rows]
+        total = until[*at, stop[rows]] - until[*at, start[rows]]
+        pairs = zip(np.split(total, edges, axis=1), np.split(loss[rows], edges, axis=1), strict=True)
         return np.stack([pearson(sums[..., None], losses[..., None]) for sums, losses in pairs], axis=1)
 
     def test(maps: np.ndarray) -> pd.DataFrame:
+        correlations = np.empty((len(MAPS), n_trials, len(shares) + 1))
+        for rows, m, _, compared in problem.compared(maps, seed):
+            correlations[m, rows] = correlation(compared, rows)
         axes = {"map": MAPS, "trial": range(n_trials), "share": [*shares, 1.0]}
-        return problem.table(axes, correlation=[correlation(compared) for _, compared in compared_maps(maps, seed)])
+        return problem.table(axes, correlation=correlations)
 
     return problem.of_each_method(test)
 
@@ -199,15 +199,17 @@ def deletion_test(
     logit, probability = problem.outputs_of(problem.x)
 
     def test(maps: np.ndarray) -> pd.DataFrame:
-        stands_out = [score > low for score, low in zip(process_maps(maps), (FLOOR, 0), strict=True)]
-        number = [mask.sum(axis=(1, 2)) for mask in stands_out]
-        share = np.stack([mask.mean(axis=(1, 2)) for mask in stands_out])
+        share = np.empty((2, len(trial)))
         outputs = np.empty((2, 2, len(MAPS), len(trial)))  # (output, part, map, trial)
-        for m, (name, compared) in enumerate(compared_maps(maps, seed)):
+        for rows, m, name, compared in problem.compared(maps, seed):
+            if name == "own":  # first of all
+                stands_out = [score > low for score, low in zip(process_maps(compared), (FLOOR, 0), strict=True)]
+                number = [mask.sum(axis=(1, 2)) for mask in stands_out]
+                share[:, rows] = [mask.mean(axis=(1, 2)) for mask in stands_out]
             scores = (compared, compared.mean(2, keepdims=True)) if name == "random" else process_maps(compared)
             for p, (score, n) in enumerate(zip(scores, number, strict=True)):
-                deleted = torch.from_numpy(ranks(score, seed) < n[:, None, None]).to(device)
-                outputs[:, p, m] = problem.outputs(trial, deleted.__getitem__)
+                deleted = torch.from_numpy(ranks(score, seed, rows.start) < n[:, None, None]).to(device)
+                outputs[:, p, m, rows] = problem.outputs(trial[rows], deleted.__getitem__)
         return problem.table(
             {"part": ("points", "channels"), "map": MAPS, "trial": trial},
             deleted=np.repeat(share[:, None], len(MAPS), axis=1),
@@ -307,18 +309,19 @@ def perturbation_curves(
         problem.outputs_of, (problem.x, problem.baseline.expand_as(problem.x))[:: 1 if mode == "deletion" else -1]
     )
     ends, between = np.where(number == 0, first[..., None], last[..., None]), (number > 0) & (number < size)
-    trial = np.repeat(np.arange(n_trials), between.sum())
-    highest = torch.from_numpy(np.tile(number[between], n_trials)[:, None, None]).to(problem.x.device)
+    highest = torch.from_numpy(number[between])[:, None, None].to(problem.x.device)
 
     def test(maps: np.ndarray) -> pd.DataFrame:
         outputs = np.stack([ends] * len(MAPS), axis=1)  # (output, map, trial, share)
-        for m, (_, compared) in enumerate(compared_maps(maps, seed)):
-            place = torch.from_numpy(ranks(compared, seed)).to(problem.x.device)
+        for rows, m, _, compared in problem.compared(maps, seed):
+            place = torch.from_numpy(ranks(compared, seed, rows.start)).to(problem.x.device)
+            trial, which = (each.ravel() for each in np.indices((len(compared), len(highest))))
 
-            def deleted(rows: slice, place=place) -> torch.Tensor:
-                return (place[trial[rows]] < highest[rows]) == (mode == "deletion")
+            def deleted(part: slice, place=place, trial=trial, which=which) -> torch.Tensor:
+                return (place[trial[part]] < highest[which[part]]) == (mode == "deletion")
 
-            outputs[:, m][..., between] = problem.outputs(trial, deleted).reshape(2, n_trials, -1)
+            between_ends = problem.outputs(trial + rows.start, deleted)
+            outputs[:, m, rows][..., between] = between_ends.reshape(2, len(compared), -1)
         axes = {"map": MAPS, "trial": range(n_trials), "share": shares}
         return problem.table(axes, logit=outputs[0], probability=outputs[1])
 
@@ -366,10 +369,3 @@ def _patches(seed: int, trial: int, n_channels: int, n_times: int, widths: np.nd
     drawn = np.stack([channel, start, start + widths[:, None]]).reshape(3, -1)
     every = np.arange(n_channels)
     return np.concatenate([drawn, np.stack([every, 0 * every, 0 * every + n_times])], axis=1)
-
-
-def _patch_mask(channel, start, stop, n_channels: int, n_times: int) -> torch.Tensor:
-    """Return which points lie in each patch, shape (patch, channel, time)."""
-    every, time = torch.arange(n_channels, device=channel.device), torch.arange(n_times, device=channel.device)
-    in_stretch = (time >= start[:, None]) & (time < stop[:, None])
-    return (every == channel[:, None])[..., None] & in_stretch[:, None]

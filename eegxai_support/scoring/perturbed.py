@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from eegxai_support.attribution.targets import checked_score
-from eegxai_support.decoders.inference import in_crops
-from eegxai_support.model import Look, checked_batch_size, device_of, exact, look, model_input, shared
+from eegxai_support.model import Look, checked_batch_size, device_of, exact, frozen, look, model_input, shared, wide
 from eegxai_support.scoring.chance import phase_surrogates
 from eegxai_support.trials import unknown_name
 
@@ -78,26 +77,60 @@ class Perturbed:
         -------
         ndarray of float64, shape (2, row)
         """
-        outputs = np.empty((2, len(trial)))
-        for first in tqdm(range(0, len(trial), self.batch_size), desc="Perturbed trials", leave=False, delay=2):
-            rows = slice(first, first + self.batch_size)
+
+        def perturbed(rows: slice) -> Tensor:
             # Rows of one trial read it from the processor's cache, without a copy for each.
-            alike = (trial[rows] == trial[first]).all()
+            alike = (trial[rows] == trial[rows][0]).all()
             at = torch.from_numpy(trial[rows][:1] if alike else trial[rows]).to(self.x.device)
             baseline = self.baseline if self.baseline.numel() == 1 else self.baseline[at]
-            outputs[:, rows] = self.outputs_of(torch.where(deleted(rows), baseline, self.x[at]), trial[rows])
-        return outputs
+            return torch.where(deleted(rows), baseline, self.x[at])
+
+        return self._of_each(trial, perturbed)
+
+    def outputs_without_patches(self, trial: np.ndarray, channel: Tensor, start: Tensor, stop: Tensor) -> np.ndarray:
+        """Return what `outputs` does of trials without a stretch of one channel, each given for each row."""
+        n_channels, n_times = self.x.shape[1:]
+        at = torch.from_numpy(trial).to(self.x.device)
+
+        def perturbed(rows: slice) -> Tensor:
+            made, length = self.x[at[rows]], stop[rows] - start[rows]
+            row = torch.arange(len(made), device=made.device).repeat_interleave(length)
+            first = (start[rows] - length.cumsum(0) + length).repeat_interleave(length)
+            time = first + torch.arange(len(first), device=made.device)
+            where = row, channel[rows].repeat_interleave(length), time
+            baseline = self.baseline.expand(len(self.x), n_channels, n_times)
+            made[where] = baseline[at[rows][row], *where[1:]]
+            return made
+
+        return self._of_each(trial, perturbed)
 
     def outputs_of(self, signal: Tensor, trial=slice(None)) -> np.ndarray:
         """Return what is explained of each `trial`, and its probability or NaN, shape (2, trial)."""
-        with exact(self.model):
-            outputs = torch.from_numpy(in_crops(self.model, signal[:, :, None], self.batch_size))
-        trial = torch.arange(len(self.x))[trial]
+        index = np.arange(len(self.x))[trial]
+        return self._of_each(index, lambda rows: signal[rows].clone())
+
+    def _of_each(self, trial: np.ndarray, signal: Callable[[slice], Tensor]) -> np.ndarray:
+        """Return what is explained of any number of rows, `signal` giving those of a slice, for the model to keep."""
+        result = np.empty((2, len(trial)))
+        with exact(self.model), frozen(self.model), torch.no_grad():
+            for first in tqdm(range(0, len(trial), self.batch_size), desc="Perturbed trials", leave=False, delay=2):
+                rows = slice(first, first + self.batch_size)
+                result[:, rows] = self._explained(self.model(signal(rows)), torch.from_numpy(trial[rows]))
+        return result
+
+    def _explained(self, outputs: Tensor, trial: Tensor) -> np.ndarray:
         # A target function may hold tensors of the model's type on its device.
-        explained = self.score(outputs.to(self.x.device), trial).cpu().double()
+        explained = self.score(outputs, trial).cpu().double()
         if self.link is None:
             return np.stack([explained, np.full(len(trial), np.nan)])
-        return np.stack([explained, self.score(LINKS[self.link](outputs.double()), trial)])
+        return np.stack([explained, self.score(LINKS[self.link](wide(outputs)).cpu(), trial)])
+
+    def compared(self, maps: np.ndarray, seed: int) -> Iterator[tuple[slice, int, str, np.ndarray]]:
+        """Yield what `compared_maps` does for a batch of trials after the other: trials, number and name, maps."""
+        for first in range(0, len(maps), self.batch_size):
+            rows = slice(first, min(first + self.batch_size, len(maps)))
+            for number, (name, compared) in enumerate(compared_maps(maps[rows], seed, first)):
+                yield rows, number, name, compared
 
     def table(self, axes: dict[str, Iterable], **columns: np.ndarray) -> pd.DataFrame:
         """Return a row for each combination of the axes, `trial` among them, with what is explained."""

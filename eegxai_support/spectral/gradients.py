@@ -72,14 +72,13 @@ def amplitude_gradients(model: nn.Module, x, *, quantity: str = "amplitude", bat
     model, x = seen.model, seen.x
     with torch.inference_mode(False), torch.enable_grad(), frozen(model), exact(model):
         simplified, device = simplify(model, x), device_of(model)
-        batches = x.split(checked_batch_size(batch_size))
-        result, n_done = None, 0
-        for batch in tqdm(batches, desc="amplitude_gradients", delay=2, leave=False):
-            part = spectral_gradients(simplified, batch.to(device), quantity).cpu().numpy()
-            if result is None:  # filled in place: the parts and what joins them would be the result twice
-                result = np.empty((len(part), len(x), *part.shape[2:]), part.dtype)
-            result[:, n_done : n_done + len(batch)] = part
-            n_done += len(batch)
+        batch_size, result = checked_batch_size(batch_size), None
+        for first in tqdm(range(0, len(x), batch_size), desc="amplitude_gradients", delay=2, leave=False):
+            rows = slice(first, first + batch_size)
+            gradients = spectral_gradients(simplified, x[rows].to(device), quantity).cpu().numpy()
+            if result is None:
+                result = np.empty((len(gradients), len(x), *gradients.shape[2:]), gradients.dtype)
+            result[:, rows] = gradients
         return result
 
 
