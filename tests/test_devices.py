@@ -151,6 +151,7 @@ OPTIONS = {
     "smooth_grad": {"n_samples": 2},
     "kernel_shap": {"n_samples": 8},
     "occlusion": {"window": (2, 30), "stride": (1, 30)},
+    "window_ablation": {"length": 30},
 }
 
 
