@@ -44,6 +44,11 @@ def test_a_table_was_made_with_the_configuration_of_today(name):
     made, study = xs.recorded(name).attrs, STUDY_OF[name]
     today = configuration_of(study, name)
     if "sources" in made:
+        # A function may have got another argument since, which `python -m studies --list` says; no other value may change.
+        for function, then in made["configuration"]["defaults"].items():
+            today["defaults"][function] = {
+                key: value for key, value in today["defaults"][function].items() if key in then
+            }
         assert made["configuration"] == today
     else:  # made before the studies had one form: what both configurations hold is the same, and that is not nothing
         compared = differences(made["configuration"], today)
