@@ -44,7 +44,7 @@ def test_a_table_was_made_with_the_configuration_of_today(name):
     made, study = xs.recorded(name).attrs, STUDY_OF[name]
     today = configuration_of(study, name)
     if "sources" in made:
-        # A function may have got another argument since, which `python -m studies --list` says; no other value may change.
+        # A function may have got another argument since, which `python -m studies --list` says; no value may change.
         for function, then in made["configuration"]["defaults"].items():
             today["defaults"][function] = {
                 key: value for key, value in today["defaults"][function].items() if key in then
