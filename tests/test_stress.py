@@ -570,7 +570,8 @@ def test_nothing_writes_a_file_but_write_whole():
     for path in (path for folder in ("eegxai_support", "studies", "tools") for path in (ROOT / folder).rglob("*.py")):
         names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         assert path.name == "files.py" or not names & writes, path
-        assert path.name == "files.py" or "open(" not in path.read_text().replace('open("rb")', ""), path
+        text = path.read_text().replace('open("rb")', "").replace("open(os.devnull", "")
+        assert path.name == "files.py" or "open(" not in text, path
 
 
 def test_a_write_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
