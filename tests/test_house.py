@@ -83,7 +83,7 @@ def test_what_is_imported_is_asked_for_by_name(folder):
     """Not left to what another package happens to bring; the setup cell of a chapter installs `all`."""
     extras = ["all"] if folder in {"eegxai_support", "book"} else ["book", "test"]
     declared = {canonicalize_name(it.name) for it in requirements(*extras)}
-    own = {"eegxai_support", "studies", *(path.stem for path in ROOT.glob("[bst]*/*.py"))}
+    own = {"eegxai_support", "studies", "benchmarks", *(path.stem for path in ROOT.glob("[bst]*/*.py"))}
     for path in (ROOT / folder).rglob("*.py"):
         for module in {name.split(".")[0] for name in imported(path)} - own - {*sys.stdlib_module_names, "__future__"}:
             found = {canonicalize_name(it) for it in providers().get(module, ())}

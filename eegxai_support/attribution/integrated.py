@@ -29,11 +29,12 @@ def integrated_gradients(
     """Average the gradient over the straight line from baseline to trial [1]_.
 
     Gauss-Legendre quadrature, first with the nodes evenly spread and with the nodes spread as exp(8 t), then, with the
-    spread that has the smaller delta, with twice the nodes and so on up to `max_steps`. A trial is left as it is once
-    its relative delta is below `tol` and two of its maps differ by less than `tol` in L1, relative to the map: a small
-    delta alone says nothing about a map, in which errors of both signs cancel. Of a trial's maps the finest whose delta
-    is below `tol` is kept, or else the one with the smallest delta. What is guaranteed is the delta, which is reported;
-    that the last two quadratures agree is strong evidence, but no bound on what both of them miss.
+    spread that has the smaller delta, with twice the nodes and so on up to `max_steps`; the last time with both where
+    the delta is still above `tol`. A trial is left as it is once its relative delta is below `tol` and two of its maps
+    differ by less than `tol` in L1, relative to the map: a small delta alone says nothing about a map, in which errors
+    of both signs cancel. Of a trial's maps the finest whose delta is below `tol` is kept, or else the one with the
+    smallest delta. What is guaranteed is the delta, which is reported; that the last two quadratures agree is strong
+    evidence, but no bound on what both of them miss.
 
     exp(8 t) crowds the nodes next to the baseline, where log-power changes fastest when the baseline is zero: equal
     numbers of them lie in equal ratios of amplitudes. Smoother networks do better without. Each trial is refined by
@@ -86,7 +87,9 @@ def _refined(line: Line, paths: tuple[str, ...], n_steps: int, max_steps: int, t
     while nodes <= max_steps:
         for each, path in enumerate(paths):
             finished = (error <= tol) & (change <= tol)
-            open_ = (~finished & ((spread == each) | (nodes == n_steps))).nonzero()[:, 0]
+            # Where max pooling makes the gradient jump, no spread is better at every number of nodes: at last, all.
+            asked = (spread == each) | (nodes == n_steps) | ((2 * nodes > max_steps) & ~(error <= tol))
+            open_ = (~finished & asked).nonzero()[:, 0]
             if not len(open_):
                 continue
             candidate = line.mean_gradient(open_, *_nodes(nodes, path))
