@@ -173,11 +173,13 @@ def test_a_damaged_table_is_made_again(folder):
 
 
 RUNNER = """
+    import signal
     import sys
     from pathlib import Path
     from benchmarks import __main__ as bench
     folder = Path(sys.argv[1])
     bench.FOLDER, bench.TABLE, bench.LOCK = folder, folder.parent / "performance.parquet", folder.parent / "b/lock"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background is begun without
     sys.exit(bench.main([]))
 """
 
