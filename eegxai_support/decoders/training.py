@@ -101,7 +101,7 @@ def train(
     -----
     The updates are the same either way but for rounding. Spatial filters first leave one signal of many for the
     temporal filters, and mean and variance of the batch follow from how the trials correlate with themselves at another
-    time. On two cores an EEGNet of 64 channels trains about 8 times faster, see ``benchmarks/training.py``.
+    time. On two cores an EEGNet of 64 × 560 samples trains about 8 times faster, see ``benchmarks/training.py``.
 
     Warns
     -----
