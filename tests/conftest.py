@@ -5,6 +5,7 @@ What takes seconds to import is imported where it is used: with two workers, a t
 
 import os
 import sys
+import time
 from functools import cache
 from importlib.metadata import packages_distributions
 from multiprocessing import forkserver
@@ -68,6 +69,15 @@ def pytest_runtest_setup(item):
 
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
+
+
+def wait_for(condition):
+    """Wait until something is so; fail where it never is."""
+    for _ in range(1200):  # two minutes, for a busy machine
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
 
 
 def hide(monkeypatch, module):

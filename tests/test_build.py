@@ -6,14 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import build_book
 import execution
 import nbformat
 import psutil
 import pytest
-from conftest import CHAPTERS, ROOT
+from conftest import CHAPTERS, ROOT, wait_for
 from jupyter_cache import get_cache
 
 from eegxai_support.files import PARTIAL
@@ -71,14 +70,6 @@ class SmallBook:
 @pytest.fixture
 def book(tmp_path):
     return SmallBook(tmp_path)
-
-
-def wait_for(condition):
-    for _ in range(1200):  # two minutes, for a busy machine
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("waited in vain")
 
 
 def until_exists(path):

@@ -4,12 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import nbformat
 import psutil
 import pytest
-from conftest import ROOT
+from conftest import ROOT, wait_for
 from kernels import WarmKernelManager, kernel_manager_class
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
@@ -72,11 +71,3 @@ def test_kernel_ends_with_the_process_that_started_it(tmp_path):
     run.send_signal(signal.SIGKILL)
     run.wait()
     wait_for(lambda: not psutil.pid_exists(int((tmp_path / "pid").read_text())))
-
-
-def wait_for(condition):
-    for _ in range(1200):  # two minutes, for a busy machine
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("waited in vain")
