@@ -579,7 +579,8 @@ def test_a_network_knows_what_it_was_trained_on(tmp_path, cache):
     decoders.train(model, TRIALS, epochs=1, device="cpu", cache=True)
     record = record_of(model)
     scale = pytest.approx(TRIALS.signal.std(), rel=1e-5)
-    assert record == TrainingRecord(("C3", "Cz", "C4", "Pz"), 80.0, "uV", scale, ("a", "b"), (12, 12))
+    about = ("C3", "Cz", "C4", "Pz"), 80.0, "uV", scale, ("a", "b"), (12, 12), TRIALS.fingerprints()
+    assert record == TrainingRecord(*about)
     assert record_of(deepcopy(model)) == record and TrainingRecord.from_json(record.to_json()) == record
     decoders.save(model, tmp_path / "weights.safetensors")
     assert record_of(decoders.load(fresh, tmp_path / "weights.safetensors")) == record

@@ -130,9 +130,7 @@ def train(
             "fast": fast,
         }
     )
-    model, record = unwrapped(model), _record(train)
-    if valid is not None:
-        valid.require_classes("train")
+    model, record = unwrapped(model), _record(train, valid)
     device = best_device(device)
     path = cache_path(model, train, valid, device, options) if cache else None
     if path and (history := from_cache(model, path)) is not None:
@@ -145,9 +143,11 @@ def train(
     return Training(model, history)
 
 
-def _record(train: Trials) -> TrainingRecord:
+def _record(train: Trials, valid: Trials | None) -> TrainingRecord:
     """Return what the training trials are; refuse those of one class, and warn of classes without any."""
     train.require_classes("train")
+    if valid is not None:
+        valid.require_classes("train")
     n_trials = np.bincount(train.label, minlength=train.n_classes).tolist()
     names = train.class_names
     if np.count_nonzero(n_trials) < 2:
@@ -156,7 +156,9 @@ def _record(train: Trials) -> TrainingRecord:
             " classes. Check the runs and the events."
         )
     scale = float(train.signal.std())
-    record = TrainingRecord(tuple(train.info.ch_names), train.sfreq, train.unit, scale, names, tuple(n_trials))
+    seen = train.fingerprints() + (() if valid is None else valid.fingerprints())
+    about = (tuple(train.info.ch_names), train.sfreq, train.unit, scale, names, tuple(n_trials), seen)
+    record = TrainingRecord(*about)
     if record.never_seen:
         warnings.warn(
             f"No training trial belongs to {', '.join(map(repr, record.never_seen))}: the decoder learns never to"

@@ -30,6 +30,8 @@ class TrainingRecord:
         What the outputs stand for.
     n_trials : tuple of int
         Training trials of each class.
+    trials : tuple of str
+        `Trials.fingerprints` of the trials that it was trained or stopped by, which tell others from them.
     """
 
     ch_names: tuple[str, ...]
@@ -38,6 +40,7 @@ class TrainingRecord:
     scale: float
     class_names: tuple[str, ...]
     n_trials: tuple[int, ...]
+    trials: tuple[str, ...] = ()
 
     @property
     def never_seen(self) -> tuple[str, ...]:

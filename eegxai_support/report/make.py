@@ -1,0 +1,302 @@
+"""`make_report`: from a network and a recording to a page that a reviewer can read."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+import mne
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import binomtest
+from torch import nn
+
+from eegxai_support.attribution import METHODS
+from eegxai_support.files import expanded
+from eegxai_support.model import model_size, name_of, record_of, unwrapped
+from eegxai_support.montages import scalp_positions
+from eegxai_support.provenance import package_digest, versions
+from eegxai_support.recordings import from_epochs
+from eegxai_support.report.components import fit_components
+from eegxai_support.report.decoding import Decoding, Prepare, explained_by_one, groups_of, train_left_out
+from eegxai_support.report.explaining import DEFAULT_METHODS, QUICK_METHODS, Explaining, trials_to_show
+from eegxai_support.report.findings import Findings
+from eegxai_support.report.page import write_page
+from eegxai_support.report.parts import COMPUTED_WITH, Frames, Parts, fingerprint
+from eegxai_support.report.receipt import write_receipt
+from eegxai_support.report.receipts import Receipts
+from eegxai_support.report.removal import interventions, remove_parts
+from eegxai_support.report.verdict import method_verdicts, source_verdict
+from eegxai_support.trials import Trials, unknown_name
+
+MAX_FOLDS = 5
+N_SHOWN = 48
+N_CONTROLS, N_CONTROLS_QUICK = 20, 10
+FEWEST = 8  # trials of a class: with fewer neither an accuracy nor a mean map says much
+HIDDEN = ".parts"
+REFERENCED = 1e-3  # mean over the channels, as a share of the standard deviation
+
+
+def make_report(
+    model,
+    trials,
+    out_dir: str | Path,
+    *,
+    test=None,
+    raw: mne.io.BaseRaw | mne.BaseEpochs | None = None,
+    prepare: Prepare | None = None,
+    group: str = "run",
+    methods: Iterable[str] | None = None,
+    seeds: int = 3,
+    epochs: int | None = None,
+    quick: bool = False,
+    seed: int = 0,
+    title: str | None = None,
+    notes: Iterable[str] = (),
+    files: Iterable[tuple[str, str]] = (),
+    dropped: pd.DataFrame | None = None,
+    command: str | None = None,
+) -> Path:
+    """Write a report on what a network uses of a recording: one HTML page, its numbers, and a receipt.
+
+    Called again with the same arguments after it was stopped, it goes on where it was, and gives the same numbers.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, fitted EEGClassifier or str
+        A network, or the name of one to be trained here (see `build_decoder`), once for each group that is left out and
+        each seed, on crops of two thirds of the window.
+    trials : Trials, mne.Epochs, a dataset of windows, or a list of them
+        With at least two classes and eight trials in each.
+    out_dir : path
+        Gets ``report.html``, ``receipt.json``, the folders ``tables`` and ``weights``.
+    test : as `trials`, optional
+        Trials that `model` was not trained on; only these are explained. Without them the network's own record tells
+        which of `trials` it has seen, where it was trained by `train`; where nothing does, the page says so first.
+    raw : mne.io.BaseRaw or mne.BaseEpochs, optional
+        The recording in its widest band, which independent components are looked for in; the trials where None.
+    prepare : callable, optional
+        ``prepare(trials) -> trials``, what stands between the recording and the network. For a network that is trained
+        here: `Trials.standardise`, unless the trials have no unit; else nothing.
+    group : str
+        Column of the metadata: trials of one group never stand on both sides of a split, and intervals go over groups.
+    methods : iterable of str, optional
+        Keys of `METHODS`.
+    seeds : int
+        Networks that are trained for each group. Their maps are averaged.
+    epochs : int, optional
+        Of training; by default from 20, for many trials, to 60.
+    quick : bool
+        A first look: one seed, two methods, fewer controls.
+    seed : int
+        The first seed of everything that is drawn.
+    title : str, optional
+    notes, files, dropped
+        What `read_recording` says of the files, for the page.
+    command : str, optional
+        The command that makes the report again, for the page.
+
+    Returns
+    -------
+    Path
+        Of the page.
+
+    Raises
+    ------
+    ValueError
+        Trials without classes or with too few, one group only, methods that do not exist, or a network that does not
+        fit the trials or has seen them all.
+    """
+    trials, test = _trials(trials), None if test is None else _trials(test)
+    methods = _checked_methods(methods, quick)
+    _check_classes(trials if test is None else test)
+    out_dir = expanded(out_dir)
+    model = model if isinstance(model, str) else unwrapped(model)
+    prepare = prepare or _default_preparation(model, trials)
+    question = [fingerprint(trials), test and fingerprint(test), group, methods, seeds, epochs, quick, seed]
+    parts = Parts(out_dir / HIDDEN, [*question, model if isinstance(model, str) else weights_digest(model)])
+    if isinstance(model, str):
+        numbers = range(seed, seed + (1 if quick else seeds))
+        decoding = train_left_out(
+            model, trials, prepare, groups_of(trials, group), seeds=list(numbers), epochs=epochs, max_groups=MAX_FOLDS,
+            folder=out_dir / "weights", parts=parts,
+        )  # fmt: skip
+    else:
+        decoding = explained_by_one(model, trials, test, prepare, group)
+    tables, maps = _tables(decoding, raw, methods, quick=quick, seed=seed, parts=parts)
+    if dropped is not None:
+        tables["dropped"] = dropped
+    facts = _facts(decoding, group, title=title, notes=notes, files=files, command=command, quick=quick)
+    tables["methods"] = method_verdicts(tables, facts)
+    facts["verdict"] = source_verdict(tables, facts)
+    findings = Findings(_explained(decoding), tables, maps, facts)
+    page = write_page(findings, out_dir)
+    write_receipt(findings, out_dir)
+    return page
+
+
+def _trials(given) -> Trials:
+    return given if isinstance(given, Trials) else from_epochs(given)
+
+
+def _checked_methods(methods: Iterable[str] | None, quick: bool) -> tuple[str, ...]:
+    if methods is None:
+        return QUICK_METHODS if quick else DEFAULT_METHODS
+    methods = tuple(dict.fromkeys([methods] if isinstance(methods, str) else methods))
+    for method in methods:
+        if method not in METHODS:
+            raise unknown_name("method", method, METHODS)
+    if not methods:
+        raise ValueError(f"methods is empty; expected some of {', '.join(METHODS)}.")
+    return methods
+
+
+def _check_classes(trials: Trials) -> None:
+    trials.require_classes("make_report")
+    counts = np.bincount(trials.label, minlength=trials.n_classes)
+    if trials.n_classes < 2:
+        raise ValueError(f"All trials are of the class {trials.class_names[0]}; a decoder needs two or more.")
+    if counts.min() < FEWEST:
+        named = ", ".join(f"{name} {n}" for name, n in zip(trials.class_names, counts, strict=True))
+        raise ValueError(
+            f"Trials of each class: {named}; a report needs {FEWEST} of each. Leave the rare classes out, or join them"
+            " with others."
+        )
+
+
+def _default_preparation(model: nn.Module | str, trials: Trials) -> Prepare:
+    return Trials.standardise if isinstance(model, str) and trials.unit != "standardised" else unchanged
+
+
+def unchanged(trials: Trials) -> Trials:
+    """Return the trials as they are."""
+    return trials
+
+
+def _tables(
+    decoding: Decoding, raw, methods: tuple[str, ...], *, quick: bool, seed: int, parts: Parts
+) -> tuple[Frames, dict[str, np.ndarray]]:
+    """Run the stages that need networks or recordings; return their tables and the maps to browse."""
+    components, skipped = fit_components(decoding.trials, raw, parts)
+    explaining = Explaining(decoding, methods, components, trials_to_show(decoding, N_SHOWN), seed)
+    tables = explaining.run(parts)
+    maps = _to_arrays(tables.pop("maps"), _explained(decoding).signal.shape[1:])
+    tables |= parts.frames("peaks", methods, seed, compute=lambda: {"peaks": explaining.peaks(tables)})
+    tables |= Receipts(decoding, methods, seed, quick).run(parts)
+    tables["removals"] = remove_parts(
+        decoding, components, tables["channels"], n_controls=N_CONTROLS_QUICK if quick else N_CONTROLS, seed=seed,
+        parts=parts,
+    )  # fmt: skip
+    tables["interventions"] = interventions(tables["removals"], decoding, seed=seed)
+    if components is not None:
+        tables["components"] = components.table
+    if decoding.training is not None:
+        tables["training"] = decoding.training
+    tables |= {"predictions": decoding.predictions, "trials": _list_of_trials(decoding)}
+    tables["shown"] = pd.DataFrame({"trial": explaining.shown})
+    reasons = [tables.get("skipped"), pd.DataFrame(skipped, columns=["section", "reason"])]
+    tables["skipped"] = pd.concat(reasons).drop_duplicates(ignore_index=True)
+    return tables, maps
+
+
+def _to_arrays(maps: pd.DataFrame, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Return the maps of each method, in the order of their trials."""
+    ordered = maps.sort_values("trial", kind="stable").groupby("method", sort=False)["map"]
+    return {method: np.stack([np.frombuffer(each, np.float32).reshape(shape) for each in m]) for method, m in ordered}
+
+
+def _explained(decoding: Decoding) -> Trials:
+    """Return the trials that are explained, as the networks take them."""
+    return decoding.input_of(decoding.fits[0], decoding.trials.subset(decoding.explained))
+
+
+def _list_of_trials(decoding: Decoding) -> pd.DataFrame:
+    trials, number = decoding.trials, np.arange(len(decoding.trials))
+    known = trials.metadata[["subject", "session", "run"]].astype(str).reset_index(drop=True)
+    columns = {"group": decoding.groups, "label": trials.label, "class": np.array(trials.class_names)[trials.label]}
+    return pd.DataFrame({"trial": number}).join(known).assign(**columns, explained=np.isin(number, decoding.explained))
+
+
+def _facts(decoding: Decoding, group: str, *, title, notes, files, command, quick: bool) -> dict:
+    given, model, right = _explained(decoding), decoding.fits[0].model, decoding.accuracy
+    hits = round(right.accuracy * right.n_trials)
+    interval = binomtest(hits, right.n_trials).proportion_ci(method="wilson")
+    return {
+        "title": title or f"What {name_of(model)} uses to tell {' from '.join(given.class_names)}",
+        "model": {
+            "name": name_of(model),
+            "n_parameters": sum(each.numel() for each in model.parameters()),
+            "chs_info": _channels_of(model),
+            "sfreq": model_size(model, "sfreq"),
+        },
+        "origin": decoding.origin,
+        "origin_text": decoding.origin_text,
+        "group": group,
+        "n_groups": len(np.unique(decoding.groups[decoding.explained])),
+        "seeds": decoding.seeds,
+        "decoder": {
+            "accuracy": right.accuracy,
+            "balanced_accuracy": right.balanced,
+            "chance": right.chance,
+            "majority": right.majority,
+            "n_trials": right.n_trials,
+            "p": decoding.p_value,
+            "low": interval.low,
+            "high": interval.high,
+        },
+        "knows": bool(decoding.knows),
+        "class_names": list(given.class_names),
+        "ch_names": list(given.info.ch_names),
+        "sfreq": given.sfreq,
+        "tmin": float(given.times[0]),
+        "tmax": float(given.times[-1] + 1 / given.sfreq),
+        "window": [float(decoding.trials.times[0]), float(decoding.trials.times[-1] + 1 / given.sfreq)],
+        "unit": decoding.trials.unit,
+        "scale": float(np.median(decoding.trials.signal.std(2))),
+        "reference": _reference(decoding.trials),
+        "montage_fit": _montage_fit(given.info),
+        "band": [given.info["highpass"], given.info["lowpass"]],
+        "notes": list(notes),
+        "files": [list(each) for each in files],
+        "data": fingerprint(decoding.trials),
+        "weights": [weights_digest(fit.model) for fit in decoding.fits],
+        "versions": versions([*COMPUTED_WITH, "eegxai-support"]) | {"platform": platform.platform()},
+        "sources": package_digest(),
+        "command": command,
+        "quick": quick,
+    }
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return a hash of a network's class and its weights."""
+    digest = hashlib.sha256(name_of(model).encode())
+    for name, value in model.state_dict().items():
+        value = value.detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _channels_of(model: nn.Module) -> str:
+    """Say what the network knows about its channels; that they agree with the trials was checked at the door."""
+    declared, record = model_size(model, "chs_info"), record_of(model)
+    if record is not None:
+        return f"The network was trained on these {len(record.ch_names)} channels in this order."
+    return "The network states these channels." if declared else "The network does not say which channels it expects."
+
+
+def _reference(trials: Trials) -> str:
+    if np.abs(trials.signal.mean(1)).max() < REFERENCED * trials.signal.std():
+        return "average over these channels"
+    return "changed after the recording" if trials.info["custom_ref_applied"] else "as recorded"
+
+
+def _montage_fit(info: mne.Info) -> str:
+    try:
+        scalp_positions(info)
+    except ValueError as error:
+        return str(error)
+    return f"All {len(info.ch_names)} electrodes have a place on the head."
