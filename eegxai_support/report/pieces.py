@@ -1,0 +1,169 @@
+"""Trials as a sum of pieces: independent components, frequencies, stretches of time, what one channel alone records.
+
+Every decomposition is linear in the trials, and says how much power any weighted sum of its pieces has. So pieces can
+be put together until they have as much power as a part that is in question, to the last fraction of a piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mne
+import numpy as np
+import scipy
+
+from eegxai_support.sources import _matrices
+
+AVERAGE_REFERENCE = 1e-3  # root mean square of the channels' mean, as a share of the signal's: below, it is subtracted
+RIDGE = 1e-4  # of the mean variance, so that few samples of many channels do not predict each other perfectly
+N_STRETCHES = 20  # of a trial
+ROUNDING = 1e-9  # of power
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Pieces of the trials of one recording.
+
+    Parameters
+    ----------
+    inner : ndarray, shape (piece, piece)
+        Sum over trials, channels and times of the product of two pieces: weights w have the power w' inner w.
+    combined : callable
+        Takes weights (piece,), returns the weighted sum of the pieces, shape (trial, channel, time).
+    contiguous : bool
+        Whether neighbours belong together: frequencies and times are drawn as one run, channels one by one.
+    """
+
+    inner: np.ndarray
+    combined: Callable[[np.ndarray], np.ndarray]
+    contiguous: bool = False
+
+    def power(self, weights: np.ndarray) -> float:
+        """Return the power of a weighted sum of pieces."""
+        return float(weights @ self.inner @ weights)
+
+    def as_powerful(self, members: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+        """Draw weights of other pieces that together have the power of `members`, or None where these have less.
+
+        Parameters
+        ----------
+        members : ndarray of bool, shape (piece,)
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        ndarray, shape (piece,)
+            1 for each piece that is drawn, a fraction for the last, 0 for the rest and for all members.
+        """
+        weights, power = np.zeros(len(members)), 0.0
+        target = self.power(members.astype(float))
+        if target <= ROUNDING * np.trace(self.inner):
+            return weights
+        for piece in self._order(np.flatnonzero(~members), len(members), rng):
+            # |s + f p|² = |s|² + 2 f s·p + f² |p|², which is to be the target: the positive root, if it is a fraction.
+            mixed, own = self.inner[piece] @ weights, self.inner[piece, piece]
+            if own > 0:
+                fraction = (-mixed + np.sqrt(max(0.0, mixed**2 + own * (target - power)))) / own
+                if fraction <= 1:
+                    weights[piece] = fraction
+                    return weights
+            weights[piece] = 1
+            power += 2 * mixed + own
+        return None
+
+    def _order(self, others: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Return the other pieces in the order in which they are drawn."""
+        if not self.contiguous or not len(others):
+            return rng.permutation(others)
+        return others[np.argsort((others - rng.choice(others)) % n)]  # from one upwards, and on from the lowest
+
+
+def component_pieces(signal: np.ndarray, ica: mne.preprocessing.ICA) -> Pieces:
+    """Return what each component puts on the scalp; the last piece is what they leave.
+
+    ICA topographies are in average reference, while a recording may be against another electrode, which the eyes reach
+    too: then every channel, also one at the back, holds a part of them. The sources are the same, since the unmixing
+    ignores what all channels share; what of that each source explains is found by least squares and added to its
+    topography.
+    """
+    unmixing, mixing = _matrices(ica)
+    sources, mean = unmixing @ signal, signal.mean(axis=1)
+    flat = sources.swapaxes(0, 1).reshape(len(unmixing), -1)
+    covariance = flat @ flat.T
+    if np.square(mean).mean() > AVERAGE_REFERENCE**2 * np.square(signal).mean():
+        mixing = mixing + np.linalg.lstsq(covariance, flat @ mean.ravel(), rcond=1e-10)[0]
+    rest = np.eye(len(mixing)) - mixing @ unmixing
+    scalp = np.einsum("nct,ndt->cd", signal, signal, optimize=True)
+    # A piece is a matrix times the signal, so its products with others are traces of matrices and the covariance.
+    matrices = np.concatenate([mixing.T[:, :, None] * unmixing[:, None, :], rest[None]])
+    return _linear(signal, matrices, scalp)
+
+
+def channel_pieces(signal: np.ndarray) -> Pieces | None:
+    """Return what each channel alone records: what the others do not predict. None for fewer than three channels.
+
+    To set a channel to zero takes two things at once: what happens at that electrode only, and its share of what the
+    whole head sees, which is the brain's. The first is what makes a loose electrode a source of its own, so it alone is
+    a piece: the channel is replaced by its ridge regression on the others, as an interpolation would, but fitted to the
+    recording. The average reference has put the channel into all others. They are taken against their own mean first,
+    and the average reference is formed anew after the replacement.
+    """
+    n = signal.shape[1]
+    if n < 3:
+        return None
+    scalp = np.einsum("nct,ndt->cd", signal, signal, optimize=True)
+    averaged = np.square(signal.mean(axis=1)).mean() <= AVERAGE_REFERENCE**2 * np.square(signal).mean()
+    matrices = np.empty((n, n, n))
+    for channel in range(n):
+        kept = np.eye(n)
+        others = np.arange(n) != channel
+        if averaged:
+            kept -= others / (n - 1)  # the mean of the others, from every channel
+        covariance = kept @ scalp @ kept.T
+        among = covariance[np.ix_(others, others)]
+        ridge = RIDGE * np.trace(among) / (n - 1) * np.eye(n - 1)
+        kept[channel] = np.linalg.solve(among + ridge, covariance[others, channel]) @ kept[others]
+        if averaged:
+            kept -= kept.mean(axis=0)
+        matrices[channel] = np.eye(n) - kept
+    return _linear(signal, matrices, scalp)
+
+
+def frequency_pieces(signal: np.ndarray) -> Pieces:
+    """Return the signal at each frequency of the discrete cosine transform, k · sfreq / (2 · samples).
+
+    The Fourier transform would take a trial for a period of something: a drift, which ends elsewhere than it began,
+    jumps, and a jump has all frequencies. The cosine transform mirrors the trial at its ends instead.
+    """
+    spectrum = scipy.fft.dct(signal, norm="ortho")
+
+    def combined(weights: np.ndarray) -> np.ndarray:
+        return scipy.fft.idct(spectrum * weights.astype(spectrum.dtype), norm="ortho")
+
+    power = np.square(spectrum, dtype=np.float64).sum(axis=(0, 1))
+    return Pieces(np.diag(power), combined, contiguous=True)
+
+
+def time_pieces(signal: np.ndarray) -> Pieces:
+    """Return twenty stretches of each trial, less the channel's mean, which is what a stretch becomes without itself."""
+    centred = signal - signal.mean(axis=2, keepdims=True)
+    stretch = stretches(signal.shape[2])
+    power = np.bincount(stretch, np.square(centred, dtype=np.float64).sum(axis=(0, 1)))
+    return Pieces(np.diag(power), lambda weights: centred * weights[stretch].astype(centred.dtype), contiguous=True)
+
+
+def stretches(n_times: int) -> np.ndarray:
+    """Return the stretch of each sample, shape (time,)."""
+    return np.arange(n_times) * min(N_STRETCHES, n_times) // n_times
+
+
+def _linear(signal: np.ndarray, matrices: np.ndarray, scalp: np.ndarray) -> Pieces:
+    """Return pieces that are matrices (piece, channel, channel) times the signal."""
+    flat = matrices.reshape(len(matrices), -1)
+    inner = (matrices @ scalp).reshape(len(matrices), -1) @ flat.T
+
+    def combined(weights: np.ndarray) -> np.ndarray:
+        return np.tensordot(weights, matrices, axes=1).astype(signal.dtype) @ signal
+
+    return Pieces((inner + inner.T) / 2, combined)
