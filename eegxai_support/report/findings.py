@@ -1,0 +1,32 @@
+"""What a report has found: what page, verdict and receipt are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from eegxai_support.trials import Trials
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """The tables, maps and facts of a report, whatever computed them.
+
+    Parameters
+    ----------
+    trials : Trials
+        The trials that are explained, as the network takes them, in the order of ``tables["predictions"].trial``.
+    tables : dict of str to DataFrame
+        A stage that could not be made is absent and has a row in ``tables["skipped"]``.
+    maps : dict of str to ndarray, shape (n_shown, channel, time)
+        By method, the mean over seeds of the maps of the trials ``tables["shown"].trial``; float32.
+    facts : dict
+        What is no table, as JSON holds it.
+    """
+
+    trials: Trials
+    tables: dict[str, pd.DataFrame]
+    maps: dict[str, np.ndarray]
+    facts: dict
