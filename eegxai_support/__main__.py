@@ -20,7 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["benchmark"]:
         return _told("eegxai benchmark", lambda: _benchmark(arguments[1:]), debug=False)
-    given = _parser().parse_args(command.joined(arguments))
+    given, strange = _parser().parse_known_args(command.joined(arguments))
+    if strange:  # named by the command that does not know them, not by `eegxai`
+        given.parser.error(f"unrecognized arguments: {' '.join(strange)}")
     given.command_line = ["eegxai", *arguments]
     return _told(f"eegxai {given.command}", lambda: given.run(given), given.debug)
 
@@ -34,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {command.installed_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (command.add_report, command.add_verify, doctor.add_doctor):
-        add(commands).add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+        added = add(commands)
+        added.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+        added.set_defaults(parser=added)
     commands.add_parser("benchmark", help="score attribution methods on simulated EEG", add_help=False)
     return parser
 

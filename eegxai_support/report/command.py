@@ -7,9 +7,9 @@ import json
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 from eegxai_support.files import expanded
 
@@ -42,8 +42,13 @@ Stopped or killed, the same command goes on where it was.
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, and that takes no abbreviations, which the next option would break."""
 
-    def __init__(self, **options):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+    def __init__(self, *, description: str | None = None, **options):
+        super().__init__(
+            description=textwrap.fill(description or "", 79),
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # leaves the examples as they are
+            allow_abbrev=False,
+            **options,
+        )
 
     def error(self, message: str):
         """Say what is wrong in one line and leave."""

@@ -1,7 +1,7 @@
 """`eegxai doctor`: whether an installation can do its work, and what to do where it cannot.
 
-Whatever is broken here is what is looked for, so that nothing may be taken for granted: each check imports what it needs
-itself, and what it raises is its result.
+What is broken is what is looked for, so nothing may be taken for granted: each check imports what it needs itself, and
+what it raises is its result.
 """
 
 from __future__ import annotations

@@ -87,8 +87,8 @@ def load_network(path: Path, trials: Trials, network: str | Callable | nn.Module
     prefix = next(iter(weights), "").partition(".")[0] + "."
     if all(name.startswith(prefix) for name in weights) and not any(n.startswith(prefix) for n in model.state_dict()):
         raise ValueError(
-            f"Every weight of {path} has a name that begins with {prefix!r}, which {type(model).__name__} does not know:"
-            f" the network was wrapped when they were saved. Save those of what is inside: model.{prefix[:-1]}"
+            f"Every weight of {path} begins with {prefix!r}, which {type(model).__name__} does not know: the"
+            f" network was wrapped when they were saved. Save those of what is inside: model.{prefix[:-1]}"
             ".state_dict(), or let --network return it wrapped as it was."
         )
     fill(model, weights, metadata, path)
