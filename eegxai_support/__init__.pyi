@@ -58,6 +58,7 @@ from .recordings import (
     load_p300,
     recorded,
 )
+from .report import verify_receipt
 from .sanity import (
     data_randomisation_test,
     efficient_mprt,
@@ -194,6 +195,7 @@ __all__ = [
     "time_frequency_relevance",
     "train",
     "unit_activations",
+    "verify_receipt",
     "viz",
     "weight_randomisation_test",
 ]

@@ -1,0 +1,6 @@
+"""The report on a decoder and a recording of one's own, its receipt, and the commands around them."""
+
+import lazy_loader
+
+# Lazy as the front door: the command line answers `--help` without torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"receipt": ["verify_receipt"]})

@@ -1,0 +1,269 @@
+"""The receipt of a report: what was found, from what, by what; and whether all of it still stands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from eegxai_support.files import (
+    SEAL,
+    SEAL_KEY,
+    UNSEALED,
+    DamagedFileError,
+    expanded,
+    plain,
+    read_sealed,
+    sealed,
+    write_whole,
+)
+from eegxai_support.provenance import versions
+from eegxai_support.report.findings import Findings
+from eegxai_support.report.networks import load_network
+from eegxai_support.report.sample import check_sample, read_sample
+from eegxai_support.trials import Trials
+
+RECEIPT, SAMPLE = "receipt.json", "sample.safetensors"
+SCHEMA = Path(__file__).with_name("receipt.schema.json")
+FORM = 1  # of the receipt; a reader can tell what to expect
+PRODUCTS = (
+    "*.html",
+    "*.bib",
+    "*.safetensors",
+    "tables/*",
+    "weights/*",
+)  # what a report consists of, besides the receipt
+# What the numbers are computed with. On other versions of these, or another kind of processor, they may be rounded
+# otherwise, or come from a method that was mended since.
+LIBRARIES = ("eegxai-support", "torch", "numpy", "scipy", "mne", "braindecode")
+SAME, SIMILAR = 1e-6, 1e-3  # relative to the largest value: by the same versions, and by others
+
+OK, REFUSED, NOT_CHECKED, INFORMATION = "ok", "refused", "not checked", "information"
+
+
+def write_receipt(findings: Findings, out_dir: str | Path, files: Iterable[tuple[str, str]] = ()) -> Path:
+    """Write ``receipt.json``, the last file of a report: it holds the hashes of all others.
+
+    Parameters
+    ----------
+    findings : Findings
+    out_dir : path
+        Holds what the report consists of already: pages, tables, weights, sample.
+    files : iterable of (path, sha256)
+        What the trials were read from, as `read_recording` gives it.
+
+    Returns
+    -------
+    Path
+        Of the receipt: strict JSON, described by ``receipt.schema.json`` beside this module. Numbers are written so
+        that they are read as the same floats; what is none stands as null.
+    """
+    out_dir = expanded(out_dir)
+    content = _strict(plain({SEAL_KEY: UNSEALED, **_content(findings, out_dir, files)}))
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    path = out_dir / RECEIPT
+    write_whole(path, bytes(sealed(f"{text}\n".encode())))
+    return path
+
+
+def _content(findings: Findings, out_dir: Path, files: Iterable[tuple[str, str]]) -> dict:
+    facts, tables = findings.facts, findings.tables
+    hashes = {path.relative_to(out_dir).as_posix(): file_digest(path) for path in _products(out_dir)}
+    return {
+        "form": FORM,
+        "title": facts["title"],
+        "verdict": facts["verdict"],
+        "decoder": facts["decoder"],
+        "methods": _methods(tables),
+        "peaks": _peaks(tables),
+        "data": {
+            "files": {_from(out_dir, path): digest for path, digest in files},
+            "trials": {"sha256": trials_digest(findings.trials), "shape": list(findings.trials.signal.shape)},
+        },
+        "weights": {name: digest for name, digest in hashes.items() if name.startswith("weights/")},
+        "files": {name: digest for name, digest in hashes.items() if not name.startswith("weights/")},
+        "network": facts["model"],
+        "explained": {name: facts[name] for name in ("origin", "group", "n_groups", "quick")},
+        "skipped": tables["skipped"].to_dict("records") if "skipped" in tables else [],
+        "seeds": facts["seeds"],
+        "versions": facts["versions"] | computed_with(),
+        "command": facts["command"],
+    }
+
+
+def _methods(tables: dict[str, pd.DataFrame]) -> dict[str, dict]:
+    """Return per method the largest relative delta, both sanity checks, faithfulness and verdict."""
+    rows = tables["methods"].to_dict("records") if "methods" in tables else []
+    return {
+        row["method"]: {
+            "relative_delta": row["relative_delta"],
+            "sanity": {"labels": row["labels"], "weights": row["weights"]},
+            "faithfulness": {"difference": row["faithfulness"], "low": row["low"], "high": row["high"]},
+            "verdict": row["verdict"],
+            "rule": row["rule"],
+            "number": row["number"],
+        }
+        for row in rows
+    }
+
+
+def _peaks(tables: dict[str, pd.DataFrame]) -> dict[str, dict]:
+    """Return per class where the first method has its largest relevance, and where the others have it."""
+    rows = tables["peaks"].to_dict("records") if "peaks" in tables else []
+    peaks: dict[str, dict] = {}
+    for row in rows:
+        peak = {name: row[name] for name in ("method", "channel", "frequency", "time", "frequency_level")}
+        of_class = peaks.setdefault(str(row["class"]), peak | {"others": []})
+        if of_class["method"] != row["method"]:
+            of_class["others"].append(peak)
+    return peaks
+
+
+def _from(folder: Path, path: str) -> str:
+    """Return a path as it is seen from a folder, so that both can be moved together."""
+    try:
+        return Path(os.path.relpath(expanded(path), folder)).as_posix()
+    except ValueError:  # on another drive
+        return str(expanded(path).absolute())
+
+
+def _products(out_dir: Path) -> list[Path]:
+    return sorted({path for pattern in PRODUCTS for path in out_dir.glob(pattern) if path.is_file()})
+
+
+def _strict(content: object) -> object:
+    """Return content with null in place of what is no number: strict JSON has neither NaN nor infinity."""
+    if isinstance(content, dict):
+        return {str(key): _strict(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_strict(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces: 64 hexadecimal digits."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def trials_digest(trials: Trials) -> str:
+    """Return the SHA-256 of the numbers, labels, channels and rate of trials: 64 hexadecimal digits."""
+    known = [trials.signal.shape, trials.info.ch_names, trials.sfreq, trials.tmin, trials.unit, trials.class_names]
+    digest = hashlib.sha256(repr(known).encode())
+    digest.update(np.ascontiguousarray(trials.signal))
+    digest.update(b"" if trials.label is None else np.ascontiguousarray(trials.label))
+    return digest.hexdigest()
+
+
+def computed_with() -> dict[str, str | None]:
+    """Return what numbers depend on besides data and weights: versions, and the kind of processor."""
+    return versions(LIBRARIES) | {"processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"}
+
+
+def verify_receipt(path: str | Path, *, network: str | Callable | nn.Module | None = None) -> pd.DataFrame:
+    """Compare a report with its receipt: every file by its hash, and a sample of the numbers by computing them again.
+
+    Parameters
+    ----------
+    path : path
+        ``receipt.json``, or the folder that it lies in.
+    network : callable, "module:callable" or torch.nn.Module, optional
+        Returns the network, given the trials of the sample, or is it; for a network of one's own, which the file of its
+        weights does not describe.
+
+    Returns
+    -------
+    DataFrame
+        A row for each thing that was looked at, with the columns ``what`` (seal, file, data, version or number),
+        ``name``, ``status`` and ``detail``. The status is "refused" for what is not as it was written; "ok";
+        "not checked" for input files that are not where they were, and numbers of a network that is not known; and
+        "information" for versions that differ, and numbers computed by such.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such receipt.
+    ValueError
+        The file is no receipt, or `network` and the weights do not fit.
+
+    Notes
+    -----
+    Numbers have to agree to 1e-6 of the largest of them where versions and processor are those of the receipt. On
+    others they are compared to 1e-3 and never refused: a method may have been mended since.
+    """
+    path = expanded(path)
+    path = path / RECEIPT if path.is_dir() else path
+    try:
+        receipt = json.loads(_sealed_content(path))
+    except DamagedFileError as error:
+        return _table([("seal", path.name, REFUSED, f"{error} Nothing that it says can be relied on.")])
+    folder, differing = path.parent, _differing(receipt["versions"])
+    rows = [("seal", path.name, OK, "")]
+    rows += [_compared_file("file", folder, *item) for part in ("files", "weights") for item in receipt[part].items()]
+    rows += [_compared_file("data", folder, *item) for item in receipt["data"]["files"].items()]
+    rows += [("version", name, INFORMATION, f"{then} then, {now} now") for name, then, now in differing]
+    return _table(rows + _numbers(folder, receipt, network, rows, bool(differing)))
+
+
+def _sealed_content(path: Path) -> bytes:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; expected the {RECEIPT} of a report.")
+    content = path.read_bytes()
+    if SEAL_KEY.encode() not in content and SEAL.encode() not in content:  # one changed byte leaves one of them
+        raise ValueError(f"{path} is no receipt; expected the {RECEIPT} that a report wrote.")
+    return read_sealed(path, required=True)
+
+
+def _table(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["what", "name", "status", "detail"])
+
+
+def _compared_file(what: str, folder: Path, name: str, digest: str) -> tuple[str, str, str, str]:
+    path = folder / name
+    if not path.is_file():
+        return (what, name, NOT_CHECKED if what == "data" else REFUSED, "is not there")
+    same = file_digest(path) == digest
+    return (what, name, OK if same else REFUSED, "" if same else "its content is not what was written")
+
+
+def _differing(then: dict) -> list[tuple[str, str, str]]:
+    """Return what numbers are computed with otherwise than by the receipt: name, then, now."""
+    now = computed_with()
+    return [(name, then.get(name), now[name]) for name in now if then.get(name) != now[name]]
+
+
+def _numbers(folder: Path, receipt: dict, network, rows: list[tuple], others: bool) -> list[tuple[str, str, str, str]]:
+    """Return a row for each number of the sample; none where the sample or its weights were refused already."""
+    refused = {name for _, name, status, _ in rows if status == REFUSED}
+    if SAMPLE not in receipt["files"]:
+        return [("number", SAMPLE, NOT_CHECKED, "the report has no sample of its numbers")]
+    if SAMPLE in refused:
+        return []
+    sample = read_sample(folder / SAMPLE)
+    if sample.weights in refused or sample.weights not in receipt["weights"]:
+        return [] if sample.weights in refused else [("number", sample.weights, REFUSED, "is no file of this receipt")]
+    try:
+        model = load_network(folder / sample.weights, sample.trials, network)
+    except ValueError as error:
+        if network is not None:
+            raise
+        return [("number", sample.weights, NOT_CHECKED, str(error))]
+    return [_compared_number(row, others) for row in check_sample(folder / SAMPLE, model).itertuples()]
+
+
+def _compared_number(row, others: bool) -> tuple[str, str, str, str]:
+    limit = SIMILAR if others else SAME
+    within = row.relative <= limit
+    found = f"differs by {row.relative:.1g} of the largest value; {limit:g} is {'expected' if others else 'allowed'}"
+    if others:
+        return ("number", row.what, INFORMATION, f"{found} of other versions" if not within else found)
+    return ("number", row.what, OK if within else REFUSED, "" if within else found)
