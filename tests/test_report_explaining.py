@@ -13,7 +13,8 @@ import eegxai_support as xs
 from eegxai_support.decoders import train
 from eegxai_support.report import decoding as stages
 from eegxai_support.report.decoding import Decoding, Fit, explained_by_one, groups_of, log_probability, train_left_out
-from eegxai_support.report.explaining import Explaining, _above_permuted, evidence, shares, trials_to_show
+from eegxai_support.report.evidence import evidence
+from eegxai_support.report.explaining import Explaining, _above_permuted, shares, trials_to_show
 from eegxai_support.report.parts import Parts, fingerprint
 from eegxai_support.report.receipts import Receipts, area_against_random
 

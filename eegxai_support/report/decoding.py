@@ -99,16 +99,32 @@ class Decoding:
         """Seeds of the networks."""
         return sorted({fit.seed for fit in self.fits})
 
-    def input_of(self, fit: Fit, trials: Trials | None = None) -> Trials:
-        """Return what a network is given: the trials of its fit, prepared, in the window that it takes.
+    @cached_property
+    def recorded(self) -> Trials:
+        """All trials as recorded, in the window that the networks take: the middle of longer ones."""
+        return middle(self.trials, self.fits[0].model)
 
-        Parameters
-        ----------
-        fit : Fit
-        trials : Trials, optional
-            Others in place of the fit's, as recorded, such as the same ones with a part removed.
+    def prepared(self, recorded: Trials) -> Trials:
+        """Return what the networks take of trials as `recorded`, in which parts may have been changed.
+
+        The window is put back into the whole trials first: `prepare` may need these, for a scale or a filter.
         """
-        return middle(self.prepare(self.trials.subset(fit.index) if trials is None else trials), fit.model)
+        whole, first = self.trials.signal.copy(), self._first
+        whole[:, :, first : first + recorded.signal.shape[2]] = recorded.signal
+        return middle(self.prepare(replace(self.trials, signal=whole, truth=None)), self.fits[0].model)
+
+    @property
+    def _first(self) -> int:
+        return round((self.recorded.tmin - self.trials.tmin) * self.trials.sfreq)
+
+    @cached_property
+    def inputs(self) -> Trials:
+        """All trials as the networks take them."""
+        return self.prepared(self.recorded)
+
+    def input_of(self, fit: Fit) -> Trials:
+        """Return the trials of a fit as its network takes them."""
+        return self.inputs.subset(fit.index)
 
     @cached_property
     def predictions(self) -> pd.DataFrame:

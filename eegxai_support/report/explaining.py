@@ -1,14 +1,13 @@
-"""What networks use: class maps by channel, time, frequency and component, each beside a network with random weights."""
+"""What networks use: class maps by channel, time, frequency and component, beside those of random weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from eegxai_support.attribution import Attribution, attribute
@@ -16,6 +15,7 @@ from eegxai_support.model import UnsupportedOperation
 from eegxai_support.patterns import haufe_patterns
 from eegxai_support.report.components import Components
 from eegxai_support.report.decoding import Decoding, Fit
+from eegxai_support.report.evidence import evidence
 from eegxai_support.report.findings import TRAINED, UNTRAINED
 from eegxai_support.report.parts import Frames, Parts, joined
 from eegxai_support.sanity import randomize
@@ -30,27 +30,6 @@ N_PERMUTATIONS = 1000
 LEVEL = 0.95  # of the surrogates
 REST = "left by the components"
 MEANS = {"channels", "times", "spectra", "sources"}
-
-
-def evidence(label: np.ndarray) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a target: the output of each trial's class minus the mean of the other outputs.
-
-    Softmax ignores what is added to all outputs; so does this, and for two classes it is their difference.
-
-    Parameters
-    ----------
-    label : ndarray of int, shape (trial,)
-    """
-    label = torch.tensor(np.asarray(label))  # a copy: arrays of Trials are read-only
-
-    def evidence_for_the_class(outputs: Tensor, trial: Tensor) -> Tensor:
-        own_label = label.to(outputs.device)[trial]
-        if outputs.shape[1] == 1:  # the logit of the second of two classes
-            return outputs[:, 0] * (2 * own_label - 1)
-        own = outputs.gather(1, own_label[:, None])[:, 0]
-        return own - (outputs.sum(1) - own) / (outputs.shape[1] - 1)
-
-    return evidence_for_the_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +57,7 @@ class Explaining:
 
     def run(self, parts: Parts) -> Frames:
         """Explain each fold by the networks that have not seen it; return tables of `Findings`, and `maps`."""
-        question = [self.methods, self.shown.tolist(), self.seed, self.components and self.components.key]
+        question = [self.methods, self.shown.tolist(), self.seed, self.components is not None]
         frames = []
         for fold, fits in tqdm(self.decoding.folds.items(), desc="Explaining", unit="fold", delay=2):
             frames.append(parts.frames("explain", fold, *question, compute=lambda fits=fits: self._fold(fits)))
@@ -146,13 +125,15 @@ class Explaining:
                 yield group, each, (groups == group) & (label == each)
 
     def _sources(self, fit: Fit, map_: Attribution, given: Trials, about: dict) -> pd.DataFrame:
-        """Relevance by kind of component, means over the trials of each group; subjects have components of their own."""
-        kinds = [*self.components.kinds, REST]
+        """Return relevance by kind of component, means over the trials of each group; each subject has its own."""
+        kinds = [*dict.fromkeys(self.components.table["label"]), REST]
         values = np.full((len(given), len(kinds)), np.nan)
-        for rows, ica, label in self.components.of(given):
+        for subject, ica in self.components.ica.items():
+            rows = np.flatnonzero(given.metadata["subject"] == subject)
             part = replace(map_, values=map_.values[rows], multiplier=map_.multiplier[rows], baseline=_rows(map_, rows))
             relevance = component_relevance(part, given.signal[rows], ica)
-            values[rows] = relevance @ np.equal.outer([*label, REST], kinds)
+            labels = np.array([*self.components.labels(subject), REST], object)
+            values[rows] = relevance @ (labels[:, None] == np.array(kinds, object))
         share, groups = shares(values), self.decoding.groups[fit.index]
         rows = []
         for group in pd.unique(groups):

@@ -23,7 +23,7 @@ from eegxai_support.recordings import from_epochs
 from eegxai_support.report.components import fit_components
 from eegxai_support.report.decoding import Decoding, Prepare, explained_by_one, groups_of, train_left_out
 from eegxai_support.report.explaining import DEFAULT_METHODS, QUICK_METHODS, Explaining, trials_to_show
-from eegxai_support.report.findings import Findings
+from eegxai_support.report.findings import TRAINED, Findings
 from eegxai_support.report.page import write_page
 from eegxai_support.report.parts import COMPUTED_WITH, Frames, Parts, fingerprint
 from eegxai_support.report.receipt import write_receipt
@@ -180,26 +180,41 @@ def _tables(
     decoding: Decoding, raw, methods: tuple[str, ...], *, quick: bool, seed: int, parts: Parts
 ) -> tuple[Frames, dict[str, np.ndarray]]:
     """Run the stages that need networks or recordings; return their tables and the maps to browse."""
-    components, skipped = fit_components(decoding.trials, raw, parts)
+    components = fit_components(decoding.trials.subset(decoding.explained), raw, seed=seed)
+    reasons = [{"section": "components", "reason": components.reason}] * bool(components.reason)
+    components = components if components.ica else None
     explaining = Explaining(decoding, methods, components, trials_to_show(decoding, N_SHOWN), seed)
     tables = explaining.run(parts)
     maps = _to_arrays(tables.pop("maps"), _explained(decoding).signal.shape[1:])
     tables |= parts.frames("peaks", methods, seed, compute=lambda: {"peaks": explaining.peaks(tables)})
     tables |= Receipts(decoding, methods, seed, quick).run(parts)
-    tables["removals"] = remove_parts(
-        decoding, components, tables["channels"], n_controls=N_CONTROLS_QUICK if quick else N_CONTROLS, seed=seed,
-        parts=parts,
-    )  # fmt: skip
-    tables["interventions"] = interventions(tables["removals"], decoding, seed=seed)
+    channels = most_relevant(tables["channels"], methods)
+    n_controls = N_CONTROLS_QUICK if quick else N_CONTROLS
+    tables |= parts.frames("removals", channels, n_controls, seed, compute=lambda: {
+        "removals": remove_parts(
+            decoding.fits, decoding.recorded, components, decoding.prepared, channels=channels, n_controls=n_controls,
+            seed=seed,
+        )
+    })  # fmt: skip
+    n_channels = len(decoding.trials.info.ch_names)
+    tables["trials"] = _list_of_trials(decoding)
+    tables["interventions"] = interventions(tables["removals"], tables["trials"], n_channels=n_channels, seed=seed)
     if components is not None:
         tables["components"] = components.table
     if decoding.training is not None:
         tables["training"] = decoding.training
-    tables |= {"predictions": decoding.predictions, "trials": _list_of_trials(decoding)}
+    tables["predictions"] = decoding.predictions
     tables["shown"] = pd.DataFrame({"trial": explaining.shown})
-    reasons = [tables.get("skipped"), pd.DataFrame(skipped, columns=["section", "reason"])]
-    tables["skipped"] = pd.concat(reasons).drop_duplicates(ignore_index=True)
+    skipped = [tables.get("skipped"), pd.DataFrame(reasons, columns=["section", "reason"])]
+    tables["skipped"] = pd.concat(skipped).drop_duplicates(ignore_index=True)
     return tables, maps
+
+
+def most_relevant(channels: pd.DataFrame, methods: Iterable[str]) -> list[str]:
+    """Return the channels with the largest shares in the maps of trained networks, one of each method."""
+    trained = channels[channels["network"] == TRAINED]
+    mean = trained.groupby(["method", "channel"], sort=False)["share"].mean()
+    return list(dict.fromkeys(mean[method].idxmax() for method in methods if method in mean))
 
 
 def _to_arrays(maps: pd.DataFrame, shape: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -210,7 +225,7 @@ def _to_arrays(maps: pd.DataFrame, shape: tuple[int, int]) -> dict[str, np.ndarr
 
 def _explained(decoding: Decoding) -> Trials:
     """Return the trials that are explained, as the networks take them."""
-    return decoding.input_of(decoding.fits[0], decoding.trials.subset(decoding.explained))
+    return decoding.inputs.subset(decoding.explained)
 
 
 def _list_of_trials(decoding: Decoding) -> pd.DataFrame:

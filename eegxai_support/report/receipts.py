@@ -1,4 +1,4 @@
-"""The evidence for maps: do they change with the label and the weights, do they say what the network answers to?"""
+"""The evidence for maps: whether they change with labels and weights, and say what the network answers to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from eegxai_support.attribution import attribute
 from eegxai_support.model import UnsupportedOperation
 from eegxai_support.report.decoding import Decoding, Fit
-from eegxai_support.report.explaining import evidence
+from eegxai_support.report.evidence import evidence
 from eegxai_support.report.parts import Frames, Parts, joined
 from eegxai_support.sanity import label_randomisation_test, weight_randomisation_test
 from eegxai_support.scoring import area_under_curve, perturbation_curves, sensitivity_test

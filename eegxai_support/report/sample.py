@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from eegxai_support.attribution import attribute
 from eegxai_support.decoders import predict
 from eegxai_support.files import SEAL_KEY, UNSEALED, DamagedFileError, read_sealed, sealed, to_json, write_whole
 from eegxai_support.model import unwrapped
+from eegxai_support.report.evidence import evidence
 from eegxai_support.trials import Trials
 
 LARGEST = 8  # trials in a sample: enough to notice another network, few enough for every method in seconds
@@ -50,23 +51,6 @@ class Sample:
     maps: dict[str, np.ndarray]
     methods: dict[str, dict]
     weights: str
-
-
-def evidence(label: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return the target of `attribute` that is the logit of each trial's class minus the mean of the others.
-
-    Parameters
-    ----------
-    label : ndarray, shape (trial,)
-        The true class of each trial.
-    """
-    classes = torch.as_tensor(np.asarray(label))
-
-    def of_true_class(outputs: torch.Tensor, trial: torch.Tensor) -> torch.Tensor:
-        true = outputs.gather(1, classes.to(outputs.device)[trial][:, None])[:, 0]
-        return true - (outputs.sum(1) - true) / (outputs.shape[1] - 1)
-
-    return of_true_class
 
 
 def write_sample(
