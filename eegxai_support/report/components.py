@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import mne
 import numpy as np
 import pandas as pd
+from mne.preprocessing import read_ica
 from tqdm import tqdm
 
 from eegxai_support.montages import located
+from eegxai_support.report.parts import Parts, fingerprint
 from eegxai_support.sources import fit_ica, label_components, remove_components
 from eegxai_support.trials import Trials
 
@@ -103,6 +107,55 @@ def fit_components(
         origin = "fitted" if mine is None else "file"
         tables.append(table[["component", "label", "probability"]].assign(subject=subject, origin=origin)[COLUMNS])
     return Components(ica, pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS), skipped)
+
+
+def kept_components(trials: Trials, raw, own, *, seed: int, parts: Parts) -> Components:
+    """Return what `fit_components` does, from the disk where it was done before.
+
+    They are read from there the first time, too, so that what comes after gets the same numbers either way.
+    """
+    question = [fingerprint(trials), _digest(raw), _digest(own), seed]
+    key, found = parts.key("components", *question), {}
+
+    def fit() -> dict[str, pd.DataFrame]:
+        fitted = found["fitted"] = fit_components(trials, raw, own, seed=seed)
+        for number, ica in enumerate(fitted.ica.values()):
+            ica.save(_file(parts, key, number), overwrite=True, verbose=False)
+        reasons = pd.DataFrame(list(fitted.skipped.items()), columns=["subject", "reason"])
+        return {"table": fitted.table, "skipped": reasons, "subjects": pd.DataFrame({"subject": list(fitted.ica)})}
+
+    def read() -> Components:
+        frames = parts.frames("components", *question, compute=fit)
+        subjects = frames["subjects"]["subject"]
+        ica = {name: read_ica(_file(parts, key, k), verbose=False) for k, name in enumerate(subjects)}
+        return Components(ica, frames["table"], dict(frames["skipped"].itertuples(index=False)))
+
+    try:
+        return read()
+    except (OSError, ValueError):  # an ICA's file that is gone or damaged
+        fit()
+        return read()
+
+
+def _file(parts: Parts, key: str, number: int) -> Path:
+    return parts.folder / f"{key}-{number}-ica.fif"
+
+
+def _digest(given) -> object:
+    """Return what tells recordings and ICAs apart, as JSON holds it."""
+    if given is None or isinstance(given, str | int | float):
+        return given
+    if isinstance(given, Mapping):
+        return {str(name): _digest(each) for name, each in given.items()}
+    if isinstance(given, list | tuple):
+        return [_digest(each) for each in given]
+    if isinstance(given, pd.DataFrame):
+        return given.to_csv()
+    if isinstance(given, mne.preprocessing.ICA):
+        return hashlib.sha256(given.unmixing_matrix_.tobytes() + given.pca_components_.tobytes()).hexdigest()
+    data = given.get_data(verbose=False)
+    about = [given.ch_names, given.info["sfreq"], given.info["highpass"], given.info["lowpass"]]
+    return [hashlib.sha256(np.ascontiguousarray(data)).hexdigest(), *about]
 
 
 def _of_subject(given, subject, subjects: list, name: str):

@@ -15,20 +15,23 @@ from scipy.stats import binomtest
 from torch import nn
 
 from eegxai_support.attribution import METHODS
+from eegxai_support.decoders import save
 from eegxai_support.files import expanded
 from eegxai_support.model import model_size, name_of, record_of, unwrapped
 from eegxai_support.montages import scalp_positions
 from eegxai_support.provenance import package_digest, versions
 from eegxai_support.recordings import from_epochs
-from eegxai_support.report.components import fit_components
+from eegxai_support.report.components import kept_components
 from eegxai_support.report.decoding import Decoding, Prepare, explained_by_one, groups_of, train_left_out
 from eegxai_support.report.explaining import DEFAULT_METHODS, QUICK_METHODS, Explaining, trials_to_show
 from eegxai_support.report.findings import TRAINED, Findings
+from eegxai_support.report.networks import describe
 from eegxai_support.report.page import write_page
 from eegxai_support.report.parts import COMPUTED_WITH, Frames, Parts, fingerprint
-from eegxai_support.report.receipt import write_receipt
+from eegxai_support.report.receipt import SAMPLE, write_receipt
 from eegxai_support.report.receipts import Receipts
 from eegxai_support.report.removal import interventions, remove_parts
+from eegxai_support.report.sample import write_sample
 from eegxai_support.report.verdict import method_verdicts, source_verdict
 from eegxai_support.trials import Trials, unknown_name
 
@@ -36,7 +39,7 @@ MAX_FOLDS = 5
 N_SHOWN = 48
 N_CONTROLS, N_CONTROLS_QUICK = 20, 10
 FEWEST = 8  # trials of a class: with fewer neither an accuracy nor a mean map says much
-HIDDEN = ".parts"
+HIDDEN, WEIGHTS = ".parts", "weights"
 REFERENCED = 1e-3  # mean over the channels, as a share of the standard deviation
 
 
@@ -46,7 +49,8 @@ def make_report(
     out_dir: str | Path,
     *,
     test=None,
-    raw: mne.io.BaseRaw | mne.BaseEpochs | None = None,
+    raw=None,
+    components=None,
     prepare: Prepare | None = None,
     group: str = "run",
     methods: Iterable[str] | None = None,
@@ -76,8 +80,10 @@ def make_report(
     test : as `trials`, optional
         Trials that `model` was not trained on; only these are explained. Without them the network's own record tells
         which of `trials` it has seen, where it was trained by `train`; where nothing does, the page says so first.
-    raw : mne.io.BaseRaw or mne.BaseEpochs, optional
+    raw : mne.io.BaseRaw, mne.BaseEpochs, a list of them, or a dict from subject to either; optional
         The recording in its widest band, which independent components are looked for in; the trials where None.
+    components : (mne.preprocessing.ICA, DataFrame), or a dict from subject to such a pair; optional
+        Components that were fitted and labelled before, such as those of an EEGLAB file, see `read_components`.
     prepare : callable, optional
         ``prepare(trials) -> trials``, what stands between the recording and the network. For a network that is trained
         here: `Trials.standardise`, unless the trials have no unit; else nothing.
@@ -122,19 +128,20 @@ def make_report(
         numbers = range(seed, seed + (1 if quick else seeds))
         decoding = train_left_out(
             model, trials, prepare, groups_of(trials, group), seeds=list(numbers), epochs=epochs, max_groups=MAX_FOLDS,
-            folder=out_dir / "weights", parts=parts,
+            folder=out_dir / WEIGHTS, parts=parts,
         )  # fmt: skip
     else:
         decoding = explained_by_one(model, trials, test, prepare, group)
-    tables, maps = _tables(decoding, raw, methods, quick=quick, seed=seed, parts=parts)
+    tables, maps = _tables(decoding, raw, components, methods, quick=quick, seed=seed, parts=parts)
     if dropped is not None:
         tables["dropped"] = dropped
     facts = _facts(decoding, group, title=title, notes=notes, files=files, command=command, quick=quick)
     tables["methods"] = method_verdicts(tables, facts)
     facts["verdict"] = source_verdict(tables, facts)
     findings = Findings(_explained(decoding), tables, maps, facts)
+    _write_sample(decoding, methods, out_dir)
     page = write_page(findings, out_dir)
-    write_receipt(findings, out_dir)
+    write_receipt(findings, out_dir, facts["files"])
     return page
 
 
@@ -177,10 +184,10 @@ def unchanged(trials: Trials) -> Trials:
 
 
 def _tables(
-    decoding: Decoding, raw, methods: tuple[str, ...], *, quick: bool, seed: int, parts: Parts
+    decoding: Decoding, raw, own, methods: tuple[str, ...], *, quick: bool, seed: int, parts: Parts
 ) -> tuple[Frames, dict[str, np.ndarray]]:
     """Run the stages that need networks or recordings; return their tables and the maps to browse."""
-    components = fit_components(decoding.trials.subset(decoding.explained), raw, seed=seed)
+    components = kept_components(decoding.trials.subset(decoding.explained), raw, own, seed=seed, parts=parts)
     reasons = [{"section": "components", "reason": components.reason}] * bool(components.reason)
     components = components if components.ica else None
     explaining = Explaining(decoding, methods, components, trials_to_show(decoding, N_SHOWN), seed)
@@ -208,6 +215,23 @@ def _tables(
     skipped = [tables.get("skipped"), pd.DataFrame(reasons, columns=["section", "reason"])]
     tables["skipped"] = pd.concat(skipped).drop_duplicates(ignore_index=True)
     return tables, maps
+
+
+def _write_sample(decoding: Decoding, methods: tuple[str, ...], out_dir: Path) -> None:
+    """Write a few trials with their numbers, and the weights of the network that they are of."""
+    fit = decoding.fits[0]
+    path = out_dir / WEIGHTS / f"{fit.group}-seed{fit.seed}.safetensors"
+    if decoding.training is None:  # a network that was given
+        described = describe(fit.model)
+        save(fit.model, path, **({"network": described} if described else {}))
+    weights = path.relative_to(out_dir).as_posix()
+    write_sample(
+        out_dir / SAMPLE, fit.model, decoding.inputs, fit.index, _supported(fit.model, methods), weights=weights
+    )
+
+
+def _supported(model: nn.Module, methods: tuple[str, ...]) -> list[str]:
+    return [method for method in methods if METHODS[method].applies_to(model)]
 
 
 def most_relevant(channels: pd.DataFrame, methods: Iterable[str]) -> list[str]:
@@ -276,9 +300,7 @@ def _facts(decoding: Decoding, group: str, *, title, notes, files, command, quic
         "band": [given.info["highpass"], given.info["lowpass"]],
         "notes": list(notes),
         "files": [list(each) for each in files],
-        "data": fingerprint(decoding.trials),
-        "weights": [weights_digest(fit.model) for fit in decoding.fits],
-        "versions": versions([*COMPUTED_WITH, "eegxai-support"]) | {"platform": platform.platform()},
+        "versions": versions(COMPUTED_WITH) | {"platform": platform.platform()},
         "sources": package_digest(),
         "command": command,
         "quick": quick,
