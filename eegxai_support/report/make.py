@@ -30,7 +30,8 @@ from eegxai_support.report.page import write_page
 from eegxai_support.report.parts import COMPUTED_WITH, Frames, Parts, fingerprint
 from eegxai_support.report.receipt import SAMPLE, write_receipt
 from eegxai_support.report.receipts import Receipts
-from eegxai_support.report.removal import interventions, remove_parts
+from eegxai_support.report.needed import interventions
+from eegxai_support.report.removal import remove_parts
 from eegxai_support.report.sample import write_sample
 from eegxai_support.report.verdict import method_verdicts, source_verdict
 from eegxai_support.trials import Trials, unknown_name
@@ -225,13 +226,8 @@ def _write_sample(decoding: Decoding, methods: tuple[str, ...], out_dir: Path) -
         described = describe(fit.model)
         save(fit.model, path, **({"network": described} if described else {}))
     weights = path.relative_to(out_dir).as_posix()
-    write_sample(
-        out_dir / SAMPLE, fit.model, decoding.inputs, fit.index, _supported(fit.model, methods), weights=weights
-    )
-
-
-def _supported(model: nn.Module, methods: tuple[str, ...]) -> list[str]:
-    return [method for method in methods if METHODS[method].applies_to(model)]
+    supported = [method for method in methods if METHODS[method].applies_to(fit.model)]
+    write_sample(out_dir / SAMPLE, fit.model, decoding.inputs, fit.index, supported, weights=weights)
 
 
 def most_relevant(channels: pd.DataFrame, methods: Iterable[str]) -> list[str]:
