@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 import sys
 import tomllib
 import warnings
@@ -105,6 +106,8 @@ def test_what_is_not_given_is_left_to_the_functions(called):
 def test_one_reference_is_a_name_and_an_empty_end_is_none(called):
     assert main(shlex.split("report a.fif --train EEGNet --out it --reference average --baseline ,0 --band 1,")) == 0
     assert called.reading == {"reference": "average", "baseline": (None, 0.0), "band": (1.0, None)}
+    assert main(shlex.split("report a.fif --train EEGNet --out other --baseline -2e-1,")) == 0
+    assert called.reading == {"baseline": (-0.2, None)}
 
 
 def examples():
@@ -175,7 +178,9 @@ REFUSED = [
     (f"{TRAIN} --events left=1 --annotations A,B", "--annotations and --events name the classes twice"),
     (f"{TRAIN} --annotations A,,B", "expected names between commas"),
     (f"{TRAIN} --event-file a b", "2 event files for 1 recordings; expected one for each FILE"),
-    (f"{TRAIN} --tmin early", "argument --tmin: invalid float value: 'early'"),
+    (f"{TRAIN} --tmin early", "argument --tmin: 'early' was given; expected a number."),
+    (f"{TRAIN} --resample nan", "argument --resample: 'nan' was given; expected a number."),
+    (f"{TRAIN} --band inf,", "'inf,' was given; expected two numbers"),
     (f"{TRAIN} --baseline -0.2", "expected two numbers, the lower one first"),
     (f"{TRAIN} --baseline 0,-0.2", "expected two numbers, the lower one first"),
     (f"{TRAIN} --baseline a,b", "expected two numbers, such as 7,38"),
@@ -241,7 +246,7 @@ def test_an_error_is_one_line_and_the_traceback_for_who_asks(error, said, called
 
 def test_stopped_by_hand_it_says_that_it_goes_on(called, capsys, monkeypatch):
     def stopped(*_, **__):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(xs, "read_recording", stopped)
     assert main(["report", *TRAIN.split(), "--debug"]) == 130

@@ -274,8 +274,11 @@ def test_a_network_of_ones_own_is_asked_for(tmp_path, monkeypatch, capsys):
     table = verify_receipt(path)
     assert problems(table) == [["number", WEIGHTS, "not checked"]]
     assert "--network module:callable" in table["detail"].iloc[-1]
-    for given in (build, build(FINDINGS.trials), "test_report_receipt:build"):
+    mine = network(seed=7)
+    before = {name: value.clone() for name, value in mine.state_dict().items()}
+    for given in (build, mine, "test_report_receipt:build"):
         assert problems(verify_receipt(path, network=given)) == []
+    assert all(torch.equal(before[name], value) for name, value in mine.state_dict().items())
     (tmp_path / "mine.py").write_text("from test_report_receipt import build\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [each for each in sys.path if each])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shlex
 import sys
@@ -59,7 +60,7 @@ def joined(arguments: list[str]) -> list[str]:
     """Return arguments with ``--baseline -0.2,0`` as one of them: argparse takes -0.2,0 for an option."""
     result: list[str] = []
     for each in arguments:
-        if result and re.fullmatch(r"-[\d.]+,.*", each) and re.fullmatch(r"--[a-z-]+", result[-1]):
+        if result and re.fullmatch(r"-[\d.][\d.e+-]*,.*", each) and re.fullmatch(r"--[a-z-]+", result[-1]):
             result[-1] += f"={each}"
         else:
             result.append(each)
@@ -98,8 +99,8 @@ def add_report(commands) -> argparse.ArgumentParser:
     trials.add_argument("--events", metavar="NAME=CODE,…", type=_codes, help="classes by their event codes")
     trials.add_argument("--annotations", metavar="NAME,…", type=_names, help="classes by their annotations")
     trials.add_argument("--event-file", metavar="FILE", type=expanded, nargs="+", help="events, one file per FILE")
-    trials.add_argument("--tmin", metavar="S", type=float, help="begin of a trial, in s from its event")
-    trials.add_argument("--tmax", metavar="S", type=float, help="end of a trial, in s from its event")
+    trials.add_argument("--tmin", metavar="S", type=_number, help="begin of a trial, in s from its event")
+    trials.add_argument("--tmax", metavar="S", type=_number, help="end of a trial, in s from its event")
     trials.add_argument("--baseline", metavar="FROM,TO", type=_interval,
                         help="window, in s, whose mean is taken off; an empty end is that of the trial")  # fmt: skip
     trials.add_argument("--group", metavar="COLUMN",
@@ -108,7 +109,7 @@ def add_report(commands) -> argparse.ArgumentParser:
 
     signal = parser.add_argument_group("signal")
     signal.add_argument("--band", metavar="LOW,HIGH", type=_interval, help="pass-band in Hz; either may be empty")
-    signal.add_argument("--resample", metavar="HZ", type=float, help="sampling rate of the trials")
+    signal.add_argument("--resample", metavar="HZ", type=_number, help="sampling rate of the trials")
     signal.add_argument("--reference", metavar="CHANNEL,…", type=_name_or_names, help="average, or reference channels")
     signal.add_argument("--montage", metavar="NAME", help="positions of the electrodes, such as standard_1005")
     signal.add_argument("--rename", metavar="OLD=NEW,…", type=_pairs, help="other names of channels")
@@ -221,7 +222,7 @@ def _read(text: str, each: Callable, expected: str) -> list:
     """Return the parts between commas, each as a function reads it."""
     try:
         return [each(part.strip()) for part in text.split(",")]
-    except (ValueError, IndexError):
+    except (ValueError, argparse.ArgumentTypeError):
         raise argparse.ArgumentTypeError(f"{text!r} was given; expected {expected}.") from None
 
 
@@ -260,8 +261,18 @@ def _pairs(text: str) -> dict[str, str]:
     return _mapping(text, _name, "old names with new ones, such as EEG1=C3,EEG2=C4")
 
 
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} was given; expected a number.")
+    return number
+
+
 def _interval(text: str) -> tuple[float | None, float | None]:
-    ends = _read(text, lambda part: float(part) if part else None, "two numbers, such as 7,38")
+    ends = _read(text, lambda part: _number(part) if part else None, "two numbers, such as 7,38")
     if len(ends) != 2 or (None not in ends and not ends[0] < ends[1]):
         raise argparse.ArgumentTypeError(f"{text!r} was given; expected two numbers, the lower one first.")
     return ends[0], ends[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import traceback
 import warnings
@@ -97,7 +98,7 @@ def load_network(path: Path, trials: Trials, network: str | Callable | nn.Module
 
 def _built(network: str | Callable | nn.Module, trials: Trials) -> nn.Module:
     if isinstance(network, nn.Module):
-        return network
+        return copy.deepcopy(unwrapped(network))  # the caller's keeps its weights
     name = network if isinstance(network, str) else getattr(network, "__name__", repr(network))
     call = f"{name} is called with the trials alone and returns the network: def build(trials): return Net(…)"
     try:
@@ -119,7 +120,10 @@ class _NothingThere(Exception):
 
 def _imported(network: str) -> Callable:
     if ":" not in network:
-        raise _NothingThere(f"network is {network!r}; expected 'module:callable', such as my_nets:build.")
+        raise _NothingThere(
+            f"network is {network!r}; expected 'module:callable', such as my_nets:build, where"
+            " my_nets.py has def build(trials): return xs.build_decoder('EEGNet', trials)."
+        )
     try:
         return imported(network)
     except ValueError as error:

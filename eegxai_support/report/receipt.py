@@ -26,7 +26,7 @@ from eegxai_support.files import (
     sealed,
     write_whole,
 )
-from eegxai_support.provenance import versions
+from eegxai_support.provenance import package_digest, versions
 from eegxai_support.report.findings import Findings
 from eegxai_support.report.networks import load_network
 from eegxai_support.report.sample import check_sample, read_sample
@@ -45,6 +45,7 @@ PRODUCTS = (
 # What the numbers are computed with. On other versions of these, or another kind of processor, they may be rounded
 # otherwise, or come from a method that was mended since.
 LIBRARIES = ("eegxai-support", "torch", "numpy", "scipy", "mne", "braindecode")
+ROOMS = ("attribution", "decoders", "model", "trials")  # whose sources numbers come from: they change within a version
 SAME, SIMILAR = 1e-6, 1e-3  # relative to the largest value: by the same versions, and by others
 
 OK, REFUSED, NOT_CHECKED, INFORMATION = "ok", "refused", "not checked", "information"
@@ -165,8 +166,13 @@ def trials_digest(trials: Trials) -> str:
 
 
 def computed_with() -> dict[str, str | None]:
-    """Return what numbers depend on besides data and weights: versions, and the kind of processor."""
-    return versions(LIBRARIES) | {"processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"}
+    """Return what numbers depend on besides data and weights: versions, our sources, and the kind of processor.
+
+    The kind of processor decides in which order torch sums: between AVX2 and AVX-512, logits and LRP of untrained
+    networks were 1e-6 to 5e-5 apart, relative to the largest, and the same with one thread as with two.
+    """
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return versions(LIBRARIES) | {"sources": package_digest(*ROOMS)[:16], "processor": processor}
 
 
 def verify_receipt(path: str | Path, *, network: str | Callable | nn.Module | None = None) -> pd.DataFrame:
