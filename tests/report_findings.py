@@ -8,11 +8,13 @@ import mne
 import numpy as np
 import pandas as pd
 
-from eegxai_support.montages import EEGBCI_CHANNELS, electrode_info
+from eegxai_support.montages import EEGBCI_CHANNELS, electrode_info, scalp_places
 from eegxai_support.report.findings import Findings
 from eegxai_support.trials import Trials
 
 METHODS = ("deep_lift", "integrated_gradients", "lrp_epsilon", "saliency")
+PATTERN = "haufe_pattern"
+WITHOUT_MULTIPLIER = ("saliency", "grad_cam")  # neither spectra nor components, and nothing to conserve
 KINDS = ("brain", "muscle artifact", "eye blink", "heart beat", "line noise", "channel noise", "other")
 MOTOR = ("C3", "C4", "Cz")
 VERDICTS = ("trust", "trust", "doubt", "do not use")
@@ -27,6 +29,7 @@ def make_findings(
     n_times=240,
     sfreq=80.0,
     n_shown=12,
+    n_unexplained=0,
     methods=METHODS,
     seeds=(0, 1),
     knows=True,
@@ -40,10 +43,12 @@ def make_findings(
     rng = np.random.default_rng(seed)
     trials = _trials(rng, n_channels, classes, n_groups, n_trials, n_times, sfreq, positions, ch_names)
     shown = np.sort(rng.choice(n_trials, min(n_shown, n_trials), replace=False))
-    tables = _recording(trials, n_dropped=7) | _decoding(rng, trials, seeds, knows)
+    tables = _recording(trials, n_unexplained) | _decoding(rng, trials, seeds, knows)
     tables |= _class_maps(rng, trials, methods) | _components(rng, trials, methods) | _removals(rng, trials, knows)
     tables |= _receipts(rng, trials, methods, seeds)
     tables["shown"] = pd.DataFrame({"trial": shown})
+    for name in ("predictions", "removals", "conservation", "sanity", "robustness", "faithfulness", "shown"):
+        tables[name]["trial"] += n_unexplained  # numbers count all trials given, those first that were trained on
     skipped = [
         {"section": name, "reason": f"The recording has too little for {name}: 2 channels, at least 3 are needed."}
         for name in without
@@ -85,12 +90,14 @@ def _groups(trials):
     return trials.metadata["run"].to_numpy()
 
 
-def _recording(trials, n_dropped):
-    rows = trials.metadata.assign(trial=range(len(trials)), group=_groups(trials), label=trials.label, explained=True)
-    rows["class"] = np.array(trials.class_names)[trials.label]
+def _recording(trials, n_unexplained):
+    rows = trials.metadata.assign(group=_groups(trials), label=trials.label, explained=True)
+    rows = pd.concat([rows.iloc[:1].assign(run="run 0", group="run 0", explained=False)] * n_unexplained + [rows])
+    rows = rows.assign(trial=range(len(rows))).reset_index(drop=True)
+    rows["class"] = np.array(trials.class_names)[rows["label"]]
     order = ["trial", "subject", "session", "run", "group", "label", "class", "explained"]
     reasons = [(trials.class_names[0], "too near the end of the recording", 1),
-               (trials.class_names[-1], "annotated BAD_blink", n_dropped - 1)]  # fmt: skip
+               (trials.class_names[-1], "annotated BAD_blink", 6)]  # fmt: skip
     return {"trials": rows[order], "dropped": pd.DataFrame(reasons, columns=["class", "reason", "n"])}
 
 
@@ -113,10 +120,19 @@ def _decoding(rng, trials, seeds, knows):
     return {"predictions": pd.concat(rows, ignore_index=True), "training": pd.concat(training, ignore_index=True)}
 
 
+def _centre(trials, of_class):
+    """Return the channel where the signal of a class is."""
+    names = trials.info.ch_names
+    wanted = ("C4", "C3", "Cz")[of_class % 3]
+    return names.index(wanted) if wanted in names else of_class % len(names)
+
+
 def _profile(rng, trials, of_class):
-    """Return what the channels of a class hold, most of it at one channel."""
-    value = rng.normal(0.02, 0.02, len(trials.info.ch_names))
-    value[of_class % len(value)] += 0.6
+    """Return what the channels of a class hold, most of it near one channel."""
+    centre, places = _centre(trials, of_class), scalp_places(trials.info)
+    value = rng.normal(0.01, 0.01, len(places))
+    near = np.exp(-(((places - places[centre]) ** 2).sum(axis=1)) / 0.1)
+    value += 0.3 * np.where(np.isnan(near), np.arange(len(places)) == centre, near)
     return value
 
 
@@ -125,21 +141,24 @@ def _class_maps(rng, trials, methods):
     freqs = np.fft.rfftfreq(trials.signal.shape[2], 1 / trials.sfreq)
     freqs, times = freqs[(freqs >= 4) & (freqs <= 40)], trials.times
     channels, courses, spectra = [], [], []
-    for method in methods:
+    for method in (*methods, PATTERN):
         for network in ("trained", "untrained"):
             size = 1.0 if network == "trained" else 0.15
             for group in groups:
                 for k, name in enumerate(trials.class_names):
                     key = {"method": method, "network": network, "group": group, "class": name}
-                    of_time = np.exp(-((times - 1.6) ** 2) / 0.2) + 0.15 * rng.standard_normal(len(times))
-                    of_freq = np.exp(-((freqs - 10) ** 2) / 4) + 0.05 * rng.standard_normal(len(freqs))
-                    profile = _profile(rng, trials, k) if size == 1 else rng.normal(0, 0.3, len(names))
+                    peak = (network == "trained") * 1.0
+                    of_time = peak * np.exp(-((times - 1.6) ** 2) / 0.2) + 0.15 * rng.standard_normal(len(times))
+                    of_freq = peak * np.exp(-((freqs - 10) ** 2) / 4) + 0.1 * rng.standard_normal(len(freqs))
+                    profile = _profile(rng, trials, k) if peak else rng.normal(0, 0.3, len(names))
                     channels.append(_shares(key, "channel", names, size * profile))
-                    courses.append(_shares(key, "time", times, size * of_time / 50))
-                    spectra.append(_shares(key, "frequency", freqs, size * of_freq / 10))
+                    if method != PATTERN:
+                        courses.append(_shares(key, "time", times, size * of_time / 50))
+                    if method not in WITHOUT_MULTIPLIER:
+                        spectra.append(_shares(key, "frequency", freqs, size * of_freq / 10))
     peaks = pd.DataFrame(
-        [(method, name, names[k % len(names)], 10.0 if method != "saliency" else np.nan, 1.6, 0.06)
-         for method in methods for k, name in enumerate(trials.class_names)],
+        [(methods[0], name, names[_centre(trials, k)], 10.0 if k == 0 else np.nan, 1.6, 0.06)
+         for k, name in enumerate(trials.class_names)],
         columns=["method", "class", "channel", "frequency", "time", "frequency_level"],
     )  # fmt: skip
     tables = {"channels": channels, "times": courses, "spectra": spectra}
@@ -156,7 +175,7 @@ def _components(rng, trials, methods):
     components = pd.DataFrame({"subject": "S007", "component": range(n), "label": label,
                                "probability": rng.uniform(0.5, 1, n), "origin": "fitted"})  # fmt: skip
     kinds, rows = (*KINDS, "left by the components"), []
-    for method in methods:
+    for method in [it for it in methods if it not in WITHOUT_MULTIPLIER]:
         for network in ("trained", "untrained"):
             for group in pd.unique(_groups(trials)):
                 share = rng.dirichlet([40 if network == "trained" else 8, *[5] * (len(kinds) - 1)])
@@ -195,12 +214,13 @@ def _removals(rng, trials, knows):
 
 def _receipts(rng, trials, methods, seeds):
     trial, conservation, sanity, robustness, curves, rows = np.arange(len(trials)), [], [], [], [], []
-    shares, points = (0.1, 0.2, 0.4, 1.0), np.linspace(0, 1, 11)
+    shares, points = (0.1, 0.3, 1.0), np.linspace(0, 1, 11)
     for m, method in enumerate(methods):
-        bad = VERDICTS[m % 4] == "do not use"
+        bad = method in WITHOUT_MULTIPLIER
         for seed in seeds:
             change = rng.normal(2, 1, len(trial))
-            delta = rng.normal(0, 1.5 if bad else 1e-5, len(trial))
+            delta = np.full(len(trial), np.nan) if bad else rng.normal(0, 1e-5, len(trial))
+            change = change + 0 * delta  # what promises nothing has no change to add up to
             conservation.append(pd.DataFrame({"method": method, "trial": trial, "seed": seed, "delta": delta,
                                               "change": change, "relative": np.abs(delta / change)}))  # fmt: skip
             for test, level in (("labels", 0.9 if bad else -0.6), ("weights", 0.7 if bad else 0.1)):
@@ -218,23 +238,12 @@ def _receipts(rng, trials, methods, seeds):
                 curves.append(pd.DataFrame({"method": method, "map": kind, "trial": trial, "target": trials.label,
                                             "share": point, "logit": logit,
                                             "probability": 1 / (1 + np.exp(-logit))}))  # fmt: skip
-        verdict = VERDICTS[m % 4]
+        verdict = VERDICTS[m % 4] if method not in WITHOUT_MULTIPLIER else "do not use"
         rule = {"trust": "conserves and passes both sanity checks", "doubt": "robust in fewer than half of the trials",
                 "do not use": "the map hardly changes with another label"}[verdict]  # fmt: skip
-        rows.append((method, 2.0 if bad else 1e-5, 0.9 if bad else -0.6, 0.7 if bad else 0.1, 0.0 if bad else 0.4,
+        rows.append((method, np.nan if bad else 1e-5, 0.9 if bad else -0.6, 0.7 if bad else 0.1, 0.0 if bad else 0.4,
                      -0.1 if bad else 0.3, 0.1 if bad else 0.5, verdict, rule, 0.9 if bad else 1e-5))  # fmt: skip
-    columns = [
-        "method",
-        "relative_delta",
-        "labels",
-        "weights",
-        "faithfulness",
-        "low",
-        "high",
-        "verdict",
-        "rule",
-        "number",
-    ]
+    columns = "method relative_delta labels weights faithfulness low high verdict rule number".split()
     tables = {"conservation": conservation, "sanity": sanity, "robustness": robustness, "faithfulness": curves}
     tables = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     return tables | {"methods": pd.DataFrame(rows, columns=columns)}
@@ -245,10 +254,9 @@ def _maps(rng, trials, shown):
     _, n_channels, n_times = trials.signal.shape
     maps = rng.normal(0, 0.002, (len(shown), n_channels, n_times))
     time = np.arange(n_times) / trials.sfreq
+    burst = 0.02 * np.exp(-((time - 0.6) ** 2) / 0.1) * np.cos(20 * np.pi * time)
     for row, trial in enumerate(shown):
-        maps[row, trials.label[trial] % n_channels] += (
-            0.02 * np.exp(-((time - 0.6) ** 2) / 0.1) * np.cos(20 * np.pi * time)
-        )
+        maps[row, _centre(trials, trials.label[trial])] += burst
     return maps.astype(np.float32)
 
 
@@ -262,8 +270,8 @@ def _facts(trials, tables, seeds, knows, title):
                "text": "The decoder is not above chance (p = 0.41): there is nothing to explain."}  # fmt: skip
     return {
         "title": title,
-        "model": {"name": "EEGNet", "n_parameters": 2418, "chs_info": "the same channels in the same order",
-                  "sfreq": trials.sfreq},
+        "model": {"name": "EEGNet", "n_parameters": 2418, "sfreq": trials.sfreq,
+                  "chs_info": f"The network was trained on these {len(trials.info.ch_names)} channels in this order."},
         "origin": "left-out groups",
         "origin_text": "Every trial is explained by a network that was trained on the other runs.",
         "group": "run",
@@ -276,17 +284,21 @@ def _facts(trials, tables, seeds, knows, title):
         "class_names": list(trials.class_names),
         "sfreq": trials.sfreq,
         "tmin": trials.tmin,
-        "tmax": float(trials.times[-1]),
-        "unit": trials.unit,
-        "scale": "12.3 µV were one standard deviation of the recording (robust)",
-        "reference": "average",
-        "montage_fit": "64 of 64 channels have a 10-05 name and lie at its place (largest distance 0.04 head radii)",
+        "tmax": float(trials.times[-1] + 1 / trials.sfreq),
+        "window": [trials.tmin, float(trials.times[-1] + 1 / trials.sfreq)],
+        "unit": "uV",
+        "scale": 12.3,
+        "reference": "average over these channels",
+        "montage_fit": f"All {len(trials.info.ch_names)} electrodes have a place on the head.",
         "ch_names": list(trials.info.ch_names),
         "band": [4.0, 40.0],
         "notes": ["The sampling rate was 160 Hz; resampled to 80 Hz."],
         "verdict": source if knows else nothing,
         "versions": {"eegxai_support": "0.3.0", "mne": mne.__version__, "numpy": np.__version__},
-        "hashes": {"data": 64 * "a", "weights": 64 * "b"},
+        "files": [["recording-epo.fif", 64 * "d"]],
+        "data": 64 * "a",
+        "weights": [64 * "b", 64 * "c"],
+        "sources": 64 * "e",
         "command": "eegxai report recording-epo.fif --out report --train EEGNet --group run",
         "quick": False,
     }  # fmt: skip

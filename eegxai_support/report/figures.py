@@ -1,0 +1,399 @@
+"""The figures of the page: each with a caption, a text that stands for it, and the tables that hold its numbers."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import partial
+from textwrap import fill
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy import stats
+
+from eegxai_support import viz
+from eegxai_support.report.findings import Findings
+from eegxai_support.report.markup import counted, interval, listed, number
+from eegxai_support.report.methods import title_of
+from eegxai_support.scoring import mean_and_interval
+from eegxai_support.viz.parts import (
+    WIDTH,
+    class_title,
+    colour,
+    head_positions,
+    n_rows,
+    new_figure,
+    styled,
+    topomap_row,
+    wrapped_axes,
+)
+
+DPI = 200  # sharp on a phone and in print, where a figure is 16 cm wide
+LINES = ("-", "--", "-.", ":")  # classes differ without their colour, too
+OWN, CHANCE = "map == 'own'", "map == 'surrogate'"
+PATTERN = "haufe_pattern"
+MOST_PANELS = 4  # side by side
+MOST_GROUPS = 40  # rows of dots that a page can hold
+INTERVAL = ["mean", "low", "high"]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure and the words that go with it.
+
+    Parameters
+    ----------
+    name : str
+        Identifies it on the page.
+    figure : Figure
+    alt : str
+        What it shows, with its key number, for those who do not see it.
+    caption : str
+    tables : tuple of str
+        Which tables hold its numbers.
+    is_map : bool
+        Whether it shows what the decoder uses: grey where that is nothing.
+    """
+
+    name: str
+    figure: Figure
+    alt: str
+    caption: str
+    tables: tuple[str, ...]
+    is_map: bool = False
+
+
+def png(figure: Figure, *, grey: bool = False) -> bytes:
+    """Return a figure as a small PNG, in grey where its colours would promise too much.
+
+    A scale from blue over white to red is as dark at both ends, so signed images take one from white to black first.
+    """
+    from PIL import Image
+
+    if grey:
+        for ax in figure.axes:
+            for image in ax.images:
+                image.set_cmap("Greys")
+    raw, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(raw, dpi=DPI, facecolor="white")
+    picture = Image.open(raw).convert("L" if grey else "RGB")
+    picture = picture if grey else picture.quantize(256, dither=Image.Dither.NONE)
+    picture.save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
+def decoder_accuracy(findings: Findings) -> Picture:
+    """Draw the accuracy of each group beside chance and majority."""
+    decoder, unit = findings.facts["decoder"], findings.facts["group"]
+    scored = findings.tables["predictions"].eval("right = label == predicted").astype({"right": float})
+    groups = mean_and_interval(scored, "group", "right").assign(decoder="accuracy")
+    groups["group"] = groups["group"].astype(str)
+    shown = groups if len(groups) <= MOST_GROUPS else groups.sort_values("mean").iloc[:: len(groups) // MOST_GROUPS + 1]
+    fig = viz.plot_intervals(shown, "group", "decoder", reference=decoder["chance"], label="accuracy")
+    axes = fig.axes[0]
+    axes.axvline(decoder["majority"], color="0.4", linestyle="--", linewidth=1, zorder=0)
+    axes.set(xlim=(0, 1.02), ylabel=unit)
+    lowest, highest = groups["mean"].min(), groups["mean"].max()
+    lines = (
+        f"Dotted: chance, {decoder['chance']:.2f}. Dashed: always the most frequent class, {decoder['majority']:.2f}."
+    )
+    part = "" if len(shown) == len(groups) else f" {len(shown)} of {len(groups)}, in order of accuracy, are drawn."
+    return Picture(
+        "accuracy",
+        fig,
+        f"Accuracy by {unit}: from {lowest:.2f} to {highest:.2f}; chance is {decoder['chance']:.2f}.",
+        f"Accuracy of each {unit}, mean over seeds, with 95 % intervals over trials and seeds. {lines}{part}",
+        ("predictions",),
+    )
+
+
+def class_maps(findings: Findings) -> Picture:
+    """Draw the evidence for each class on the head, a row for each method."""
+    table = findings.tables["channels"].query("network == 'trained'")
+    means = table.groupby(["method", "class", "channel"], sort=False)["value"].mean().unstack("channel")
+    means = means[list(findings.trials.info.ch_names)]
+    largest = [f"{title_of(method)}: {_largest(table, method)}" for method in pd.unique(table["method"])]
+    fig = _draw_heads(means, findings)
+    shape = "Heads" if any(len(ax.images) for ax in fig.axes) else "Bars, one for each channel,"
+    return Picture(
+        "heads",
+        fig,
+        f"{shape} for {listed(findings.facts['class_names'])}. Largest by {'; '.join(largest)}.",
+        f"Evidence for the true class at each channel: sum over time, mean over trials of the class and {_units(findings)}."
+        " Red speaks for the class, blue against it; each method has its own scale. A Haufe pattern shows which amplitudes"
+        f" rise with the evidence, in a unit of its own. Largest by {'; '.join(largest)}.",
+        ("channels",),
+        is_map=True,
+    )
+
+
+def courses(findings: Findings, name: str, axis: str, quantity: str) -> Picture:
+    """Draw what maps hold over time or frequency: signed evidence, or shares beside an untrained network."""
+    table = findings.tables[name]
+    methods = list(pd.unique(table["method"]))
+    of_time, signed = axis == "time", quantity == "value"
+    fig = _draw_courses(table, findings, axis, quantity)
+    trained = table[table["network"] == "trained"]
+    peaks = [_peak(trained[trained["method"] == method], axis, quantity) for method in methods]
+    unit = "s" if of_time else "Hz"
+    what = "Evidence for the true class" if signed else "Share of the relevance"
+    found = "; ".join(f"{title_of(m)} {number(x)} {unit}" for m, x in zip(methods, peaks, strict=True))
+    beside = "" if signed else " Grey: an untrained network."
+    levels = signed and not of_time and "peaks" in findings.tables
+    level = " Dotted: what the largest frequency of permuted labels stays below in 95 %." if levels else ""
+    return Picture(
+        f"{name}-{quantity}",
+        fig,
+        f"{what} over {axis}, a panel for each method. Largest: {found}.",
+        f"{what} over {axis}, summed over channels: mean and 95 % interval over {_units(findings)}.{beside}{level}"
+        f" Largest: {found}.",
+        (name, "peaks") if levels else (name,),
+        is_map=True,
+    )
+
+
+def agreement(findings: Findings) -> Picture:
+    """Draw how much the class maps of the methods agree."""
+    table = findings.tables["channels"].query("network == 'trained'")
+    maps = table.groupby(["method", "class", "channel"], sort=False)["value"].mean().unstack(["class", "channel"])
+    matrix = np.corrcoef(maps.to_numpy())
+    between = matrix[np.triu_indices(len(matrix), 1)]
+    fig = viz.plot_agreement(matrix, [title_of(method) for method in maps.index])
+    return Picture(
+        "agreement",
+        fig,
+        f"Correlation of the channel maps of {len(maps)} methods: from {between.min():.2f} to {between.max():.2f}.",
+        "Pearson correlation between the methods of the evidence at each channel for each class. Methods that agree may"
+        " be wrong together; where they disagree, one is.",
+        ("channels",),
+        is_map=True,
+    )
+
+
+def sources(findings: Findings) -> Picture:
+    """Draw the relevance of each kind of component, beside that of an untrained network."""
+    table = findings.tables["sources"]
+    rows = _over_groups(table, ["method", "kind", "network"], "share")
+    rows["method"] = rows["method"].map(title_of)
+    order = rows[rows["network"] == "trained"].groupby("kind")["mean"].mean().sort_values(ascending=False).index
+    rows = rows.sort_values("kind", key=lambda it: it.map({kind: n for n, kind in enumerate(order)}), kind="stable")
+    first = rows.iloc[0]
+    shown = list(pd.unique(rows["method"]))[:MOST_PANELS]
+    fig = viz.plot_intervals(rows[rows["method"].isin(shown)], "kind", "network", panel="method", label="share")
+    left = "" if len(shown) == rows["method"].nunique() else f" Drawn: {listed(shown)}; the others are in the table."
+    return Picture(
+        "sources",
+        fig,
+        f"Share of the relevance by kind of component; the largest is {first['kind']} with {first['mean']:.2f} for"
+        f" {first['method']}.",
+        "Share of the relevance that lies in the independent components of each kind (ICLabel), irrespective of sign: mean"
+        f" and 95 % interval over {_units(findings)}, beside an untrained network of the same kind, which knows nothing:"
+        f" only what the trained network has more of was learnt.{left}",
+        ("sources", "components"),
+        is_map=True,
+    )
+
+
+def interventions(findings: Findings) -> Picture:
+    """Draw the accuracy without each part of the signal, beside a control that loses as much power."""
+    table = findings.tables["interventions"]
+    kept, control, only = "without it", "without as much power elsewhere", "with it alone"
+    parts = [
+        table[["part", "accuracy", "accuracy_low", "accuracy_high"]].set_axis(["part", *INTERVAL], axis=1).assign(run=kept),
+        table[["part", "control", "control_low", "control_high"]].set_axis(["part", *INTERVAL], axis=1).assign(run=control),
+        table[["part", "only"]].set_axis(["part", "mean"], axis=1).assign(run=only, low=np.nan, high=np.nan),
+    ]  # fmt: skip
+    rows = pd.concat(parts).dropna(subset="mean")
+    decoder = findings.facts["decoder"]
+    fig = viz.plot_intervals(rows, "part", "run", reference=decoder["chance"], label="accuracy")
+    fig.axes[0].axvline(decoder["accuracy"], color="0.4", linestyle="--", linewidth=1, zorder=0)
+    worst = table.loc[(table["control"] - table["accuracy"]).fillna(-1).idxmax()]
+    return Picture(
+        "interventions",
+        fig,
+        f"Accuracy without each of {len(table)} parts of the signal. Most is lost without {worst['part']}:"
+        f" {worst['accuracy']:.2f}, against {number(float(worst['control']), 2)} for the control.",
+        "Accuracy after a part of the signal is removed, after as much power is removed elsewhere, and with that part"
+        f" alone, with 95 % intervals. Dotted: chance, {decoder['chance']:.2f}. Dashed: the whole signal,"
+        f" {decoder['accuracy']:.2f}.",
+        ("interventions", "removals"),
+    )
+
+
+def conservation(findings: Findings) -> Picture:
+    """Draw the sum of each map against the change of the output."""
+    table = findings.tables["conservation"].dropna(subset=["delta", "change"])
+    if table.empty:
+        raise ValueError("No method promises that its maps add up to anything.")
+    blind = [it for it in pd.unique(findings.tables["conservation"]["method"]) if it not in set(table["method"])]
+    other = f" Nothing is promised by {listed(map(title_of, blind))}." if blind else ""
+    parts = dict(list(table.groupby("method", sort=False)))
+    changes = {title_of(name): part["change"].to_numpy() for name, part in parts.items()}
+    sums = {title_of(name): (part["change"] + part["delta"]).to_numpy() for name, part in parts.items()}
+    fig = viz.plot_conservation(sums, changes)
+    median = table.groupby("method", sort=False)["relative"].median()
+    found = "; ".join(f"{title_of(name)} {number(float(share))}" for name, share in median.items())
+    return Picture(
+        "conservation",
+        fig,
+        f"Sum of each map against the change of the output that it explains. Median share missing: {found}.",
+        "Sum of the map of each trial against the change of the output that it has to explain. A method that conserves has"
+        f" every dot on the line. Median of |delta| / |change|: {found}.{other}",
+        ("conservation",),
+    )
+
+
+def sanity(findings: Findings) -> Picture:
+    """Draw what is left of the maps after labels or weights are randomised."""
+    table = findings.tables["sanity"]
+    rows = mean_and_interval(table, ["method", "test"])
+    rows["method"] = rows["method"].map(title_of)
+    rows["test"] = rows["test"].map(lambda name: f"{name} randomised")
+    fig = viz.plot_intervals(
+        rows, "method", "test", reference=0.5, label="Pearson r with the map of the trained network"
+    )
+    worst = rows.loc[rows["mean"].idxmax()]
+    return Picture(
+        "sanity",
+        fig,
+        f"Correlation of maps with those after randomisation. The highest is {worst['mean']:.2f}, {worst['method']} with"
+        f" {worst['test']}.",
+        "What is left of the maps after the label or the weights are randomised: mean correlation and 95 % interval over"
+        " trials and draws. A map that hardly changes does not depend on what was randomised. Dotted: 0.5.",
+        ("sanity",),
+    )
+
+
+def robustness(findings: Findings) -> Picture:
+    """Draw how well the maps foretell what the output loses."""
+    table = findings.tables["robustness"].assign(method=lambda it: it["method"].map(title_of))
+    own = mean_and_interval(table.query(OWN), ["method", "share"], "correlation")
+    chance = mean_and_interval(table.query(CHANCE), ["share"], "correlation")
+    best = own.loc[own["mean"].idxmax()]
+    return Picture(
+        "robustness",
+        viz.plot_sensitivity(own, chance),
+        f"Correlation of what maps hold in a patch with what the output loses without it. The highest is"
+        f" {best['mean']:.2f}, {best['method']}.",
+        "Sensitivity test: correlation between what a map holds in a patch and what the logit loses without it. Bars: 95 %"
+        " intervals over trials. Grey: mean of maps with the same values in other places.",
+        ("robustness",),
+    )
+
+
+def faithfulness(findings: Findings) -> Picture:
+    """Draw the output while the points of a trial are deleted in the order of the maps."""
+    table = findings.tables["faithfulness"].assign(method=lambda it: it["method"].map(title_of))
+    panel = "fill" if "fill" in table else None
+    keys = ["share", *([panel] if panel else [])]
+    own = mean_and_interval(table.query(OWN), ["method", *keys], "logit")
+    chance = mean_and_interval(table.query(CHANCE), keys, "logit")
+    fig = viz.plot_perturbation_curves(own, chance, panel=panel, label="logit of the true class")
+    areas = own.groupby("method", sort=False)["mean"].mean()
+    return Picture(
+        "faithfulness",
+        fig,
+        f"The logit while points are deleted, the highest of each map first. It falls fastest for {areas.idxmin()}: mean"
+        f" {areas.min():.2f}, against {chance['mean'].mean():.2f} of maps with the same values in other places.",
+        "Deletion curves: logit of the true class while the points of a trial are replaced, the highest of the map first."
+        " Bands: 95 % intervals over trials. Grey, dashed: maps with the same values in other places.",
+        ("faithfulness",),
+    )
+
+
+def _units(findings: Findings) -> str:
+    n = findings.facts["n_groups"]
+    return counted(n, findings.facts["group"])
+
+
+def _largest(table: pd.DataFrame, method: str) -> str:
+    """Say which channel holds most for each class, with its interval over groups."""
+    found = []
+    for of_class, rows in table[table["method"] == method].groupby("class", sort=False):
+        means = _over_groups(rows, ["channel"], "value")
+        row = means.loc[means["mean"].abs().idxmax()]
+        spread = interval(row["low"], row["high"])
+        found.append(f"{row['channel']} for {of_class} ({number(row['mean'], 2)}{', ' * bool(spread)}{spread})")
+    return ", ".join(found)
+
+
+def _peak(table: pd.DataFrame, axis: str, quantity: str) -> float:
+    return float(table.groupby(axis)[quantity].mean().abs().idxmax())
+
+
+def _over_groups(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """Return means over groups with their 95 % interval (Student's t); no interval where there is one group."""
+    of_group = table.groupby([*by, "group"], sort=False)[value].mean()
+    grouped = of_group.groupby(by, sort=False)
+    rows = grouped.agg(["mean", "std", "size"]).reset_index()
+    n = rows.pop("size").to_numpy()
+    half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * rows.pop("std") / np.sqrt(n)
+    return rows.assign(low=rows["mean"] - half, high=rows["mean"] + half)
+
+
+@styled
+def _draw_heads(means: pd.DataFrame, findings: Findings) -> Figure:
+    classes, info = findings.facts["class_names"], findings.trials.info
+    methods = list(pd.unique(means.index.get_level_values("method")))
+    height = 1.5 if _makes_a_head(info) else min(0.6 + 0.17 * len(info.ch_names), 2.4)
+    fig = new_figure(min(WIDTH, 2.4 + 1.5 * len(classes)), 0.3 + height * len(methods), None)
+    axes = fig.subplots(len(methods), len(classes), squeeze=False)
+    for row, method in zip(axes, methods, strict=True):
+        values = means.loc[method].reindex(classes).fillna(0.0).to_numpy()
+        topomap_row(row, values, info, "pattern" if method == PATTERN else "evidence\n(logit)")
+        row[0].set_ylabel(fill(title_of(method), 12))
+    for k, (ax, name) in enumerate(zip(axes[0], classes, strict=True)):
+        class_title(ax, k, fill(name, 18))
+    return fig
+
+
+def _makes_a_head(info) -> bool:
+    try:
+        return len(info.ch_names) > 2 and bool(head_positions(info).size)
+    except ValueError:
+        return False
+
+
+@styled
+def _draw_courses(table: pd.DataFrame, findings: Findings, axis: str, quantity: str) -> Figure:
+    methods, classes = list(pd.unique(table["method"])), list(findings.facts["class_names"])
+    columns = min(2, len(methods))
+    fig = new_figure(WIDTH, 0.7 + 1.6 * n_rows(len(methods), columns), None)
+    axes = wrapped_axes(fig, len(methods), columns)
+    draw = partial(_course, axis=axis)
+    for ax, method in zip(axes, methods, strict=True):
+        rows = table[table["method"] == method]
+        trained = rows[rows["network"] == "trained"]
+        for k, of_class in enumerate(classes):
+            of_one = _over_groups(trained[trained["class"] == of_class], [axis], quantity)
+            draw(ax, of_one, ink=colour(k), linestyle=LINES[k % len(LINES)], label=of_class)
+        if quantity == "share":
+            draw(
+                ax, _over_groups(rows[rows["network"] == "untrained"], [axis], quantity), ink="0.55", label="untrained"
+            )
+            ax.set_ylim(bottom=0)
+        else:
+            _permuted_level(ax, findings, method, axis)
+            ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+        ax.set_title(title_of(method))
+        ax.set_xlim(rows[axis].min(), rows[axis].max())
+        ax.yaxis.set_major_locator(MaxNLocator(4))
+    fig.supxlabel("time (s)" if axis == "time" else "frequency (Hz)", fontsize=9)
+    fig.supylabel("evidence (logit)" if quantity == "value" else "share of the relevance", fontsize=9)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return fig
+
+
+def _course(ax, rows: pd.DataFrame, *, axis: str, ink: str, **style) -> None:
+    rows = rows.sort_values(axis)
+    ax.plot(rows[axis], rows["mean"], color=ink, **style)
+    ax.fill_between(rows[axis], rows["low"], rows["high"], color=ink, alpha=0.18, linewidth=0)
+
+
+def _permuted_level(ax, findings: Findings, method: str, axis: str) -> None:
+    peaks = findings.tables.get("peaks")
+    if axis == "frequency" and peaks is not None:
+        for level in peaks.loc[peaks["method"] == method, "frequency_level"].dropna():
+            ax.axhline(level, color="0.3", linestyle=":", linewidth=1, zorder=0)
