@@ -41,11 +41,11 @@ def load_ssvep(
 ) -> Trials:
     """Load trials of a subject who looks at flickering LEDs.
 
-    A voice names one of three LEDs, which flicker at 13, 17 and 21 Hz, or a point between them (rest); the subject looks
-    there for 5 s [1]_. The cortex answers with the frequency of the light and its multiples: what a decoder has to use
-    is known from physics. Each run by itself is band-pass filtered (MNE's zero-phase FIR filter) and divided by one
-    number, the robust standard deviation over its channels and samples. The reference stays the mastoid: in an average
-    over eight occipital electrodes most of the response would be gone.
+    A voice names one of three LEDs, which flicker at 13, 17 and 21 Hz, or a point between them (rest); the subject
+    looks there for 5 s [1]_. The cortex answers with the frequency of the light and its multiples: what a decoder has
+    to use is known from physics. Each run by itself is band-pass filtered (MNE's zero-phase FIR filter) and divided
+    by one number, the robust standard deviation over its channels and samples. The reference stays the mastoid: in an
+    average over eight occipital electrodes most of the response would be gone.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ def load_ssvep(
     runs : int or iterable of int, optional
         By default all, two to five.
     tmin, tmax : float
-        Window in seconds after the cue begins; the sample at `tmax` is left out. The voice and the turn of the eyes take
-        up to 2 s, and the trial ends at 5 s. In a window of whole seconds each flicker has a frequency of the Fourier
-        transform to itself.
+        Window in seconds after the cue begins; the sample at `tmax` is left out. The voice and the turn of the eyes
+        take up to 2 s, and the trial ends at 5 s. In a window of whole seconds each flicker has a frequency of the
+        Fourier transform to itself.
     l_freq, h_freq : float or None
         Edges of the pass-band in Hz, None for an open side. By default the three frequencies and their second harmonics
         (26, 34 and 42 Hz) lie within.
@@ -133,9 +133,10 @@ def load_ssvep(
 
 def _from_folder(folder: Path) -> dict[int, tuple[mne.io.BaseRaw, np.ndarray]]:
     """Return the recording and the events of each run."""
-    found = {int(RUN_NAME.fullmatch(path.name)[1]): path for path in sorted(folder.glob("run*_raw.fif"))}
+    names = {path: RUN_NAME.fullmatch(path.name) for path in folder.iterdir()}
+    found = {int(name[1]): path for path, name in names.items() if name}
     if not found:
-        raise ValueError(f"{folder} holds no run1_raw.fif; delete it, or put the recordings there.")
+        raise ValueError(f"{folder} holds no run1_raw.fif; put the recordings there, or delete it.")
     runs = {}
     for run, path in sorted(found.items()):
         raw = mne.io.read_raw_fif(path, verbose="ERROR")
@@ -155,8 +156,8 @@ def _from_moabb(subject: int) -> dict[int, tuple[mne.io.BaseRaw, np.ndarray]]:
         except OSError as error:
             what = f"the SSVEP recordings of subject {subject}"
             no_download = (
-                f"{what} are neither in {cache_folder('SSVEPEXO')} nor could be downloaded ({error}). Check the network,"
-                " or set MNE_DATA to the folder that holds them."
+                f"{what} are neither in {cache_folder('SSVEPEXO')} nor could be downloaded ({error}). Check the"
+                " network, or set MNE_DATA to the folder that holds them."
             )
             raise download_error(error, "SSVEPEXO", what, no_download) from error
     runs = {}

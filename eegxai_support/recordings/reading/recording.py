@@ -69,10 +69,10 @@ def read_recording(
 ) -> Recording:
     r"""Make trials of a recording in any format that MNE reads, and note what was done to it.
 
-    In this order: channels are renamed, those whose names say that they are no EEG are typed so, others left
-    out;
-    electrodes get positions; the reference is changed; then, of a continuous recording, a copy of the EEG is filtered (MNE's
-    zero-phase FIR filter), resampled and cut; trials that overlap an annotation that begins with "bad" are left out.
+    In this order: channels are renamed; those whose names say that they are no EEG are typed so; others are left out;
+    electrodes get positions; the reference is changed; then, of a continuous recording, a copy of the EEG is filtered
+    (MNE's zero-phase FIR filter), resampled and cut. Trials that overlap an annotation that begins with "bad" are left
+    out.
 
     Parameters
     ----------
