@@ -32,7 +32,7 @@ real_eegbci = pytest.mark.skipif(not S007.exists(), reason="MNE_DATA names no fo
 real_ssvep = pytest.mark.skipif(not SSVEP.exists(), reason="MNE_DATA names no folder with the SSVEP recordings")
 
 
-def volts(seed=0, n_channels=len(NAMES)):
+def volts(seed=0, n_channels=4):
     """Noise of 10 µV, and a count of whole µV in it that every format can hold."""
     return 1e-6 * np.random.default_rng(seed).integers(-30, 31, (n_channels, N_TIMES)).astype(float)
 
@@ -224,7 +224,9 @@ def test_eegbci_gives_what_its_loader_gives():
     ).trials
     loaded = xs.load_eegbci(7, (4, 8), sfreq=80)
     assert made.info.ch_names == loaded.info.ch_names and (made.label == loaded.label).all()
-    assert (made.metadata[["subject", "session", "run"]] == loaded.metadata[["subject", "session", "run"]]).all(None)
+    assert (made.metadata[["subject", "session", "run"]] == loaded.metadata[["subject", "session", "run"]]).all(
+        axis=None
+    )
     for run, trials in made.split("run").items():
         same = loaded.split("run")[run].signal
         factor = np.median(trials.signal / same)  # the loader divides each run by one number
@@ -240,7 +242,7 @@ def test_ssvep_gives_what_its_loader_gives():
     ).trials  # fmt: skip
     loaded = xs.load_ssvep(12, (1, 2), rest=False)
     assert made.class_names == loaded.class_names and (made.label == loaded.label).all()
-    assert (made.metadata[["subject", "run"]] == loaded.metadata[["subject", "run"]]).all(None)
+    assert (made.metadata[["subject", "run"]] == loaded.metadata[["subject", "run"]]).all(axis=None)
     for run, trials in made.split("run").items():
         same = loaded.split("run")[run].signal
         factor = np.median(trials.signal / same)
@@ -479,10 +481,10 @@ def bids(tmp_path_factory):
     return root
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_bids_data_set_its_subject_and_its_path_are_read(bids):
     from mne_bids import BIDSPath
 
+    warnings.simplefilter("ignore")  # an EOG without a place, to MNE-BIDS
     made = read(bids, group="subject")
     assert made.trials.metadata.subject.tolist() == [1] * 12 + [2] * 12
     assert set(made.trials.metadata.session) == {2} and set(made.trials.metadata.run) == {1}
@@ -497,8 +499,8 @@ def test_a_bids_data_set_its_subject_and_its_path_are_read(bids):
         assert set(read(one).trials.metadata.subject) == {2}
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_bids_without_its_package_says_what_to_install(bids, monkeypatch):
+    warnings.simplefilter("ignore")
     hide(monkeypatch, "mne_bids")
     with pytest.raises(ModuleNotFoundError, match=r'needs mne_bids.*pip install "eegxai-support\[bids\]"'):
         read(bids)
@@ -591,7 +593,7 @@ FAULTS = {
     "unknown reference": (A, {"reference": ["TP9"]}, "Unknown reference channel 'TP9'"),
     "empty reference": (A, {"reference": []}, "reference is empty"),
     "unknown montage": (A, {"montage": "biosemi46"}, "Unknown montage 'biosemi46'. Did you mean 'biosemi64'"),
-    "montage of no channel": (A, {"montage": "GSN-HydroCel-32"}, "has none of the EEG channels C3, Cz, C4"),
+    "montage of no channel": (A, {"montage": "GSN-HydroCel-128"}, "has none of the EEG channels C3, Cz, C4"),
     "file of no montage": (A, {"montage": "wrong.tsv"}, "cannot be read as positions"),
     "montage file not there": (A, {"montage": "cap.sfp"}, "does not exist"),
     "rename of no channel": (A, {"rename": {"C33": "C4"}}, "Unknown channel in rename 'C33'. Did you mean 'C3'"),
@@ -619,16 +621,15 @@ def faulty(folder, tmp_path_factory):
         shutil.copy(path, there)
     text_as(there, "x.xyz-eve.fif")
     (there / "wrong.tsv").write_text("time\ttrial_type\n1.0\tleft\n")
-    late = EVENTS[:2] + [N_TIMES, 0, 0]
+    late = EVENTS[:2] + np.array([N_TIMES, 0, 0])
     mne.write_events(there / "long-eve.fif", np.vstack([EVENTS, late]), verbose=False)
     mne.write_events(
-        there / "twice-eve.fif", np.vstack([EVENTS[:1], EVENTS[:1] + [0, 0, 1], EVENTS[1:]]), verbose=False
+        there / "twice-eve.fif", np.vstack([EVENTS[:1], EVENTS[:1] + np.array([0, 0, 1]), EVENTS[1:]]), verbose=False
     )
     mne.write_events(there / "one-eve.fif", EVENTS[[0, 1, 3]], verbose=False)
     return there
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_named_with_its_remedy(faulty, fault):
     what, options, message = FAULTS[fault]
@@ -636,16 +637,21 @@ def test_a_fault_is_named_with_its_remedy(faulty, fault):
     for name in ("event_file", "montage"):
         if "." in str(options.get(name, "")):
             options = options | {name: faulty / options[name]}
+    warnings.simplefilter("ignore", RuntimeWarning)  # what a reader says before it fails
     with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
         read(paths, **options)
     *_, last = raised.traceback
     assert "eegxai_support" in str(last.path), f"raised in {last.path}"
 
 
-def test_a_reader_that_is_not_installed_is_named_with_its_extra(folder, monkeypatch):
-    hide(monkeypatch, "pymatreader")
-    with pytest.raises(ModuleNotFoundError, match=r'without pymatreader.*pip install "eegxai-support\[formats\]"'):
-        read(folder / "a.set")
+@pytest.mark.parametrize(("package", "name"), [("pymatreader", "new.set"), ("curryreader", "x.cdt")])
+def test_a_reader_that_is_not_installed_is_named_with_its_extra(faulty, monkeypatch, package, name):
+    """MNE falls back on SciPy for .set files up to MATLAB's format 7; the newer ones are HDF5."""
+    matlab = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
+    (faulty / name).write_bytes(matlab.ljust(512, b"\0"))
+    hide(monkeypatch, package)
+    with pytest.raises(ModuleNotFoundError, match=rf'without {package}.*pip install "eegxai-support\[formats\]"'):
+        read(faulty / name)
 
 
 def test_a_recording_that_stopped_early_is_read_as_far_as_it_goes_with_a_warning(tmp_path):

@@ -10,7 +10,7 @@ import mne
 import numpy as np
 
 from eegxai_support.files import expanded
-from eegxai_support.montages import MONTAGE, canonical_names, located
+from eegxai_support.montages import MONTAGE, canonical_name, canonical_names, located
 from eegxai_support.recordings.own import NOT_EEG
 from eegxai_support.recordings.reading.opened import existing, noted, readable
 from eegxai_support.trials import unknown_name
@@ -147,7 +147,7 @@ def referenced(inst, path: Path, reference: str | Iterable[str] | None, notes: l
             raise ValueError("reference is empty; expected 'average', names of channels, or None to keep the file's.")
     n_good = len(mne.pick_types(inst.info, eeg=True))
     with readable(path):
-        inst.load_data(verbose=False)
+        inst.load_data()
     inst.set_eeg_reference(reference, projection=False, verbose=False)
     of = f"the average of the {n_good} good EEG channels" if reference == "average" else _listed(reference)
     notes.append(f"Re-referenced to {of}.")
@@ -156,11 +156,13 @@ def referenced(inst, path: Path, reference: str | Iterable[str] | None, notes: l
 def resolved(inst, names: list[str], what: str) -> list[str]:
     """Return the channels that are meant: by the name in the recording, or by its 10-05 name."""
     known = {canonical: name for name, canonical in zip(inst.ch_names, canonical_names(inst.ch_names), strict=True)}
-    known |= {name: name for name in inst.ch_names}
+    meant = {}
     for name in names:
-        if name not in known:
+        found = name if name in inst.ch_names else known.get(canonical_name(name) or name)
+        if found is None:
             raise unknown_name(what, name, inst.ch_names)
-    return list(dict.fromkeys(known[name] for name in names))
+        meant[found] = None
+    return list(meant)
 
 
 def alike(insts: list, paths: list[Path], notes: list[str]) -> None:
@@ -178,6 +180,11 @@ def alike(insts: list, paths: list[Path], notes: list[str]) -> None:
                 " exclude, or name them alike with rename."
             )
     bads = sorted({name for inst in insts for name in inst.info["bads"] if name in _eeg(first)})
+    if set(bads) >= set(_eeg(first)):
+        raise ValueError(
+            f"All {len(bads)} EEG channels that are left are marked as bad. Where they are not, empty raw.info['bads'] in"
+            " MNE and save the recording."
+        )
     shared = [name for name in first.ch_names if all(name in inst.ch_names for inst in insts)]
     for inst, path in zip(insts, paths, strict=True):
         if more := [name for name in inst.ch_names if name not in shared]:

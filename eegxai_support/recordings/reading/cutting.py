@@ -16,7 +16,6 @@ from eegxai_support.recordings.reading.events import chosen
 from eegxai_support.recordings.reading.opened import noted, readable
 
 BEYOND = "beyond the ends of the recording"
-REASONS = {"NO_DATA": BEYOND, "TOO_SHORT": BEYOND}  # MNE's words; else the name of an annotation, or who dropped it
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Cut:
         if not (self.band and any(self.band)) and self.resample is None:
             return inst
         with readable(path):
-            inst.load_data(verbose=False)
+            inst.load_data()
         _check_finite(inst, path)
         with noted(notes, path.name):
             if self.band and any(self.band):
@@ -127,17 +126,22 @@ def cut_raw(raw, table: pd.DataFrame, path: Path, classes: list[str], cut: Cut, 
             f"{path} has two events of the classes {', '.join(classes)} at {table.onset[twice].iloc[0]:.6g} s; a trial"
             " has one class. Leave one of the classes out, or mend the events."
         )
+    start, end = sample + round(tmin * sfreq) - eeg.first_samp, eeg.n_times - n_times
+    beyond = (start < 0) | (start > end)  # MNE drops some of these, and raises for those that are farther away
+    dropped = Counter((name, BEYOND) for name in table["class"][beyond])
+    if beyond.all():
+        return Part(None, dropped, raw)
+    n_events, table, sample = len(table), table[~beyond], sample[~beyond]
     event_id = {name: k for k, name in enumerate(classes, start=1)}
     events = np.column_stack([sample, np.zeros(len(sample), int), table["class"].map(event_id)])
-    with readable(path), noted(notes, path.name):
+    with noted(notes, path.name), readable(path):
         epochs = mne.Epochs(
             eeg, events, event_id, tmin, tmin + (n_times - 1) / sfreq, baseline=None, preload=True,
             metadata=table.drop(columns=["event", "class"]), on_missing="ignore", verbose="ERROR",
         )  # fmt: skip
     epochs.event_id = event_id  # with the classes that this file lacks, so that they have one order in all
-    reasons = ((name, why[0]) for name, why in zip(table["class"], epochs.drop_log, strict=True) if why)
-    dropped = Counter((name, REASONS.get(why, why)) for name, why in reasons)
-    notes.append(f"{path.name}: {len(epochs)} of {len(table)} events became trials{_because(dropped)}.")
+    dropped += Counter((name, why[0]) for name, why in zip(table["class"], epochs.drop_log, strict=True) if why)
+    notes.append(f"{path.name}: {len(epochs)} of {n_events} events became trials{_because(dropped)}.")
     notes.append(
         f"Trials run from {tmin:g} to {cut.tmax:g} s after the event, without the last sample: {n_times} samples at"
         f" {sfreq:g} Hz."

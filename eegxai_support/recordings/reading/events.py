@@ -72,16 +72,16 @@ def events_of(raw: mne.io.BaseRaw, event_file: Path | None, *, names: bool | Non
 
 def _annotated(raw: mne.io.BaseRaw, *, codes: bool = False) -> pd.DataFrame:
     annotations = raw.annotations
-    # Onsets count from the time of measurement, or from the first sample where there is none.
-    shift = 0.0
+    shift = -raw.first_time  # onsets count from the time of measurement, where the first sample need not be
     if annotations.orig_time is not None:
-        shift = (annotations.orig_time - raw.info["meas_date"]).total_seconds() - raw.first_time
+        shift += (annotations.orig_time - raw.info["meas_date"]).total_seconds()
     found = pd.DataFrame({"onset": annotations.onset + shift, "event": annotations.description.astype(object)})
-    found = found[[not NO_CLASS.match(str(name)) for name in found.event]]
-    if codes:
-        matches = [CODE.fullmatch(name.strip()) for name in found.event]
-        found = found[[match is not None for match in matches]].assign(event=[int(m[1]) for m in matches if m])
-    return found
+    found = found[~found.event.map(lambda name: bool(NO_CLASS.match(name))).astype(bool)]
+    if not codes:
+        return found
+    matches = found.event.map(lambda name: CODE.fullmatch(name.strip()))
+    found = found[matches.notna()]
+    return found.assign(event=[int(match[1]) for match in matches.dropna()])
 
 
 def _on_stimulus_channel(raw: mne.io.BaseRaw) -> pd.DataFrame:

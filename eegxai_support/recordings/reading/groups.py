@@ -82,7 +82,7 @@ def grouped(trials: Trials, group: str | None, n_blocks: int, notes: list[str]) 
     check_complete(metadata, group)
     if metadata[group].nunique() < 2:
         raise ValueError(
-            f"All {len(trials)} trials have the {group} {metadata[group].iloc[0]!r}; at least two are needed, one to test"
+            f"All {len(trials)} trials have the {group} {metadata[group].iloc[0]}; at least two are needed, one to test"
             " on. Give several recordings, or cut this one into blocks of time: group='blocks' (--group blocks)."
         )
     return metadata

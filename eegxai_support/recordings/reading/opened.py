@@ -21,7 +21,8 @@ FOLDERS = (".ds", ".mefd", ".mff")  # recordings that are folders
 ENDINGS = ".fif, .edf, .bdf, .gdf, .vhdr (BrainVision), .set (EEGLAB), .cnt, .mff and others that mne.io.read_raw knows"
 HEADERS = {".vmrk": ".vhdr", ".eeg": ".vhdr", ".fdt": ".set"}  # part of a recording -> the file that names its parts
 BIDS_NAME = re.compile(r"sub-[^_]+_(?:.+_)?eeg\.\w+(?:\.gz)?")
-CONVENTION = "does not conform to MNE naming conventions"  # which the recordings of most people do not
+# Most people's files have names of their own; a file of positions mostly has no nasion.
+OF_NO_INTEREST = ("does not conform to MNE naming conventions", "Fiducial point")
 
 
 def sources(paths) -> list[Path]:
@@ -84,7 +85,7 @@ def opened(path: Path, notes: list[str]) -> mne.io.BaseRaw | mne.BaseEpochs:
     header = path.with_suffix(HEADERS.get(path.suffix, path.suffix))
     if header != path and header.exists():
         raise ValueError(f"{path} is a part of a recording; expected the file that names its parts. Give {header}.")
-    with readable(path), noted(notes, path.name):
+    with noted(notes, path.name), readable(path):
         warnings.filterwarnings("error", "Invalid tag")  # the end of a FIF file is missing
         if path.name.endswith((".fif", ".fif.gz")):
             return _opened_fif(path)
@@ -137,8 +138,9 @@ def readable(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__
-        if missing := re.search(r"the module (\S+) is needed", said) or isinstance(error, ImportError):
-            name = error.name if missing is True else missing[1]
+        needs = re.search(r"the module (\S+) is needed", said)
+        if needs or isinstance(error, ImportError) or "HDF reader" in said:  # a .set of MATLAB's format 7.3
+            name = needs[1] if needs else getattr(error, "name", "pymatreader")
             raise ModuleNotFoundError(
                 f'{path} cannot be read without {name}, which is not installed: pip install "eegxai-support[formats]"',
                 name=name,
@@ -154,18 +156,24 @@ def readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def noted(notes: list[str], name: str = "") -> Iterator[None]:
+class noted:
     """Turn what is warned of inside into notes, and warn of it again at the caller's line."""
-    with warnings.catch_warnings(record=True) as caught:
+
+    def __init__(self, notes: list[str], name: str = ""):
+        self.notes, self.begin = notes, f"{name}: " * bool(name)
+        self.catching = warnings.catch_warnings(record=True)
+
+    def __enter__(self):
+        self.caught = self.catching.__enter__()
         warnings.simplefilter("always")
-        yield
-    for each in caught:
-        said = " ".join(str(each.message).split())
-        if issubclass(each.category, UserWarning | RuntimeWarning) and CONVENTION not in said:
-            said = f"{name}: {said}" if name else said
-            if said not in notes:
-                notes.append(said)
+
+    def __exit__(self, kind, error, traceback):
+        self.catching.__exit__(kind, error, traceback)
+        for each in self.caught if error is None else ():
+            said = self.begin + " ".join(str(each.message).split())
+            told = said in self.notes or any(part in said for part in OF_NO_INTEREST)
+            if issubclass(each.category, UserWarning | RuntimeWarning) and not told:
+                self.notes.append(said)
                 warn(said, each.category)
 
 

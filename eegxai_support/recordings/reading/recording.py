@@ -227,7 +227,10 @@ def _joined(insts: list):
 
 
 def _loaded(raw: mne.io.BaseRaw) -> mne.io.RawArray:
-    held = mne.io.RawArray(raw.get_data(), raw.info, first_samp=raw.first_samp, verbose=False)
+    data, info = raw.get_data(), raw.info.copy()
+    for channel in info["chs"]:
+        channel["cal"] = channel["range"] = 1.0
+    held = mne.io.RawArray(data, info, first_samp=raw.first_samp, verbose=False)
     return held.set_annotations(raw.annotations)
 
 
