@@ -20,8 +20,9 @@ from eegxai_support.recordings.eegbci import numbers
 from eegxai_support.recordings.windows import windows
 from eegxai_support.trials import METADATA_COLUMNS, Trials
 
-# Flicker of the LED that is looked at, in Hz, by the name of the class.
 SSVEP_FREQUENCIES = {"13 Hz": 13.0, "17 Hz": 17.0, "21 Hz": 21.0}
+"""Flicker of the LED that is looked at, in Hz, by the name of the class in `load_ssvep`."""
+
 CODES = {"13 Hz": 2, "17 Hz": 4, "21 Hz": 3, "rest": 1}  # as in MOABB; the authors once had 3 and 4 the other way round
 SFREQ = 256.0
 N_SUBJECTS = 12

@@ -140,6 +140,7 @@ def _note_positions(inst, source: str, names: Mapping[str, str], notes: list[str
 def referenced(inst, path: Path, reference: str | Iterable[str] | None, notes: list[str]) -> None:
     """Re-reference to the common average or to channels."""
     if reference is None:
+        notes.append("The reference is the recording's own.")
         return
     if reference != "average":
         reference = resolved(inst, [reference] if isinstance(reference, str) else list(reference), "reference channel")
@@ -182,8 +183,8 @@ def alike(insts: list, paths: list[Path], notes: list[str]) -> None:
     bads = sorted({name for inst in insts for name in inst.info["bads"] if name in _eeg(first)})
     if set(bads) >= set(_eeg(first)):
         raise ValueError(
-            f"All {len(bads)} EEG channels that are left are marked as bad. Where they are not, empty raw.info['bads'] in"
-            " MNE and save the recording."
+            f"All {len(bads)} EEG channels are marked as bad. Where they are not, empty raw.info['bads'] in MNE and"
+            " save the recording."
         )
     shared = [name for name in first.ch_names if all(name in inst.ch_names for inst in insts)]
     for inst, path in zip(insts, paths, strict=True):

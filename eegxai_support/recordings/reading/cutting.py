@@ -130,6 +130,7 @@ def cut_raw(raw, table: pd.DataFrame, path: Path, classes: list[str], cut: Cut, 
     beyond = (start < 0) | (start > end)  # MNE drops some of these, and raises for those that are farther away
     dropped = Counter((name, BEYOND) for name in table["class"][beyond])
     if beyond.all():
+        notes.append(f"{path.name}: none of {len(table)} events became a trial{_because(dropped)}.")
         return Part(None, dropped, raw)
     n_events, table, sample = len(table), table[~beyond], sample[~beyond]
     event_id = {name: k for k, name in enumerate(classes, start=1)}
@@ -248,16 +249,14 @@ def _because(dropped: Counter) -> str:
 
 
 def _check_finite(inst, path: Path) -> None:
-    picks = mne.pick_types(inst.info, eeg=True)
-    data = inst.get_data(picks=picks, verbose=False)
-    bad = ~np.isfinite(data.sum(axis=-1))
-    if bad.any():
-        names = [inst.ch_names[pick] for pick in picks]
-        *trial, channel = np.argwhere(bad)[0]
-        row = data[(*trial, channel)]
-        time = inst.times[np.argmin(np.isfinite(row))]
+    for pick in mne.pick_types(inst.info, eeg=True):  # one by one, as all may be half of the memory
+        bad = ~np.isfinite(inst.get_data(picks=[pick], verbose=False)[..., 0, :])
+        if not bad.any():
+            continue
+        *trial, sample = np.argwhere(bad)[0]
         where = f"trial {trial[0]}, " if trial else ""
         raise ValueError(
-            f"{path} holds NaN or infinite values, first in {where}channel {names[channel]} at {time:.3g} s. Leave the"
-            " channel out with exclude, or mend the recording: interpolate it, or cut that part away."
+            f"{path} holds NaN or infinite values, first in {where}channel {inst.ch_names[pick]} at"
+            f" {inst.times[sample]:.3g} s. Leave the channel out with exclude, interpolate it, or cut that"
+            " part away."
         )

@@ -18,21 +18,27 @@ CODE = re.compile(r"(?:Stimulus/S\s*)?(\d+)")  # annotations that stand for a co
 NO_CLASS = re.compile(r"bad|edge|new segment", re.IGNORECASE)  # annotations of the recording, not of what happened
 
 
-def class_names(events: Mapping[str, int] | None, annotations: Iterable[str] | None) -> dict | None:
+def class_names(
+    events: Mapping[str, int] | None, annotations: Mapping[str, str] | Iterable[str] | None
+) -> dict[str, int | str] | None:
     """Return what each class is called and by what its events are known, a code or a name; None where nothing is."""
     if events is not None and annotations is not None:
         raise ValueError("Both events and annotations were given; expected one: codes, or names of annotations.")
     if events is not None:
         if not isinstance(events, Mapping):
             raise ValueError(f"events is {events!r}; expected names and codes, such as {{'left': 1, 'right': 2}}.")
-        wanted = {str(name): int(code) for name, code in events.items()}
+        try:
+            wanted = {str(name): int(code) for name, code in events.items()}
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"events has the codes {list(events.values())}; expected integers.") from error
         twice = [code for code, n in Counter(wanted.values()).items() if n > 1]
         if twice:
             raise ValueError(
                 f"events gives several names to the code {twice[0]}: {dict(events)}. Give each code one name."
             )
     elif annotations is not None:
-        wanted = {name: name for name in ([annotations] if isinstance(annotations, str) else annotations)}
+        names = [annotations] if isinstance(annotations, str) else annotations
+        wanted = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
     else:
         return None
     if len(wanted) < 2:
@@ -110,7 +116,7 @@ def _read_events(path: Path) -> np.ndarray:
 
 def _table(path: Path, names: bool | None) -> pd.DataFrame:
     try:
-        table = pd.read_csv(existing(path), sep="\t", na_values="n/a")
+        table = pd.read_csv(existing(path), sep="\t", na_values="n/a", dtype={"trial_type": str})
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} is no table with tabs between its columns ({error}). Save it as events.tsv of BIDS."
@@ -122,7 +128,9 @@ def _table(path: Path, names: bool | None) -> pd.DataFrame:
             " expected onset, in seconds, and trial_type (for annotations) or value (for events)."
         )
     table = table.dropna(subset=["onset", column])
-    return table.rename(columns={column: "event"}).drop(columns=["duration", "sample"], errors="ignore")
+    event = table[column].convert_dtypes().astype(object)  # codes are whole numbers, also where one was missing
+    further = table.drop(columns=[column, "duration", "sample", "event", "class"], errors="ignore")
+    return further.assign(event=event)
 
 
 def _check_inside(raw: mne.io.BaseRaw, found: pd.DataFrame, path: Path) -> None:

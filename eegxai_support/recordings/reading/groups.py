@@ -23,8 +23,9 @@ def origin(insts: list[mne.io.BaseRaw | mne.BaseEpochs], paths: list[Path], note
     """Return subject, session and run of each recording, as far as files say, with a note of where that was read."""
     told = [_subject(inst, path) for inst, path in zip(insts, paths, strict=True)]
     subjects = [subject for subject, _ in told]
-    for path, (subject, why) in zip(paths, told, strict=True):
-        notes.append(f"{path.name}: subject {subject}{f', {why}' if why else ''}.")
+    for subject, why in dict.fromkeys(told):
+        files = [path.name for path, it in zip(paths, told, strict=True) if it == (subject, why)]
+        notes.append(f"Subject {subject}, {why}: {', '.join(files)}.")
     sessions = [_from_name(SESSION, path, 1) for path in paths]
     runs = [_from_name(RUN, path, None) for path in paths]
     keys = list(zip(subjects, sessions, runs, strict=True))

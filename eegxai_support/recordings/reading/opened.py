@@ -61,9 +61,8 @@ def _sources(path: Path) -> Iterable[Path]:
     with needed("read_recording of a BIDS folder", extra="bids"):
         import mne_bids
     matching = mne_bids.find_matching_paths(root, datatypes="eeg", suffixes="eeg", ignore_json=True)
-    recordings = sorted(
-        {Path(each.fpath) for each in matching if path in Path(each.fpath).parents and _is_header(Path(each.fpath))}
-    )
+    found = {Path(each.fpath) for each in matching}
+    recordings = sorted(it for it in found if path.absolute() in it.absolute().parents and _is_header(it))
     if not recordings:
         raise ValueError(f"{path} belongs to a BIDS data set and holds no recording of EEG, sub-…/eeg/sub-…_eeg.….")
     return recordings
@@ -75,9 +74,8 @@ def _is_header(path: Path) -> bool:
 
 def _bids_root(path: Path) -> Path | None:
     """Return the folder of the BIDS data set that a path lies in, if any."""
-    return next(
-        (folder for folder in (path, *path.absolute().parents) if (folder / "dataset_description.json").exists()), None
-    )
+    folders = (path, *path.absolute().parents)
+    return next((folder for folder in folders if (folder / "dataset_description.json").exists()), None)
 
 
 def opened(path: Path, notes: list[str]) -> mne.io.BaseRaw | mne.BaseEpochs:
@@ -87,8 +85,12 @@ def opened(path: Path, notes: list[str]) -> mne.io.BaseRaw | mne.BaseEpochs:
         raise ValueError(f"{path} is a part of a recording; expected the file that names its parts. Give {header}.")
     with noted(notes, path.name), readable(path):
         warnings.filterwarnings("error", "Invalid tag")  # the end of a FIF file is missing
-        if path.name.endswith((".fif", ".fif.gz")):
-            return _opened_fif(path)
+        what = mne.what(path) if path.name.endswith((".fif", ".fif.gz")) else "unknown"
+        if what not in ("raw", "epochs", "unknown"):
+            hint = " Give it as event_file, and the recording that it belongs to here." if what == "events" else ""
+            raise _Refused(f"{path} holds {what}; expected a recording or epochs.{hint}")
+        if what == "epochs":
+            return mne.read_epochs(path, proj=False, verbose="WARNING")
         if BIDS_NAME.fullmatch(path.name) and _bids_root(path):
             return _opened_bids(path, notes)
         try:
@@ -99,27 +101,13 @@ def opened(path: Path, notes: list[str]) -> mne.io.BaseRaw | mne.BaseEpochs:
             return mne.read_epochs_eeglab(path, verbose="WARNING")
 
 
-def _opened_fif(path: Path):
-    what = mne.what(path)
-    if what == "epochs":
-        return mne.read_epochs(path, proj=False, verbose="WARNING")
-    if what in ("raw", "unknown"):
-        if BIDS_NAME.fullmatch(path.name) and _bids_root(path):
-            return _opened_bids(path, [])
-        return mne.io.read_raw_fif(path, verbose="WARNING")
-    hint = " Give it as event_file, and the recording that it belongs to here." if what == "events" else ""
-    raise _Refused(f"{path} holds {what}; expected a recording or epochs.{hint}")
-
-
-def _opened_bids(path: Path, notes: list[str]):
+def _opened_bids(path: Path, notes: list[str]) -> mne.io.BaseRaw:
     """Read a recording with what the files beside it say of its channels and events."""
     try:
-        import mne_bids
-    except ImportError:
-        notes.append(
-            f"{path.name} lies in a BIDS data set, whose channels.tsv and events.tsv were not read, since mne-bids is"
-            ' not installed: pip install "eegxai-support[bids]".'
-        )
+        with needed("Reading channels.tsv and events.tsv of a BIDS data set", extra="bids"):
+            import mne_bids
+    except ModuleNotFoundError as error:
+        notes.append(f"{path.name} was read without what its BIDS data set says of it. {error}.")
         return mne.io.read_raw(path, verbose="WARNING")
     notes.append(f"{path.name} was read by mne-bids {mne_bids.__version__}, with the channels and events beside it.")
     return mne_bids.read_raw_bids(mne_bids.get_bids_path_from_fname(path), verbose="WARNING")

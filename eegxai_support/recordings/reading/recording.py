@@ -52,7 +52,7 @@ def read_recording(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     *,
     events: Mapping[str, int] | None = None,
-    annotations: Iterable[str] | None = None,
+    annotations: Mapping[str, str] | Iterable[str] | None = None,
     event_file: str | os.PathLike | Iterable[str | os.PathLike] | None = None,
     tmin: float | None = None,
     tmax: float | None = None,
@@ -82,8 +82,9 @@ def read_recording(
     events : mapping of str to int, optional
         Classes by their code in the stimulus channel, in annotations that are numbers ("769", "Stimulus/S  1"), in
         `event_file`, or in epochs.
-    annotations : iterable of str, optional
-        Classes by the names of annotations, of the column trial_type of a table, or of epochs. Without either, epochs
+    annotations : iterable of str, or mapping of str to str, optional
+        Classes by the names of annotations, of the column trial_type of a table, or of epochs; a mapping gives them
+        names of their own, ``{"left fist": "T1", "right fist": "T2"}``. Without either, epochs
         keep the classes that their file names; a continuous recording is refused, with what there is to choose from.
     event_file : path or iterable of path, optional
         Where the events stand if not in the recording: -eve.fif, .eve or .txt of MNE, whose samples are counted as in
