@@ -49,6 +49,8 @@ from .filters import (
 from .model import TrainingRecord, UnsupportedOperation, adapted, best_device, frozen, simplify
 from .patterns import ClusterTest, haufe_patterns, pattern_cluster_test, pattern_interval
 from .recordings import (
+    SSVEP_FREQUENCIES,
+    Recording,
     from_array,
     from_epochs,
     load_bnci2014_001,
@@ -56,6 +58,8 @@ from .recordings import (
     load_eegbci,
     load_motor_imagery,
     load_p300,
+    load_ssvep,
+    read_recording,
     recorded,
 )
 from .report import verify_receipt
@@ -105,6 +109,7 @@ __all__ = [
     "METRICS",
     "RECIPES",
     "REGIONS",
+    "SSVEP_FREQUENCIES",
     "Accuracy",
     "AmplitudeEffect",
     "Attribution",
@@ -119,6 +124,7 @@ __all__ = [
     "Maps",
     "Method",
     "Problem",
+    "Recording",
     "SimulatedTrials",
     "Training",
     "TrainingRecord",
@@ -164,6 +170,7 @@ __all__ = [
     "load_eegbci",
     "load_motor_imagery",
     "load_p300",
+    "load_ssvep",
     "make_baseline",
     "match_patterns",
     "mean_and_interval",
@@ -177,6 +184,7 @@ __all__ = [
     "randomize",
     "rank_methods",
     "read_filters",
+    "read_recording",
     "recipe",
     "recorded",
     "reference_trials",

@@ -143,7 +143,7 @@ def test_public_objects_are_pickled_by_name():
 
 # What the core does without, by the names in Python.
 OPTIONAL = (
-    "braindecode captum dask distributed joblib mne_icalabel moabb numba onnxruntime pooch pyarrow requests skorch"
+    "braindecode captum dask distributed joblib mne_bids mne_icalabel moabb numba onnxruntime pooch pyarrow requests skorch"
     " sklearn threadpoolctl umap yaml"
 ).split()
 HIDE = f'''
