@@ -29,6 +29,7 @@ from .decoders import (
     save,
     train,
 )
+from .exchange import to_array, to_epochs, to_evoked, to_spatial_filter, to_spectrum
 from .filters import (
     FILTER_LAYERS,
     ConceptRelevance,
@@ -79,7 +80,7 @@ from .scoring import (
     sensitivity_test,
 )
 from .simulate import SimulatedTrials, simulate
-from .sources import component_relevance, fit_ica, label_components, remove_components
+from .sources import component_relevance, fit_ica, label_components, read_components, remove_components
 from .spectral import (
     REGIONS,
     AmplitudeEffect,
@@ -175,6 +176,7 @@ __all__ = [
     "random_target",
     "randomize",
     "rank_methods",
+    "read_components",
     "read_filters",
     "recipe",
     "recorded",
@@ -192,6 +194,11 @@ __all__ = [
     "smooth_mprt",
     "stability",
     "time_frequency_relevance",
+    "to_array",
+    "to_epochs",
+    "to_evoked",
+    "to_spatial_filter",
+    "to_spectrum",
     "train",
     "unit_activations",
     "viz",
