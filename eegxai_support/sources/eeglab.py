@@ -51,7 +51,7 @@ def read_components(path: str | Path) -> tuple[mne.preprocessing.ICA, pd.DataFra
     FileNotFoundError
         There is no such file.
     ValueError
-        The file is no EEGLAB data set, holds several of them, or has no decomposition.
+        The file is no EEGLAB data set, holds several of them, or has no decomposition or one of a single component.
     ModuleNotFoundError
         pymatreader is not installed.
 
@@ -74,6 +74,8 @@ def read_components(path: str | Path) -> tuple[mne.preprocessing.ICA, pd.DataFra
             f"{path} has no independent components: its icaweights are empty. Decompose it in EEGLAB (Tools > Decompose"
             " data by ICA) and save it, or fit components here: fit_ica."
         )
+    if np.ndim(eeg["icaweights"]) < 2:  # a row of a matrix, which MATLAB's readers bring without the axis
+        raise ValueError(f"{path} has a single component, which MNE does not read; expected two or more.")
     ica = mne.preprocessing.read_ica_eeglab(path, verbose=False)
     ica.info = located(ica.info)
     ica.ch_names = ica.info["ch_names"]
@@ -92,8 +94,9 @@ def _data_set(path: Path) -> dict:
         raise ValueError(f"{path} is not a MATLAB file, as an EEGLAB data set is ({error}).") from error
     eeg = variables.get("EEG", variables)
     if not isinstance(eeg, dict) or "chanlocs" not in eeg:
+        held = ", ".join(name for name in variables if not name.startswith("__")) or "nothing"
         several = " It holds several data sets: save each in a file of its own." * ("ALLEEG" in variables)
-        raise ValueError(f"{path} holds {', '.join(map(repr, variables))} and no EEGLAB data set.{several}")
+        raise ValueError(f"{path} holds {held} and no EEGLAB data set.{several}")
     return eeg
 
 
@@ -107,8 +110,8 @@ def _labels(eeg: dict, n_components: int, path) -> pd.DataFrame | None:
     classes = [str(each) for each in np.ravel(classified["classes"])]
     if set(classes) != CLASSES.keys():
         raise ValueError(f"{path} names ICLabel's classes {', '.join(classes)}; expected {', '.join(CLASSES)}.")
-    probability = np.reshape(classified["classifications"], (-1, len(classes)))  # one component comes without its axis
-    if len(probability) != n_components:
+    probability = np.atleast_2d(classified["classifications"])
+    if probability.shape != (n_components, len(classes)):
         warnings.warn(
             f"{path} has {n_components} components, and ICLabel's classes of {len(probability)}: they were classified"
             " before some were removed or the ICA was repeated, so that no label is sure to be that of its component."
