@@ -29,6 +29,7 @@ from .decoders import (
     save,
     train,
 )
+from .exchange import to_array, to_epochs, to_evoked, to_spatial_filter, to_spectrum
 from .filters import (
     FILTER_LAYERS,
     ConceptRelevance,
@@ -84,7 +85,7 @@ from .scoring import (
     sensitivity_test,
 )
 from .simulate import SimulatedTrials, simulate
-from .sources import component_relevance, fit_ica, label_components, remove_components
+from .sources import component_relevance, fit_ica, label_components, read_components, remove_components
 from .spectral import (
     REGIONS,
     AmplitudeEffect,
@@ -183,6 +184,7 @@ __all__ = [
     "random_target",
     "randomize",
     "rank_methods",
+    "read_components",
     "read_filters",
     "read_recording",
     "recipe",
@@ -201,6 +203,11 @@ __all__ = [
     "smooth_mprt",
     "stability",
     "time_frequency_relevance",
+    "to_array",
+    "to_epochs",
+    "to_evoked",
+    "to_spatial_filter",
+    "to_spectrum",
     "train",
     "unit_activations",
     "verify_receipt",
