@@ -63,7 +63,7 @@ from .recordings import (
     read_recording,
     recorded,
 )
-from .report import verify_receipt
+from .report import make_report, verify_receipt
 from .sanity import (
     data_randomisation_test,
     efficient_mprt,
@@ -173,6 +173,7 @@ __all__ = [
     "load_p300",
     "load_ssvep",
     "make_baseline",
+    "make_report",
     "match_patterns",
     "mean_and_interval",
     "pattern_cluster_test",

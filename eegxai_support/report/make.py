@@ -25,12 +25,12 @@ from eegxai_support.report.components import kept_components
 from eegxai_support.report.decoding import Decoding, Prepare, explained_by_one, groups_of, train_left_out
 from eegxai_support.report.explaining import DEFAULT_METHODS, QUICK_METHODS, Explaining, trials_to_show
 from eegxai_support.report.findings import TRAINED, Findings
+from eegxai_support.report.needed import interventions
 from eegxai_support.report.networks import describe
 from eegxai_support.report.page import write_page
 from eegxai_support.report.parts import COMPUTED_WITH, Frames, Parts, fingerprint
 from eegxai_support.report.receipt import SAMPLE, write_receipt
 from eegxai_support.report.receipts import Receipts
-from eegxai_support.report.needed import interventions
 from eegxai_support.report.removal import remove_parts
 from eegxai_support.report.sample import write_sample
 from eegxai_support.report.verdict import method_verdicts, source_verdict
