@@ -90,7 +90,8 @@ def component_pieces(signal: np.ndarray, ica: mne.preprocessing.ICA) -> Pieces:
     topography.
     """
     unmixing, mixing = _matrices(ica)
-    sources, mean = unmixing @ signal, signal.mean(axis=1)
+    sources = unmixing @ signal
+    mean = (signal - mixing @ sources).mean(axis=1)
     flat = sources.swapaxes(0, 1).reshape(len(unmixing), -1)
     covariance = flat @ flat.T
     if np.square(mean).mean() > AVERAGE_REFERENCE**2 * np.square(signal).mean():
