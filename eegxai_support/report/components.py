@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from eegxai_support.montages import located
 from eegxai_support.report.parts import Parts, fingerprint
+from eegxai_support.report.pieces import LINE_WIDTH, line_frequency
 from eegxai_support.sources import fit_ica, label_components, remove_components
 from eegxai_support.trials import Trials
 
@@ -225,5 +226,24 @@ def _pieces(source: Recording, trials: Trials, max_samples: int) -> mne.BaseEpoc
         copy.resample(MAX_SFREQ, verbose=False)
     if isinstance(copy, mne.io.BaseRaw):
         copy = mne.make_fixed_length_epochs(copy, PIECE, preload=True, proj=False, verbose=False)
+    copy = _without_mains(copy, trials)
     n_kept = max(1, min(len(copy), max_samples // len(copy.times)))
     return copy[np.linspace(0, len(copy) - 1, n_kept).astype(int)]
+
+
+def _without_mains(epochs: mne.BaseEpochs, trials: Trials) -> mne.BaseEpochs:
+    """Filter out the mains where the trials do not hold them.
+
+    They have a source and a phase at every electrode, and take a third of the components, 12 of 30 in EEGBCI's S007,
+    away from what the trials do hold.
+    """
+    signal = epochs.get_data(copy=False, verbose=False)
+    mains = line_frequency(signal, epochs.info)
+    if mains is None or line_frequency(trials.signal, trials.info) is not None:
+        return epochs
+    sfreq = epochs.info["sfreq"]
+    return epochs.apply_function(
+        lambda data: mne.filter.notch_filter(data, sfreq, mains, notch_widths=2 * LINE_WIDTH, verbose="ERROR"),
+        channel_wise=False,
+        verbose=False,
+    )

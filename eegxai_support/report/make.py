@@ -25,6 +25,7 @@ from eegxai_support.report.components import kept_components
 from eegxai_support.report.decoding import Decoding, Prepare, explained_by_one, groups_of, train_left_out
 from eegxai_support.report.explaining import DEFAULT_METHODS, QUICK_METHODS, Explaining, trials_to_show
 from eegxai_support.report.findings import TRAINED, Findings
+from eegxai_support.report.leaks import order_accuracy, shared_samples
 from eegxai_support.report.needed import interventions
 from eegxai_support.report.networks import describe
 from eegxai_support.report.page import write_page
@@ -34,7 +35,7 @@ from eegxai_support.report.receipts import Receipts
 from eegxai_support.report.removal import remove_parts
 from eegxai_support.report.sample import write_sample
 from eegxai_support.report.verdict import method_verdicts, source_verdict
-from eegxai_support.trials import Trials, unknown_name
+from eegxai_support.trials import Trials, concatenate, unknown_name
 
 MAX_FOLDS = 5
 N_SHOWN = 48
@@ -141,6 +142,10 @@ def make_report(
     if dropped is not None:
         tables["dropped"] = dropped
     facts = _facts(decoding, group, title=title, notes=notes, files=files, command=command, quick=quick)
+    if groups is not None:
+        tables["leaks"], facts["order"] = shared_samples(trials, groups), order_accuracy(trials, groups, seed)
+    elif test is not None:
+        tables["leaks"] = _shared_with_test(trials, test)
     tables["methods"] = method_verdicts(tables, facts)
     facts["verdict"] = source_verdict(tables, facts)
     findings = Findings(_explained(decoding), tables, maps, facts)
@@ -232,6 +237,13 @@ def _write_sample(decoding: Decoding, methods: tuple[str, ...], out_dir: Path) -
     weights = path.relative_to(out_dir).as_posix()
     supported = [method for method in methods if METHODS[method].applies_to(fit.model)]
     write_sample(out_dir / SAMPLE, fit.model, decoding.inputs, fit.index, supported, weights=weights)
+
+
+def _shared_with_test(trials: Trials, test: Trials) -> pd.DataFrame:
+    """Return which test trials hold samples of the others, numbered within the test trials."""
+    is_test = np.arange(len(trials) + len(test)) >= len(trials)
+    leaks = shared_samples(concatenate([trials, test]), is_test)
+    return leaks[leaks["trial"] >= len(trials)].assign(trial=leaks["trial"] - len(trials)).reset_index(drop=True)
 
 
 def most_relevant(channels: pd.DataFrame, methods: Iterable[str]) -> list[str]:

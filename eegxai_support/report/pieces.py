@@ -19,6 +19,8 @@ AVERAGE_REFERENCE = 1e-3  # root mean square of the channels' mean, as a share o
 RIDGE = 1e-4  # of the mean variance, so that few samples of many channels do not predict each other perfectly
 N_STRETCHES = 20  # of a trial
 ROUNDING = 1e-9  # of power
+MAINS = 50.0, 60.0  # Hz
+LINE_WIDTH = 1.0  # Hz to either side
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,8 @@ def component_pieces(signal: np.ndarray, ica: mne.preprocessing.ICA) -> Pieces:
     topography.
     """
     unmixing, mixing = _matrices(ica)
-    sources, mean = unmixing @ signal, signal.mean(axis=1)
+    sources = unmixing @ signal
+    mean = (signal - mixing @ sources).mean(axis=1)
     flat = sources.swapaxes(0, 1).reshape(len(unmixing), -1)
     covariance = flat @ flat.T
     if np.square(mean).mean() > AVERAGE_REFERENCE**2 * np.square(signal).mean():
@@ -167,3 +170,19 @@ def _linear(signal: np.ndarray, matrices: np.ndarray, scalp: np.ndarray) -> Piec
         return np.tensordot(weights, matrices, axes=1).astype(signal.dtype) @ signal
 
     return Pieces((inner + inner.T) / 2, combined)
+
+
+def line_frequency(signal: np.ndarray, info: mne.Info) -> float | None:
+    """Return the frequency of the mains, as `info` states it or by the higher peak; None above the pass-band."""
+    highest = min(info["lowpass"] or np.inf, info["sfreq"] / 2)
+    stated = info.get("line_freq")
+    candidates = [each for each in ([stated] if stated else MAINS) if each - LINE_WIDTH < highest]
+    power = np.square(np.abs(np.fft.rfft(signal)), dtype=np.float64).sum(axis=(0, 1))
+    frequency = np.fft.rfftfreq(signal.shape[2], 1 / info["sfreq"])
+
+    def peak(mains: float) -> float:
+        away = np.abs(frequency - mains)
+        inside, near = away <= LINE_WIDTH, (away > LINE_WIDTH) & (away <= 5 * LINE_WIDTH)
+        return power[inside].mean() / max(power[near].mean(), np.finfo(float).tiny) if inside.any() & near.any() else 0
+
+    return float(max(candidates, key=peak)) if candidates else None

@@ -22,10 +22,12 @@ from eegxai_support.decoders import predict
 from eegxai_support.model import simplify, unwrapped
 from eegxai_support.report.components import Components
 from eegxai_support.report.pieces import (
+    LINE_WIDTH,
     Pieces,
     channel_pieces,
     component_pieces,
     frequency_pieces,
+    line_frequency,
     stretches,
     time_pieces,
 )
@@ -35,10 +37,10 @@ DRIFT = 1.5  # Hz: below, electrodes, sweat and filters change the potential, an
 SLOW = 6.0  # Hz: most power of eye movements is below
 FAST = 30.0  # Hz: most power of muscles is above
 MIDDLE = SLOW, 20.0  # Hz: where neither eyes nor muscles have much, and the rhythms of the cortex have most
-LINE_WIDTH = 1.0  # Hz to either side
-MAINS = 50.0, 60.0  # Hz
 EDGE = 0.1  # of a trial, at its beginning and at its end
-NOT_BRAIN = ("eye blink", "muscle artifact", "heart beat", "channel noise")  # not "line noise": see `_source`
+NOT_BRAIN = ("eye blink", "muscle artifact", "heart beat", "channel noise")  # not "line noise": see `SOURCES`
+# Mains have a frequency, which is a sharper test than a label. ICLabel gave "line noise" to 12 of 30 components of
+# EEGBCI's S007, which carry alpha rhythm too, and nothing but that once the trials end at 38 Hz.
 SOURCES = {"brain": "brain", "eye blink": "eyes", "muscle artifact": "muscle", "channel noise": "channel"}
 LEFT = "left by the components"
 ALL_BUT_BRAIN = "all that is not brain"
@@ -289,26 +291,7 @@ def _bands(shown: Trials, frequency: np.ndarray) -> Iterator[tuple[str, str, np.
     yield f"below {SLOW:g} Hz", "", frequency < SLOW
     yield f"{MIDDLE[0]:g}-{MIDDLE[1]:g} Hz", "", (frequency >= MIDDLE[0]) & (frequency <= MIDDLE[1])
     yield f"above {FAST:g} Hz", "", frequency > FAST
-    mains = line_frequency(shown)
+    mains = line_frequency(shown.signal, shown.info)
     if mains is not None:
         distance = np.abs(frequency - mains * np.maximum(1, np.round(frequency / mains)))
         yield f"line, {mains:g} Hz", "line", distance <= LINE_WIDTH
-
-
-def line_frequency(trials: Trials) -> float | None:
-    """Return the frequency of the mains where the trials hold it: what the recording says, or the higher peak."""
-    highest = min(trials.info["lowpass"] or np.inf, trials.sfreq / 2)
-    stated = trials.info.get("line_freq")
-    candidates = [each for each in ([stated] if stated else MAINS) if each - LINE_WIDTH < highest]
-    if not candidates:
-        return None
-    power = np.square(np.abs(np.fft.rfft(trials.signal)), dtype=np.float64).sum(axis=(0, 1))
-    frequency = np.fft.rfftfreq(trials.signal.shape[2], 1 / trials.sfreq)
-
-    def peak(mains: float) -> float:
-        away = np.abs(frequency - mains)
-        near = (away > LINE_WIDTH) & (away <= 5 * LINE_WIDTH)
-        inside = away <= LINE_WIDTH
-        return power[inside].mean() / max(power[near].mean(), np.finfo(float).tiny) if inside.any() & near.any() else 0
-
-    return float(max(candidates, key=peak))
