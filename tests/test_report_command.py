@@ -108,6 +108,10 @@ def test_one_reference_is_a_name_and_an_empty_end_is_none(called):
     assert called.reading == {"reference": "average", "baseline": (None, 0.0), "band": (1.0, None)}
     assert main(shlex.split("report a.fif --train EEGNet --out other --baseline -2e-1,")) == 0
     assert called.reading == {"baseline": (-0.2, None)}
+    assert (
+        main(shlex.split("report a.fif --train EEGNet --out another --annotations 'left fist=T1,right fist=T2'")) == 0
+    )
+    assert called.reading == {"annotations": {"left fist": "T1", "right fist": "T2"}}
 
 
 def examples():
@@ -177,6 +181,7 @@ REFUSED = [
     (f"{TRAIN} --events left=1, --annotations A", "expected names with whole numbers"),
     (f"{TRAIN} --events left=1 --annotations A,B", "--annotations and --events name the classes twice"),
     (f"{TRAIN} --annotations A,,B", "expected names between commas"),
+    (f"{TRAIN} --annotations left=T1,T2", "expected names with annotations, such as left=T1,right=T2"),
     (f"{TRAIN} --event-file a b", "2 event files for 1 recordings; expected one for each FILE"),
     (f"{TRAIN} --tmin early", "argument --tmin: 'early' was given; expected a number."),
     (f"{TRAIN} --resample nan", "argument --resample: 'nan' was given; expected a number."),
