@@ -29,6 +29,7 @@ from .decoders import (
     save,
     train,
 )
+from .exchange import to_array, to_epochs, to_evoked, to_spatial_filter, to_spectrum
 from .filters import (
     FILTER_LAYERS,
     ConceptRelevance,
@@ -49,6 +50,8 @@ from .filters import (
 from .model import TrainingRecord, UnsupportedOperation, adapted, best_device, frozen, simplify
 from .patterns import ClusterTest, haufe_patterns, pattern_cluster_test, pattern_interval
 from .recordings import (
+    SSVEP_FREQUENCIES,
+    Recording,
     from_array,
     from_epochs,
     load_bnci2014_001,
@@ -56,9 +59,11 @@ from .recordings import (
     load_eegbci,
     load_motor_imagery,
     load_p300,
+    load_ssvep,
+    read_recording,
     recorded,
 )
-from .report import verify_receipt
+from .report import make_report, verify_receipt
 from .sanity import (
     data_randomisation_test,
     efficient_mprt,
@@ -80,7 +85,7 @@ from .scoring import (
     sensitivity_test,
 )
 from .simulate import SimulatedTrials, simulate
-from .sources import component_relevance, fit_ica, label_components, remove_components
+from .sources import component_relevance, fit_ica, label_components, read_components, remove_components
 from .spectral import (
     REGIONS,
     AmplitudeEffect,
@@ -105,6 +110,7 @@ __all__ = [
     "METRICS",
     "RECIPES",
     "REGIONS",
+    "SSVEP_FREQUENCIES",
     "Accuracy",
     "AmplitudeEffect",
     "Attribution",
@@ -119,6 +125,7 @@ __all__ = [
     "Maps",
     "Method",
     "Problem",
+    "Recording",
     "SimulatedTrials",
     "Training",
     "TrainingRecord",
@@ -164,7 +171,9 @@ __all__ = [
     "load_eegbci",
     "load_motor_imagery",
     "load_p300",
+    "load_ssvep",
     "make_baseline",
+    "make_report",
     "match_patterns",
     "mean_and_interval",
     "pattern_cluster_test",
@@ -176,7 +185,9 @@ __all__ = [
     "random_target",
     "randomize",
     "rank_methods",
+    "read_components",
     "read_filters",
+    "read_recording",
     "recipe",
     "recorded",
     "reference_trials",
@@ -193,6 +204,11 @@ __all__ = [
     "smooth_mprt",
     "stability",
     "time_frequency_relevance",
+    "to_array",
+    "to_epochs",
+    "to_evoked",
+    "to_spatial_filter",
+    "to_spectrum",
     "train",
     "unit_activations",
     "verify_receipt",

@@ -143,7 +143,7 @@ def test_public_objects_are_pickled_by_name():
 
 # What the core does without, by the names in Python.
 OPTIONAL = (
-    "braindecode captum dask distributed joblib mne_icalabel moabb numba onnxruntime pooch pyarrow requests skorch"
+    "braindecode captum dask distributed joblib mne_bids mne_icalabel moabb numba onnxruntime pooch pyarrow requests skorch"
     " sklearn threadpoolctl umap yaml"
 ).split()
 HIDE = f'''
@@ -248,6 +248,8 @@ FILTERS = np.random.default_rng(0).standard_normal((20, 3))
         ("sklearn", "filters", "embed_filters", lambda: xs.embed_filters(FILTERS)),
         ("sklearn", "filters", "cluster_filters", lambda: xs.cluster_filters(FILTERS)),
         ("mne_icalabel", "sources", "label_components", lambda: xs.label_components(None, None)),
+        ("pymatreader", "formats", "read_components", lambda: xs.read_components(__file__)),
+        ("sklearn", "filters", "to_spatial_filter", lambda: xs.to_spatial_filter(FILTERS, FILTERS, None)),
         ("pyarrow", "recordings", "recorded", lambda: xs.recorded("within_subject")),
         ("pyarrow", "recordings", "write_recorded", lambda: write_recorded(None, "never.parquet", {})),
         ("pooch", "recordings", "load_eegbci", lambda: xs.load_eegbci(1)),

@@ -30,7 +30,7 @@ def table():
 
 def test_heads_share_a_scale_and_curves_hold_the_table(maps, table, info):
     fig = plot_convergence(maps, table, info, label="correlation")
-    *heads, bar, ax = fig.axes
+    *heads, ax, bar = fig.axes
     assert [head.get_title() for head in heads] == list(maps)
     assert len({head.images[0].get_clim() for head in heads}) == 1
     assert bar.get_ylabel() == "correlation"

@@ -3,4 +3,6 @@
 import lazy_loader
 
 # Lazy as the front door: the command line answers `--help` without torch.
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"receipt": ["verify_receipt"]})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"make": ["make_report"], "receipt": ["verify_receipt"]}
+)

@@ -25,12 +25,12 @@ from eegxai_support.report.components import kept_components
 from eegxai_support.report.decoding import Decoding, Prepare, explained_by_one, groups_of, train_left_out
 from eegxai_support.report.explaining import DEFAULT_METHODS, QUICK_METHODS, Explaining, trials_to_show
 from eegxai_support.report.findings import TRAINED, Findings
+from eegxai_support.report.needed import interventions
 from eegxai_support.report.networks import describe
 from eegxai_support.report.page import write_page
 from eegxai_support.report.parts import COMPUTED_WITH, Frames, Parts, fingerprint
 from eegxai_support.report.receipt import SAMPLE, write_receipt
 from eegxai_support.report.receipts import Receipts
-from eegxai_support.report.needed import interventions
 from eegxai_support.report.removal import remove_parts
 from eegxai_support.report.sample import write_sample
 from eegxai_support.report.verdict import method_verdicts, source_verdict
@@ -119,16 +119,20 @@ def make_report(
     """
     trials, test = _trials(trials), None if test is None else _trials(test)
     methods = _checked_methods(methods, quick)
+    for name, number in (("seeds", seeds), ("epochs", epochs)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}; expected 1 or more.")
     _check_classes(trials if test is None else test)
     out_dir = expanded(out_dir)
     model = model if isinstance(model, str) else unwrapped(model)
     prepare = prepare or _default_preparation(model, trials)
+    groups = groups_of(trials, group) if isinstance(model, str) else None
     question = [fingerprint(trials), test and fingerprint(test), group, methods, seeds, epochs, quick, seed]
     parts = Parts(out_dir / HIDDEN, [*question, model if isinstance(model, str) else weights_digest(model)])
     if isinstance(model, str):
         numbers = range(seed, seed + (1 if quick else seeds))
         decoding = train_left_out(
-            model, trials, prepare, groups_of(trials, group), seeds=list(numbers), epochs=epochs, max_groups=MAX_FOLDS,
+            model, trials, prepare, groups, seeds=list(numbers), epochs=epochs, max_groups=MAX_FOLDS,
             folder=out_dir / WEIGHTS, parts=parts,
         )  # fmt: skip
     else:
@@ -279,8 +283,8 @@ def _facts(decoding: Decoding, group: str, *, title, notes, files, command, quic
             "majority": right.majority,
             "n_trials": right.n_trials,
             "p": decoding.p_value,
-            "low": interval.low,
-            "high": interval.high,
+            "low": float(interval.low),
+            "high": float(interval.high),
         },
         "knows": bool(decoding.knows),
         "class_names": list(given.class_names),

@@ -1,4 +1,15 @@
-"""Every figure of the book: arrays and tables in, a matplotlib Figure out, never shown and never kept by pyplot."""
+"""Every figure of the book: arrays and tables in, a matplotlib Figure out, never shown and never kept by pyplot.
+
+With ``axes=``, a figure is drawn as a part of one of your own: in as many Axes as it has panels, in their order, and
+your figure is returned. It keeps your style, and what belongs to a whole figure stands in the panels: the names of
+quantities at each, the legend in the last. A colour bar takes its place from the Axes that it belongs to.
+``plt.subplots(1, 3, layout="constrained")`` keeps all of it apart.
+
+Four functions take no ``axes=``, since their layout is what they say: rows of unlike panels that are read together,
+whose heights follow from what they hold. These are `plot_trial_maps` (image, head and receipt of every method),
+`plot_filters` (kernel, response, filter and pattern of every unit), `plot_ideal_maps` (courses and heads of every
+regime) and `plot_single_trial` (traces beside a head and numbers).
+"""
 
 from .concepts import plot_cluster_topographies, plot_component_shares, plot_filter_map, plot_region_relevance
 from .decoding import plot_accuracies, plot_history, plot_known_answer, plot_trials

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from .panels import panels, same_limits
 from .parts import (
     WIDTH,
     annotated_image,
@@ -16,10 +17,8 @@ from .parts import (
     colour_bar,
     colour_scale,
     n_rows,
-    new_figure,
     styled,
     topomap,
-    wrapped_axes,
 )
 
 MARKERS = "os^DvP*X"
@@ -30,7 +29,9 @@ LARGEST = 160  # points squared, of the filter with most relevance
 
 
 @styled
-def plot_filter_map(table: pd.DataFrame, *, by: str, shared: bool = True, title: str | None = None) -> Figure:
+def plot_filter_map(
+    table: pd.DataFrame, *, by: str, shared: bool = True, title: str | None = None, axes=None
+) -> Figure:
     """Draw filters in the plane of `embed_filters`.
 
     Colour and shape of a dot are those of its cluster, its area is the size of its relevance, and filters of no cluster
@@ -45,6 +46,8 @@ def plot_filter_map(table: pd.DataFrame, *, by: str, shared: bool = True, title:
     shared : bool
         One plane for all panels, or one for each.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each panel.
 
     Returns
     -------
@@ -58,12 +61,8 @@ def plot_filter_map(table: pd.DataFrame, *, by: str, shared: bool = True, title:
     check_columns("table", table, ("x", "y", "cluster", "relevance", by))
     groups = dict(list(table.groupby(by, sort=False)))
     columns = min(len(groups), 3)
-    fig = new_figure(WIDTH, 0.4 + 2.3 * n_rows(len(groups), columns), title)
-    axes = wrapped_axes(fig, len(groups), columns)
-    for ax, (name, rows) in zip(axes, groups.items(), strict=True):
-        if shared and ax is not axes[0]:
-            ax.sharex(axes[0])
-            ax.sharey(axes[0])
+    drawn = panels(axes, len(groups), (WIDTH, 0.4 + 2.3 * n_rows(len(groups), columns)), title, columns=columns)
+    for ax, (name, rows) in zip(drawn.axes, groups.items(), strict=True):
         for cluster, part in rows.groupby("cluster"):
             area = LARGEST * part["relevance"].abs() / rows["relevance"].abs().max()
             style = {"color": NO_CLUSTER if cluster < 0 else colour(cluster), "alpha": 0.8, "linewidth": 0}
@@ -73,13 +72,15 @@ def plot_filter_map(table: pd.DataFrame, *, by: str, shared: bool = True, title:
         handles = ax.legend(title="cluster", loc="best", handletextpad=0.1, borderpad=0.2).legend_handles
         for handle in handles:
             handle.set_sizes([30])
-    axes[0].set_ylabel("UMAP 2")
-    return fig
+    if shared:
+        same_limits(drawn.axes, "x", "y")
+    drawn.axes[0].set_ylabel("UMAP 2")
+    return drawn.figure
 
 
 @styled
 def plot_cluster_topographies(
-    relevance, power, info: mne.Info, rows, bands, *, label: str = "logit", title: str | None = None
+    relevance, power, info: mne.Info, rows, bands, *, label: str = "logit", title: str | None = None, axes=None
 ) -> Figure:
     """Draw relevance and power of clusters on the head, band by band.
 
@@ -96,6 +97,8 @@ def plot_cluster_topographies(
     label : str
         Unit of the relevance.
     title : str, optional
+    axes : array of Axes, optional
+        Of a figure of your own, row by row.
 
     Returns
     -------
@@ -109,21 +112,22 @@ def plot_cluster_topographies(
     """
     sizes = {"cluster": len(rows), "band": len(bands), "channel": len(info.ch_names)}
     values = [checked(name, each, **sizes) for name, each in (("relevance", relevance), ("power", power))]
-    fig = new_figure(WIDTH, 0.3 + 2.3 * len(rows), title)
-    axes = fig.subplots(2 * len(rows), len(bands), squeeze=False)
-    for k, (line, name) in enumerate(zip(axes, np.repeat(rows, 2), strict=True)):
+    n_heads = 2 * len(rows) * len(bands)
+    drawn = panels(axes, n_heads, (WIDTH, 0.3 + 2.3 * len(rows)), title, columns=len(bands))
+    lines = drawn.axes.reshape(-1, len(bands))
+    for k, (line, name) in enumerate(zip(lines, np.repeat(rows, 2), strict=True)):
         row = values[k % 2][k // 2]
         scale, what = colour_scale(row), ("relevance", "power")[k % 2]
         images = [topomap(ax, each, info, scale, channels=()) for ax, each in zip(line, row, strict=True)]
         line[0].set_ylabel(f"{name}\n{what}")
         colour_bar(images[0], line, label if what == "relevance" else "power", shrink=0.8)
-    for ax, band in zip(axes[0], bands, strict=True):
+    for ax, band in zip(lines[0], bands, strict=True):
         ax.set_title(band)
-    return fig
+    return drawn.figure
 
 
 @styled
-def plot_component_shares(absolute: pd.DataFrame, net: pd.DataFrame, *, title: str | None = None) -> Figure:
+def plot_component_shares(absolute: pd.DataFrame, net: pd.DataFrame, *, title: str | None = None, axes=None) -> Figure:
     """Draw how the relevance of decoders is divided among kinds of components.
 
     Parameters
@@ -134,6 +138,8 @@ def plot_component_shares(absolute: pd.DataFrame, net: pd.DataFrame, *, title: s
         Of the same shape: share of the relevance that speaks for the trials' own class. What cancels over trials is
         gone, and a share may be negative.
     title : str, optional
+    axes : array of Axes, optional
+        Two of a figure of your own.
 
     Returns
     -------
@@ -146,18 +152,21 @@ def plot_component_shares(absolute: pd.DataFrame, net: pd.DataFrame, *, title: s
     """
     if not (absolute.index.equals(net.index) and absolute.columns.equals(net.columns)):
         raise ValueError("absolute and net have different rows or columns; expected the same in both.")
-    fig = new_figure(WIDTH, 1.9 + 0.3 * len(net), title)
-    panels = {"share of |relevance|": (absolute, SHARE), "share of net relevance": (net, SIGNED)}
-    for ax, (name, (table, scale)) in zip(fig.subplots(1, 2), panels.items(), strict=True):
+    drawn = panels(axes, 2, (WIDTH, 1.9 + 0.3 * len(net)), title)
+    shares = {"share of |relevance|": (absolute, SHARE), "share of net relevance": (net, SIGNED)}
+    for ax, (name, (table, scale)) in zip(drawn.axes, shares.items(), strict=True):
         values = checked(name, table, decoder=None, kind=None)
         annotated_image(ax, _rounded(values), scale, table.index, table.columns, ".2f")
         ax.set_title(name)
-    fig.axes[1].set_yticklabels([])
-    return fig
+    if drawn.own:
+        drawn.axes[1].set_yticklabels([])
+    return drawn.figure
 
 
 @styled
-def plot_region_relevance(table: pd.DataFrame, *, by: str, label: str = "logit", title: str | None = None) -> Figure:
+def plot_region_relevance(
+    table: pd.DataFrame, *, by: str, label: str = "logit", title: str | None = None, axes=None
+) -> Figure:
     """Draw relevance by region and band, a panel for each decoder on its own scale.
 
     Parameters
@@ -169,6 +178,8 @@ def plot_region_relevance(table: pd.DataFrame, *, by: str, label: str = "logit",
     label : str
         Quantity and unit.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each panel.
 
     Returns
     -------
@@ -182,18 +193,17 @@ def plot_region_relevance(table: pd.DataFrame, *, by: str, label: str = "logit",
     check_columns("table", table, ("region", "band", "value", by))
     names = list(table[by].unique())
     columns = min(len(names), 2)
-    fig = new_figure(WIDTH, 3.2 * n_rows(len(names), columns), title)
-    for ax, name in zip(wrapped_axes(fig, len(names), columns), names, strict=True):
+    drawn = panels(axes, len(names), (WIDTH, 3.2 * n_rows(len(names), columns)), title, columns=columns)
+    for position, (ax, name) in enumerate(zip(drawn.axes, names, strict=True)):
         part = table[table[by] == name]
         values = part.pivot(index="region", columns="band", values="value")
         values = values.loc[part["region"].unique(), part["band"].unique()]
         image = annotated_image(ax, _rounded(values), colour_scale(values, 100), values.index, values.columns, ".2f")
         ax.set_title(name)
         colour_bar(image, ax, label, shrink=0.9)
-    for ax in fig.axes[1 : len(names)]:
-        if ax.get_subplotspec().colspan.start:
+        if drawn.own and position % columns:
             ax.set_yticklabels([])
-    return fig
+    return drawn.figure
 
 
 def _rounded(values) -> np.ndarray:

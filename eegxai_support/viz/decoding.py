@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy.signal import welch
 
 from ..trials import Trials
+from .panels import panels, same_limits
 from .parts import (
     OKABE_ITO,
     UNIT_NAMES,
@@ -21,7 +25,6 @@ from .parts import (
     colour_scale,
     landmarks,
     n_rows,
-    new_figure,
     styled,
     topomap,
     topomap_row,
@@ -36,6 +39,7 @@ def plot_trials(
     channels: tuple[str, ...] | None = None,
     band: tuple[float, float] = (7, 13),
     title: str | None = None,
+    axes=None,
 ) -> Figure:
     """Draw what differs between the classes: spectra at some channels and band power on the head.
 
@@ -48,6 +52,8 @@ def plot_trials(
     band : (float, float)
         Lowest and highest frequency in Hz of the topomaps, which show each class minus the mean over classes.
     title : str, optional
+    axes : array of Axes, optional
+        Of a figure of your own, first one for each spectrum, then one for each class that has a trial.
 
     Returns
     -------
@@ -68,27 +74,28 @@ def plot_trials(
     # Only the pass-band: what a filter removed would stretch the axis by tens of decibels.
     low, high = max(trials.info["highpass"], freqs[1]), min(trials.info["lowpass"], freqs[-1])
     shown = (freqs >= low) & (freqs <= high)
-    fig = new_figure(WIDTH, 2.2 + 1.9 * n_rows(len(classes)), title)
-    top, bottom = fig.subfigures(2, 1, height_ratios=[2.2, 1.9 * n_rows(len(classes))])
-    axes = top.subplots(1, len(picks), sharey=True, squeeze=False)[0]
-    for ax, pick in zip(axes, picks, strict=True):
+    heights = [2.2, 1.9 * n_rows(len(classes))]
+    make = partial(_spectra_above_heads, n_spectra=len(picks), n_heads=len(classes), heights=heights)
+    drawn = panels(axes, len(picks) + len(classes), (WIDTH, sum(heights)), title, make=make)
+    spectra, heads = np.split(drawn.axes, [len(picks)])
+    for ax, pick in zip(spectra, picks, strict=True):
         for k in classes:
             decibel = _decibel(power[trials.label == k, pick][:, shown])
             _spectrum(ax, freqs[shown], decibel, colour(k), trials.class_names[k])
         ax.set(title=trials.info.ch_names[pick], xlabel="frequency (Hz)", xlim=(low, high))
         ax.axvspan(*band, color="0.93", zorder=0)
-    axes[0].set_ylabel(f"power (dB re 1 {UNIT_NAMES[trials.unit]}²/Hz)")
-    top.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    heads = wrapped_axes(bottom, len(classes))
+    same_limits(spectra, "y")
+    spectra[0].set_ylabel(f"power (dB re 1 {UNIT_NAMES[trials.unit]}²/Hz)")
+    replace(drawn, axes=spectra).legend(*spectra[0].get_legend_handles_labels())
     label = f"{band[0]:g}-{band[1]:g} Hz power\n(dB re mean of classes)"
     topomap_row(heads, per_class - per_class.mean(axis=0), trials.info, label)
     for ax, k in zip(heads, classes, strict=True):
         class_title(ax, k, trials.class_names[k])
-    return fig
+    return drawn.figure
 
 
 @styled
-def plot_known_answer(trials: Trials, trial: int = 0, *, title: str | None = None) -> Figure:
+def plot_known_answer(trials: Trials, trial: int = 0, *, title: str | None = None, axes=None) -> Figure:
     """Draw one simulated trial beside the signal that is known to be in it.
 
     Parameters
@@ -97,6 +104,8 @@ def plot_known_answer(trials: Trials, trial: int = 0, *, title: str | None = Non
         With `truth`.
     trial : int
     title : str, optional
+    axes : array of Axes, optional
+        Three of a figure of your own: trial, truth, and truth on the head.
 
     Returns
     -------
@@ -118,25 +127,29 @@ def plot_known_answer(trials: Trials, trial: int = 0, *, title: str | None = Non
     strongest = np.sort(np.argsort(strength)[-6:])
     unit, step = UNIT_NAMES[trials.unit], 1.2 * np.percentile(np.abs(signal[strongest]), 98)
 
-    fig = new_figure(WIDTH, 2.7, title or f"{trials.class_names[trials.label[trial]]}, trial {trial}")
-    left, right, head = fig.subplots(1, 3, width_ratios=[1.1, 1.1, 1])
+    if axes is None and title is None:
+        title = f"{trials.class_names[trials.label[trial]]}, trial {trial}"
+    drawn = panels(axes, 3, (WIDTH, 2.7), title, width_ratios=[1.1, 1.1, 1])
+    left, right, head = drawn.axes
     _traces(left, trials.times, signal[strongest], step, "0.3")
     _traces(right, trials.times, truth[strongest], step, OKABE_ITO[1])
     left.set_title("trial")
-    left.set_yticks(-step * np.arange(len(strongest)), [trials.info.ch_names[c] for c in strongest])
-    right.sharey(left)
-    right.tick_params(labelleft=False)
+    for ax in (left, right):
+        ax.set_yticks(-step * np.arange(len(strongest)), [trials.info.ch_names[c] for c in strongest])
+    same_limits([left, right], "y")
+    if drawn.own:
+        right.tick_params(labelleft=False)
     right.set_title("truth")
     left.set_ylabel(f"{step:.2g} {unit} from line to line")
     image = topomap(head, strength, trials.info, colour_scale(strength))
     head.set_title("truth on the head")
     head.set_anchor("S")
     colour_bar(image, head, f"root mean square ({unit})", orientation="horizontal", shrink=0.9)
-    return fig
+    return drawn.figure
 
 
 @styled
-def plot_history(history: pd.DataFrame, *, title: str | None = None) -> Figure:
+def plot_history(history: pd.DataFrame, *, title: str | None = None, axes=None) -> Figure:
     """Draw loss and accuracy of a training, epoch by epoch.
 
     Parameters
@@ -145,25 +158,27 @@ def plot_history(history: pd.DataFrame, *, title: str | None = None) -> Figure:
         Columns epoch, train_loss, train_accuracy and, where there was a validation group, valid_loss and
         valid_accuracy.
     title : str, optional
+    axes : array of Axes, optional
+        Two of a figure of your own, for loss and accuracy.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     check_columns("history", history, ("epoch", "train_loss", "train_accuracy"))
-    fig = new_figure(WIDTH, 2.4, title)
-    for ax, quantity, label in zip(fig.subplots(1, 2), ("loss", "accuracy"), ("loss (nats)", "accuracy"), strict=True):
+    drawn = panels(axes, 2, (WIDTH, 2.4), title)
+    for ax, quantity, label in zip(drawn.axes, ("loss", "accuracy"), ("loss (nats)", "accuracy"), strict=True):
         for index, group in enumerate(("train", "valid")):
             if f"{group}_{quantity}" in history:
                 ax.plot(history["epoch"], history[f"{group}_{quantity}"], color=colour(index), label=group)
         ax.set(xlabel="epoch", ylabel=label)
         ax.set_ylim(0, 1.02 if quantity == "accuracy" else None)
     ax.legend(loc="lower right")
-    return fig
+    return drawn.figure
 
 
 @styled
-def plot_accuracies(table: pd.DataFrame, chance: float, *, title: str | None = None) -> Figure:
+def plot_accuracies(table: pd.DataFrame, chance: float, *, title: str | None = None, axes=None) -> Figure:
     """Draw the accuracy of each decoder on each subject, with its interval.
 
     Parameters
@@ -174,6 +189,8 @@ def plot_accuracies(table: pd.DataFrame, chance: float, *, title: str | None = N
     chance : float
         Accuracy of guessing, drawn as a line.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each decoder.
 
     Returns
     -------
@@ -182,23 +199,29 @@ def plot_accuracies(table: pd.DataFrame, chance: float, *, title: str | None = N
     """
     check_columns("table", table, ("subject", "decoder", "accuracy", "low", "high", "significant"))
     subjects, decoders = pd.unique(table["subject"]), pd.unique(table["decoder"])
-    fig = new_figure(WIDTH, 1.3 + 0.19 * len(subjects), title)
-    axes = fig.subplots(1, len(decoders), sharex=True, sharey=True, squeeze=False)[0]
-    for index, (ax, decoder) in enumerate(zip(axes, decoders, strict=True)):
+    size, n = (WIDTH, 1.3 + 0.19 * len(subjects)), len(decoders)
+    drawn = panels(axes, n, size, title, columns=n, sharex=True, sharey=True)
+    for index, (ax, decoder) in enumerate(zip(drawn.axes, decoders, strict=True)):
         rows = table[table["decoder"] == decoder].set_index("subject").reindex(subjects)
         _dots(ax, rows, colour(index))
         ax.axvline(chance, color="0.4", linestyle="--", linewidth=1, zorder=0)
         ax.set_title(f"{decoder}\nmean {rows['accuracy'].mean():.2f}")
-        ax.set(xlabel="accuracy", xlim=(0, 1.02))
-    axes[0].set_yticks(range(len(subjects)), subjects)
-    axes[0].set(ylabel="subject", ylim=(len(subjects) - 0.4, -0.6))
+        ax.set_yticks(range(len(subjects)), subjects)
+        ax.set(xlabel="accuracy", xlim=(0, 1.02), ylim=(len(subjects) - 0.4, -0.6))
+    first = drawn.axes[0]
+    first.set_ylabel("subject")
     marks = [
-        axes[0].plot([], [], "o", color="0.2", markersize=5, label="significant")[0],
-        axes[0].plot([], [], "o", color="0.2", markersize=5, markerfacecolor="white", label="not significant")[0],
-        axes[0].plot([], [], "--", color="0.4", linewidth=1, label=f"chance {chance:.2g}")[0],
+        first.plot([], [], "o", color="0.2", markersize=5, label="significant")[0],
+        first.plot([], [], "o", color="0.2", markersize=5, markerfacecolor="white", label="not significant")[0],
+        first.plot([], [], "--", color="0.4", linewidth=1, label=f"chance {chance:.2g}")[0],
     ]
-    fig.legend(handles=marks, loc="outside lower center", ncols=3)
-    return fig
+    drawn.legend(marks, ncols=3)
+    return drawn.figure
+
+
+def _spectra_above_heads(fig: Figure, n_spectra: int, n_heads: int, heights: list[float]) -> list:
+    top, bottom = fig.subfigures(2, 1, height_ratios=heights)
+    return [*top.subplots(1, n_spectra, sharey=True, squeeze=False)[0], *wrapped_axes(bottom, n_heads)]
 
 
 def _decibel(power: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from .parts import WIDTH, annotated_image, check_columns, checked, colour, n_rows, new_figure, styled, wrapped_axes
+from .panels import panels, same_limits
+from .parts import WIDTH, annotated_image, check_columns, checked, colour, n_rows, styled
 
 FAMILIES = ("Cosine", "Relevance", "Pearson", "SSIM")
 SHORT_NAMES = {"RelevanceMassAccuracy": "RMA", "RelevanceRankAccuracy": "RRA", "_": " "}
@@ -24,6 +25,7 @@ def plot_conservation(
     errors: Mapping[str, np.ndarray] | None = None,
     label: str = "logit",
     title: str | None = None,
+    axes=None,
 ) -> Figure:
     """Draw what the maps of each trial add up to against what they should add up to.
 
@@ -38,6 +40,8 @@ def plot_conservation(
     label : str
         Unit of the sums.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each method.
 
     Returns
     -------
@@ -57,8 +61,8 @@ def plot_conservation(
         total = checked(f"sums[{name!r}]", total, trial=None)
         points[name] = checked(f"changes[{name!r}]", changes[name], trial=len(total)), total
 
-    fig = new_figure(0.75 * WIDTH, 0.4 + 1.6 * n_rows(len(points), 3), title)
-    for ax, (name, (change, total)) in zip(wrapped_axes(fig, len(points), 3), points.items(), strict=True):
+    drawn = panels(axes, len(points), (0.75 * WIDTH, 0.4 + 1.6 * n_rows(len(points), 3)), title, columns=3)
+    for ax, (name, (change, total)) in zip(drawn.axes, points.items(), strict=True):
         ax.axline((0, 0), slope=1, color="0.6", linewidth=1, zorder=0)
         half = 1.96 * np.asarray((errors or {}).get(name, 0.0))
         if half.any():
@@ -70,13 +74,12 @@ def plot_conservation(
         ax.set(xlim=limits, ylim=limits, aspect="equal", box_aspect=1)
         ax.locator_params(nbins=3)
         ax.set_title(f"{name}\n{_missing(change, total)}", fontsize=8)
-    fig.supxlabel(f"change of the output ({label})", fontsize=9)
-    fig.supylabel(f"sum of the map ({label})", fontsize=9)
-    return fig
+    drawn.label(x=f"change of the output ({label})", y=f"sum of the map ({label})")
+    return drawn.figure
 
 
 @styled
-def plot_randomisation(label: pd.DataFrame, weights: pd.DataFrame, *, title: str | None = None) -> Figure:
+def plot_randomisation(label: pd.DataFrame, weights: pd.DataFrame, *, title: str | None = None, axes=None) -> Figure:
     """Draw how much of a map is left after labels or weights are randomised.
 
     A dot is a trial; where a trial has several draws their mean. Intervals are 95 % by Student's t over these means:
@@ -92,6 +95,8 @@ def plot_randomisation(label: pd.DataFrame, weights: pd.DataFrame, *, title: str
         Cascading weight randomisation. Columns method, trial, pearson, level (0, 1, … in the order of the resets) and
         layer (name of the layer that this level resets).
     title : str, optional
+    axes : array of Axes, optional
+        Two of a figure of your own.
 
     Returns
     -------
@@ -105,8 +110,8 @@ def plot_randomisation(label: pd.DataFrame, weights: pd.DataFrame, *, title: str
     colours = {method: colour(index) for index, method in enumerate(methods)}
     layers = weights.drop_duplicates("level").set_index("level")["layer"].sort_index()
 
-    fig = new_figure(WIDTH, 3.8, title)
-    left, right = fig.subplots(1, 2, sharey=True)
+    drawn = panels(axes, 2, (WIDTH, 3.8), title, sharey=True)
+    left, right = drawn.axes
     _strips(left, label, methods, colours, shift=-0.18, marker="o", name="labels randomised")
     full = weights[weights["level"] == layers.index[-1]]
     _strips(left, full, methods, colours, shift=0.18, marker="s", name="all weights randomised")
@@ -119,13 +124,14 @@ def plot_randomisation(label: pd.DataFrame, weights: pd.DataFrame, *, title: str
         ax.axhline(0.5, color="0.2", linestyle=":", linewidth=1, zorder=0)
         ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     handles = [handle for ax in (left, right) for handle in ax.get_legend_handles_labels()[0]]
-    fig.legend(handles=handles, loc="outside lower center", ncols=4)
-    return fig
+    same_limits(drawn.axes, "y")
+    drawn.legend(handles)
+    return drawn.figure
 
 
 @styled
 def plot_scores(
-    scores: pd.DataFrame, *, low=None, high=None, higher_is_better: bool = True, title: str | None = None
+    scores: pd.DataFrame, *, low=None, high=None, higher_is_better: bool = True, title: str | None = None, axes=None
 ) -> Figure:
     """Draw scores and ranks of methods on the twelve metrics and four SSIM, grouped by family.
 
@@ -137,6 +143,8 @@ def plot_scores(
     higher_is_better : bool
         Rank 1 is the highest score, or the lowest (randomisation protocol).
     title : str, optional
+    axes : array of Axes, optional
+        Two of a figure of your own, for scores and ranks.
 
     Returns
     -------
@@ -149,8 +157,9 @@ def plot_scores(
     names = [_short(name) for name in scores.columns]
     side_by_side = len(scores) <= 8
 
-    fig = new_figure(WIDTH, (1.4 + 0.22 * len(names)) * (1 if side_by_side else 2), title)
-    left, right = fig.subplots(*((1, 2) if side_by_side else (2, 1)), sharex=True, sharey=True)
+    size = WIDTH, (1.4 + 0.22 * len(names)) * (1 if side_by_side else 2)
+    drawn = panels(axes, 2, size, title, columns=2 if side_by_side else 1, sharex=True, sharey=True)
+    left, right = drawn.axes
     signed = scores.to_numpy().min() < 0
     scale = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1} if signed else {"cmap": "magma_r", "vmin": 0, "vmax": 1}
     image = _metric_table(left, scores, scale, names, ".2f", chance)
@@ -158,8 +167,8 @@ def plot_scores(
     _metric_table(right, ranks, rank_scale, names, ".0f", chance)
     left.set_title("score (grey: inside chance)" if chance.any() else "score")
     right.set_title(f"rank (1 = {'highest' if higher_is_better else 'lowest'})")
-    fig.colorbar(image, ax=left, label="score", location="bottom", shrink=0.8)
-    return fig
+    left.figure.colorbar(image, ax=left, label="score", location="bottom", shrink=0.8)
+    return drawn.figure
 
 
 def _missing(change: np.ndarray, total: np.ndarray) -> str:

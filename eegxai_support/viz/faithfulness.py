@@ -7,13 +7,16 @@ from itertools import cycle
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .parts import WIDTH, check_columns, colour, n_rows, new_figure, styled, wrapped_axes
+from .panels import panels, same_limits
+from .parts import WIDTH, check_columns, colour, n_rows, styled
 
 INTERVAL = ("mean", "low", "high")
 
 
 @styled
-def plot_sensitivity(summary: pd.DataFrame, chance: pd.DataFrame | None = None, *, title: str | None = None) -> Figure:
+def plot_sensitivity(
+    summary: pd.DataFrame, chance: pd.DataFrame | None = None, *, title: str | None = None, axes=None
+) -> Figure:
     """Draw the correlation of maps with the losses of the logit over the length of the patches.
 
     Parameters
@@ -23,6 +26,8 @@ def plot_sensitivity(summary: pd.DataFrame, chance: pd.DataFrame | None = None, 
     chance : DataFrame, optional
         The mean of what chance reaches and its interval: columns share, mean, low, high.
     title : str, optional
+    axes : Axes, optional
+        Of a figure of your own.
 
     Returns
     -------
@@ -41,8 +46,8 @@ def plot_sensitivity(summary: pd.DataFrame, chance: pd.DataFrame | None = None, 
     place = {share: float(i) for i, share in enumerate(shares)}
     methods = pd.unique(summary["method"])
 
-    fig = new_figure(WIDTH, 3.6, title)
-    ax = fig.subplots()
+    drawn = panels(axes, 1, (WIDTH, 3.6), title)
+    (ax,) = drawn.axes
     if chance is not None:
         check_columns("chance", chance, ("share", *INTERVAL))
         x = chance["share"].map(place)
@@ -57,8 +62,8 @@ def plot_sensitivity(summary: pd.DataFrame, chance: pd.DataFrame | None = None, 
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     ax.set_xticks(list(place.values()), ["whole\nchannel" if share == 1 else f"{share:.0%}" for share in shares])
     ax.set(xlabel="length of the patches (share of the trial)", ylabel="Pearson r with the loss of the logit")
-    fig.legend(loc="outside lower center", ncols=4)
-    return fig
+    drawn.legend(*ax.get_legend_handles_labels())
+    return drawn.figure
 
 
 @styled
@@ -69,6 +74,7 @@ def plot_perturbation_curves(
     label: str = "logit",
     panel: str | None = None,
     title: str | None = None,
+    axes=None,
 ) -> Figure:
     """Draw deletion or insertion curves, or the accuracy after retraining, with their intervals.
 
@@ -83,6 +89,8 @@ def plot_perturbation_curves(
     panel : str, optional
         Column of both tables with the name of the panel that a row belongs to, such as baseline.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each panel.
 
     Returns
     -------
@@ -102,20 +110,19 @@ def plot_perturbation_curves(
     methods = pd.unique(summary["method"])
     names = [None] if panel is None else list(pd.unique(summary[panel]))
 
-    fig = new_figure(WIDTH, 0.9 + 2.3 * n_rows(len(names), 3), title)
-    axes = wrapped_axes(fig, len(names), 3)
-    for ax, name in zip(axes, names, strict=True):
+    drawn = panels(axes, len(names), (WIDTH, 0.9 + 2.3 * n_rows(len(names), 3)), title, columns=3)
+    for ax, name in zip(drawn.axes, names, strict=True):
         rows, floor = (t if name is None or t is None else t[t[panel] == name] for t in (summary, chance))
         if floor is not None:
             _curve(ax, floor, "0.5", label="chance", linestyle="--")
         for i, (method, marker) in enumerate(zip(methods, cycle("os^Dv*"), strict=False)):
             _curve(ax, rows[rows["method"] == method], colour(i), label=method, marker=marker, markersize=3)
-        ax.sharey(axes[0])
         ax.set(title=name or "", xlabel="points replaced")
         ax.xaxis.set_major_formatter("{x:.0%}")
-    fig.supylabel(label, fontsize=9)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return fig
+    same_limits(drawn.axes, "y")
+    drawn.label(y=label)
+    drawn.legend(*drawn.axes[0].get_legend_handles_labels())
+    return drawn.figure
 
 
 def _curve(ax, rows: pd.DataFrame, ink: str, **style) -> None:

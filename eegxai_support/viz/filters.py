@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from .panels import panels
 from .parts import (
     WIDTH,
     band_mask,
@@ -17,7 +18,6 @@ from .parts import (
     new_figure,
     styled,
     topomap,
-    wrapped_axes,
 )
 
 N_FFT = 512
@@ -96,7 +96,15 @@ def plot_filters(
 
 @styled
 def plot_unit_averages(
-    activations, label, times, class_names, *, names=None, unit: str = "activation", title: str | None = None
+    activations,
+    label,
+    times,
+    class_names,
+    *,
+    names=None,
+    unit: str = "activation",
+    title: str | None = None,
+    axes=None,
 ) -> Figure:
     """Draw the mean over the trials of each class of what every unit puts out, with its 95 % interval.
 
@@ -113,6 +121,8 @@ def plot_unit_averages(
     unit : str
         Unit of the activations, for the axis.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each unit.
 
     Returns
     -------
@@ -127,25 +137,25 @@ def plot_unit_averages(
     label, n_units = np.asarray(label), activations.shape[1]
     names = [f"unit {index}" for index in range(n_units)] if names is None else names
     check_count("names", names, n_units, "unit")
-    fig = new_figure(WIDTH, 0.6 + 1.6 * -(-n_units // 2), title)
-    axes = wrapped_axes(fig, n_units, columns=2)
+    drawn = panels(axes, n_units, (WIDTH, 0.6 + 1.6 * -(-n_units // 2)), title, columns=2)
     for index, class_name in enumerate(class_names):
         of_class = activations[label == index]
         if len(of_class) < 2:
             raise ValueError(f"Class {class_name!r} has {len(of_class)} trials; an interval needs two at least.")
         mean, error = of_class.mean(0), 1.96 * of_class.std(0, ddof=1) / np.sqrt(len(of_class))
-        for ax, centre, half in zip(axes, mean, error, strict=True):
+        for ax, centre, half in zip(drawn.axes, mean, error, strict=True):
             ax.plot(times, centre, color=colour(index), label=class_name)
             ax.fill_between(times, centre - half, centre + half, color=colour(index), alpha=0.2, linewidth=0)
-    for position, (ax, name) in enumerate(zip(axes, names, strict=True)):
+    for position, (ax, name) in enumerate(zip(drawn.axes, names, strict=True)):
+        lowest, leftmost = position >= n_units - 2, position % 2 == 0
         ax.set_title(name)
-        ax.set(xlabel="time (s)" if position >= n_units - 2 else "", ylabel="" if position % 2 else unit)
-    axes[0].legend(fontsize=7)
-    return fig
+        ax.set(xlabel="time (s)" if lowest or not drawn.own else "", ylabel=unit if leftmost or not drawn.own else "")
+    drawn.axes[0].legend(fontsize=7)
+    return drawn.figure
 
 
 @styled
-def plot_ablation(table: pd.DataFrame, *, names=None, title: str | None = None) -> Figure:
+def plot_ablation(table: pd.DataFrame, *, names=None, title: str | None = None, axes=None) -> Figure:
     """Draw by how much the accuracy falls without each unit, with its interval.
 
     Parameters
@@ -155,6 +165,8 @@ def plot_ablation(table: pd.DataFrame, *, names=None, title: str | None = None) 
     names : sequence of str, optional
         Of the units; by default they are numbered as in the table.
     title : str, optional
+    axes : Axes, optional
+        Of a figure of your own.
 
     Returns
     -------
@@ -169,8 +181,8 @@ def plot_ablation(table: pd.DataFrame, *, names=None, title: str | None = None) 
     intact, units = table[table["unit"] < 0], table[table["unit"] >= 0]
     names = units["unit"].to_list() if names is None else names
     check_count("names", names, len(units), "unit")
-    fig = new_figure(WIDTH, 2.4, title)
-    ax = fig.subplots()
+    drawn = panels(axes, 1, (WIDTH, 2.4), title)
+    (ax,) = drawn.axes
     drop = units["drop"].to_numpy()
     error = np.abs(units[["drop_low", "drop_high"]].to_numpy().T - drop)
     ax.errorbar(range(len(units)), drop, error, fmt="o", color=colour(0), markersize=4, capsize=2)
@@ -178,7 +190,7 @@ def plot_ablation(table: pd.DataFrame, *, names=None, title: str | None = None) 
     ax.set_xticks(range(len(units)), names)
     ax.ticklabel_format(axis="y", style="plain")
     ax.set(xlabel="unit held at its mean", ylabel=f"accuracy lost, of {intact['accuracy'].iloc[0]:.2f}")
-    return fig
+    return drawn.figure
 
 
 def _response(ax, freqs: np.ndarray, gain: np.ndarray) -> None:

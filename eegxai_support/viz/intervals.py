@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .parts import WIDTH, check_columns, colour, new_figure, styled
+from .panels import panels, same_limits
+from .parts import WIDTH, check_columns, colour, styled
 
 MARKERS = "osD^vP*"
 
@@ -23,6 +24,7 @@ def plot_intervals(
     reference: float | Mapping[str, float] | None = None,
     label: str,
     title: str | None = None,
+    axes=None,
 ) -> Figure:
     """Draw means with their intervals, such as an accuracy for each intervention or a share for each method.
 
@@ -42,6 +44,8 @@ def plot_intervals(
     label : str
         Quantity and unit of the means.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each panel.
 
     Returns
     -------
@@ -59,10 +63,10 @@ def plot_intervals(
     parts = dict(list(table.groupby(panel, sort=False))) if panel else {"": table}
     if not isinstance(reference, Mapping):
         reference = dict.fromkeys(parts, reference)
-    fig = new_figure(WIDTH, 1.1 + (0.14 + 0.035 * len(kinds)) * len(names), title)
-    axes = fig.subplots(1, len(parts), sharex=True, sharey=True, squeeze=False)[0]
+    size = WIDTH, 1.1 + (0.14 + 0.035 * len(kinds)) * len(names)
+    drawn = panels(axes, len(parts), size, title, columns=len(parts), sharex=True, sharey=True)
     offset = dict(zip(kinds, 0.8 * (np.arange(len(kinds)) - (len(kinds) - 1) / 2) / len(kinds), strict=True))
-    for ax, (name, part) in zip(axes, parts.items(), strict=True):
+    for ax, (name, part) in zip(drawn.axes, parts.items(), strict=True):
         for index, kind in enumerate(kinds):
             shown = part[part[series] == kind]
             y = pd.Index(names).get_indexer(shown[row]) + offset[kind]
@@ -71,11 +75,11 @@ def plot_intervals(
             ax.plot(shown["mean"], y, marker, color=colour(index), markersize=4, label=kind)
         if reference.get(name) is not None:
             ax.axvline(reference[name], color="0.4", linestyle=":", linewidth=1, zorder=0)
-        ax.set(title=name, xlabel=label)
+        ax.set(title=name, xlabel=label, ylim=(len(names) - 0.4, -0.6))
+        ax.set_yticks(range(len(names)), names)
         ax.grid(axis="y", color="0.92")
         ax.set_axisbelow(True)
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    same_limits(drawn.axes, "x")
     if len(kinds) > 1:
-        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(kinds), 4))
-    return fig
+        drawn.legend(*drawn.axes[0].get_legend_handles_labels(), ncols=min(len(kinds), 4))
+    return drawn.figure

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .parts import WIDTH, check_columns, colour, n_rows, new_figure, styled, wrapped_axes
+from .panels import panels
+from .parts import WIDTH, check_columns, colour, n_rows, styled
 
 ROW = 0.17  # inches that a method takes
 
@@ -20,6 +21,7 @@ def plot_leaderboard(
     *,
     label: str = "score",
     title: str | None = None,
+    axes=None,
 ) -> Figure:
     """Draw the mean score of each method with its interval, a panel per regime.
 
@@ -32,6 +34,8 @@ def plot_leaderboard(
     label : str
         What the score is.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each panel.
 
     Returns
     -------
@@ -46,8 +50,9 @@ def plot_leaderboard(
     if not rankings:
         raise ValueError("rankings is empty; expected a table for each panel.")
     longest = max(map(len, rankings.values()))
-    fig = new_figure(WIDTH, (0.7 + ROW * longest) * n_rows(len(rankings), 2), title)
-    for ax, (name, table) in zip(wrapped_axes(fig, len(rankings), 2), rankings.items(), strict=True):
+    size = WIDTH, (0.7 + ROW * longest) * n_rows(len(rankings), 2)
+    drawn = panels(axes, len(rankings), size, title, columns=2)
+    for ax, (name, table) in zip(drawn.axes, rankings.items(), strict=True):
         check_columns(f"rankings[{name!r}]", table, ("method", "value", "low", "high"))
         y = np.arange(len(table))
         ax.hlines(y, table["low"], table["high"], color=colour(0), linewidth=4, alpha=0.4)
@@ -59,12 +64,14 @@ def plot_leaderboard(
         ax.grid(axis="x", color="0.92")
         ax.set_axisbelow(True)
         ax.set_title(name)
-    fig.supxlabel(label, fontsize=9)
-    return fig
+    drawn.label(x=label)
+    return drawn.figure
 
 
 @styled
-def plot_critical_difference(ranking: pd.DataFrame, critical_difference: float, *, title: str | None = None) -> Figure:
+def plot_critical_difference(
+    ranking: pd.DataFrame, critical_difference: float, *, title: str | None = None, axes=None
+) -> Figure:
     """Draw mean ranks on a line; a bar joins methods that are closer than the critical difference.
 
     Parameters
@@ -74,6 +81,8 @@ def plot_critical_difference(ranking: pd.DataFrame, critical_difference: float, 
     critical_difference : float
         Distance at which two mean ranks differ.
     title : str, optional
+    axes : Axes, optional
+        Of a figure of your own.
 
     Returns
     -------
@@ -92,8 +101,8 @@ def plot_critical_difference(ranking: pd.DataFrame, critical_difference: float, 
     n_left = -(-len(names) // 2)
     deepest = 0.9 + 0.35 * len(groups) + 0.75 * n_left
 
-    fig = new_figure(WIDTH, 0.5 + 0.24 * deepest, title)
-    ax = fig.subplots()
+    drawn = panels(axes, 1, (WIDTH, 0.5 + 0.24 * deepest), title)
+    (ax,) = drawn.axes
     lowest, highest = np.floor(ranks[0]), np.ceil(ranks[-1])
     ax.hlines(0, lowest, highest, color="black", linewidth=1)
     for tick in np.arange(lowest, highest + 1):
@@ -112,7 +121,7 @@ def plot_critical_difference(ranking: pd.DataFrame, critical_difference: float, 
         ax.text(end, depth, f" {name} ", ha="right" if left else "left", va="center", fontsize=8)
     ax.set(ylim=(deepest + 0.3, -2.6), xlim=(lowest - margin, highest + margin))
     ax.axis("off")
-    return fig
+    return drawn.figure
 
 
 def joined(ranks: np.ndarray, critical_difference: float) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..montages import scalp_places
+from .panels import panels, same_limits
 from .parts import (
     WIDTH,
     annotated_image,
@@ -26,7 +27,6 @@ from .parts import (
     styled,
     topomap,
     topomap_row,
-    wrapped_axes,
 )
 
 BANDS = {"mu 7-13 Hz": (7, 13), "beta 14-30 Hz": (14, 30)}
@@ -112,7 +112,7 @@ def plot_trial_maps(
 
 
 @styled
-def plot_agreement(matrix, names, *, label: str = "Pearson correlation", title: str | None = None) -> Figure:
+def plot_agreement(matrix, names, *, label: str = "Pearson correlation", title: str | None = None, axes=None) -> Figure:
     """Draw how much the maps of several methods agree.
 
     Parameters
@@ -123,6 +123,8 @@ def plot_agreement(matrix, names, *, label: str = "Pearson correlation", title: 
     label : str
         Quantity, for the colour bar.
     title : str, optional
+    axes : Axes, optional
+        Of a figure of your own.
 
     Returns
     -------
@@ -131,16 +133,17 @@ def plot_agreement(matrix, names, *, label: str = "Pearson correlation", title: 
     n = len(names)
     matrix = checked("matrix", matrix, method=n, other=n)
     side = 1.6 + 0.5 * n
-    fig = new_figure(side + 0.6, side, title)
+    drawn = panels(axes, 1, (side + 0.6, side), title)
+    (ax,) = drawn.axes
     scale = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
-    image = annotated_image(fig.subplots(), matrix, scale, names, names, ".2f")
-    fig.colorbar(image, label=label)
-    return fig
+    image = annotated_image(ax, matrix, scale, names, names, ".2f")
+    ax.figure.colorbar(image, ax=ax, label=label)
+    return drawn.figure
 
 
 @styled
 def plot_channel_topomaps(
-    values, info: mne.Info, titles, *, label: str, shared: bool = True, title: str | None = None
+    values, info: mne.Info, titles, *, label: str, shared: bool = True, title: str | None = None, axes=None
 ) -> Figure:
     """Draw one value per channel on the head, once or several times.
 
@@ -155,6 +158,8 @@ def plot_channel_topomaps(
     shared : bool
         One colour scale for all maps, or one per map.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each map.
 
     Returns
     -------
@@ -164,16 +169,16 @@ def plot_channel_topomaps(
     values = checked("values", values, map=None, channel=len(info.ch_names))
     check_count("titles", titles, len(values), "map")
     columns = min(len(values), 4)
-    fig = new_figure(WIDTH * columns / 4 + (columns < 4), (1.8 if shared else 2.3) * n_rows(len(values)), title)
-    axes = wrapped_axes(fig, len(values))
+    size = WIDTH * columns / 4 + (columns < 4), (1.8 if shared else 2.3) * n_rows(len(values))
+    drawn = panels(axes, len(values), size, title)
     if shared:
-        topomap_row(axes, values, info, label)
-    for ax, row, name in zip(axes, values, titles, strict=True):
+        topomap_row(drawn.axes, values, info, label)
+    for ax, row, name in zip(drawn.axes, values, titles, strict=True):
         if not shared:
             image = topomap(ax, row, info, colour_scale(row))
             colour_bar(image, ax, label, orientation="horizontal", shrink=0.9)
         ax.set_title(name)
-    return fig
+    return drawn.figure
 
 
 @styled
@@ -186,6 +191,7 @@ def plot_band_topomaps(
     label: str,
     bands: Mapping[str, tuple[float, float]] = BANDS,
     title: str | None = None,
+    axes=None,
 ) -> Figure:
     """Draw a quantity per channel and frequency as topomaps: a row per band, a column per class.
 
@@ -203,6 +209,8 @@ def plot_band_topomaps(
     bands : dict of str to (float, float)
         Lowest and highest frequency in Hz of each band, both included; the values are averaged over it.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, row by row.
 
     Returns
     -------
@@ -215,14 +223,15 @@ def plot_band_topomaps(
     """
     freqs = np.asarray(freqs)
     values = checked("values", values, **{"class": len(class_names), "channel": len(info.ch_names), "freq": len(freqs)})
-    fig = new_figure(WIDTH, 0.4 + 1.5 * len(bands), title)
-    axes = fig.subplots(len(bands), len(class_names), squeeze=False)
-    for row, (name, band) in zip(axes, bands.items(), strict=True):
+    size, columns = (WIDTH, 0.4 + 1.5 * len(bands)), len(class_names)
+    drawn = panels(axes, len(bands) * columns, size, title, columns=columns)
+    rows = drawn.axes.reshape(len(bands), columns)
+    for row, (name, band) in zip(rows, bands.items(), strict=True):
         topomap_row(row, values[:, :, band_mask(freqs, band)].mean(axis=2), info, label)
         row[0].set_ylabel(name)
-    for index, (ax, name) in enumerate(zip(axes[0], class_names, strict=True)):
+    for index, (ax, name) in enumerate(zip(rows[0], class_names, strict=True)):
         class_title(ax, index, name)
-    return fig
+    return drawn.figure
 
 
 @styled
@@ -235,6 +244,7 @@ def plot_spectra_of_patterns(
     label: str,
     channels: tuple[str, ...] | None = None,
     title: str | None = None,
+    axes=None,
 ) -> Figure:
     """Draw a quantity per channel and frequency as spectra: a panel per channel, a line per class.
 
@@ -250,6 +260,8 @@ def plot_spectra_of_patterns(
     channels : tuple of str, optional
         By default those at C3, Cz and C4 or next to them; where there are none, three spread from left to right.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each channel.
 
     Returns
     -------
@@ -257,16 +269,16 @@ def plot_spectra_of_patterns(
     """
     values = checked("values", values, **{"class": len(class_names), "channel": len(info.ch_names), "freq": len(freqs)})
     picks = channel_indices(info, landmarks(info) if channels is None else channels)
-    fig = new_figure(WIDTH, 2.5, title)
-    axes = fig.subplots(1, len(picks), sharey=True, squeeze=False)[0]
-    for ax, pick in zip(axes, picks, strict=True):
+    drawn = panels(axes, len(picks), (WIDTH, 2.5), title, columns=len(picks), sharey=True)
+    for ax, pick in zip(drawn.axes, picks, strict=True):
         ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         for index, name in enumerate(class_names):
             ax.plot(freqs, values[index, pick], color=colour(index), label=name)
         ax.set(title=info.ch_names[pick], xlabel="frequency (Hz)")
-    axes[0].set_ylabel(label)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return fig
+    same_limits(drawn.axes, "y")
+    drawn.axes[0].set_ylabel(label)
+    drawn.legend(*drawn.axes[0].get_legend_handles_labels())
+    return drawn.figure
 
 
 def front_to_back(info: mne.Info) -> tuple[np.ndarray, np.ndarray]:

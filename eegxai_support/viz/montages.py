@@ -9,13 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse
 
 from .maps import REGIONS, front_to_back
-from .parts import WIDTH, colour, head_positions, landmarks, n_rows, new_figure, note, styled, wrapped_axes
+from .panels import panels
+from .parts import WIDTH, colour, head_positions, landmarks, n_rows, note, styled
 
 COLUMNS = 4
 
 
 @styled
-def plot_montages(montages: Mapping[str, mne.Info] | None = None, *, title: str | None = None) -> Figure:
+def plot_montages(montages: Mapping[str, mne.Info] | None = None, *, title: str | None = None, axes=None) -> Figure:
     """Draw where the electrodes of montages are on the head, in the colours of their regions.
 
     Look at the montage of a recording of your own before you believe a topomap of it.
@@ -25,6 +26,8 @@ def plot_montages(montages: Mapping[str, mne.Info] | None = None, *, title: str 
     montages : dict of str to mne.Info, optional
         What positions belong to, by what stands above the head. By default every montage that MNE ships.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each montage.
 
     Returns
     -------
@@ -33,8 +36,8 @@ def plot_montages(montages: Mapping[str, mne.Info] | None = None, *, title: str 
         Cz and C4 where a figure names channels by default. Positions that make no head are replaced by the reason.
     """
     montages = _built_in() if montages is None else montages
-    fig = new_figure(WIDTH, 0.3 + 1.75 * n_rows(len(montages), COLUMNS), title)
-    for ax, (name, info) in zip(wrapped_axes(fig, len(montages), COLUMNS), montages.items(), strict=True):
+    drawn = panels(axes, len(montages), (WIDTH, 0.3 + 1.75 * n_rows(len(montages), COLUMNS)), title, columns=COLUMNS)
+    for ax, (name, info) in zip(drawn.axes, montages.items(), strict=True):
         ax.set_title(name, fontsize=8)
         ax.set(xlim=(-1.15, 1.15), ylim=(-1.05, 1.2), aspect="equal", xticks=[], yticks=[], frame_on=False)
         try:
@@ -42,11 +45,11 @@ def plot_montages(montages: Mapping[str, mne.Info] | None = None, *, title: str 
         except ValueError as error:
             note(ax, str(error))
     shown = [
-        fig.axes[0].plot([], [], "o", color=colour(k), markersize=4, label=region)[0]
+        drawn.axes[0].plot([], [], "o", color=colour(k), markersize=4, label=region)[0]
         for k, region in enumerate(REGIONS[:-1])
     ]
-    fig.legend(handles=shown, loc="outside lower center", ncols=4)
-    return fig
+    drawn.legend(shown)
+    return drawn.figure
 
 
 def _built_in() -> dict[str, mne.Info]:

@@ -49,10 +49,12 @@ ON_A_LINE = 0.05  # head radii, root mean square: electrodes nearer than this to
 
 
 def styled(draw):
-    """Draw in the house style whatever the caller's settings are."""
+    """Draw in the house style whatever the caller's settings are, but in the caller's where its axes are drawn in."""
 
     @wraps(draw)
     def wrapper(*args, **kwargs):
+        if kwargs.get("axes") is not None:
+            return draw(*args, **kwargs)
         with plt.style.context(["default", STYLE]):
             fig = draw(*args, **kwargs)
             fig.draw_without_rendering()  # ticks take their style when first drawn
@@ -71,9 +73,9 @@ def new_figure(width: float, height: float, title: str | None):
     return fig
 
 
-def wrapped_axes(fig, n: int, columns: int = 4) -> np.ndarray:
-    """Return `n` axes in as many rows of `columns` as they need."""
-    axes = fig.subplots(n_rows(n, columns), min(n, columns), squeeze=False).ravel()
+def wrapped_axes(fig, n: int, columns: int = 4, **options) -> np.ndarray:
+    """Return `n` axes in as many rows of `columns` as they need; `options` are those of `fig.subplots`."""
+    axes = fig.subplots(n_rows(n, columns), min(n, columns), squeeze=False, **options).ravel()
     for ax in axes[n:]:
         ax.remove()
     return axes[:n]
@@ -310,7 +312,8 @@ def topomap_row(axes, values, info: mne.Info, label: str) -> None:
     """
     scale = colour_scale(values)
     named = [None, *[()] * (len(values) - 1)]
-    size = min(8, 38 / axes[0].get_gridspec().ncols)  # so that C3 and Cz do not touch on small heads
+    grid = axes[0].get_gridspec()  # none where the caller placed axes one by one
+    size = min(8, 38 / (grid.ncols if grid else len(axes)))  # so that C3 and Cz do not touch on small heads
     heads = zip(axes, values, named, strict=True)
     images = [topomap(ax, row, info, scale, channels=names, size=size) for ax, row, names in heads]
     colour_bar(images[0], axes, label, shrink=0.9)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import mne
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .parts import WIDTH, check_columns, checked, colour, new_figure, styled, topomap_row
+from .panels import panels
+from .parts import WIDTH, check_columns, checked, colour, styled, topomap_row
 
 
 @styled
 def plot_convergence(
-    maps: Mapping[str, np.ndarray], table: pd.DataFrame, info: mne.Info, *, label: str, title: str | None = None
+    maps: Mapping[str, np.ndarray],
+    table: pd.DataFrame,
+    info: mne.Info,
+    *,
+    label: str,
+    title: str | None = None,
+    axes=None,
 ) -> Figure:
     """Draw how a map that random perturbations make approaches its limit as their number grows.
 
@@ -31,6 +39,8 @@ def plot_convergence(
     label : str
         Quantity and unit of the topomaps.
     title : str, optional
+    axes : array of Axes, optional
+        Of a figure of your own, one for each map and the last for the correlations.
 
     Returns
     -------
@@ -45,14 +55,12 @@ def plot_convergence(
     values = checked("maps", list(maps.values()), map=len(maps), channel=len(info.ch_names))
     checked("table", table[["iterations", "r", "predicted"]], row=len(table), column=3)
 
-    fig = new_figure(WIDTH, 4.1, title)
-    above, below = fig.subfigures(2, 1, height_ratios=[1.45, 2.5])
-    heads = above.subplots(1, len(maps), squeeze=False)[0]
+    drawn = panels(axes, len(maps) + 1, (WIDTH, 4.1), title, make=partial(_heads_above, n_heads=len(maps)))
+    *heads, ax = drawn.axes
     topomap_row(heads, values, info, label)
     for head, name in zip(heads, maps, strict=True):
         head.set_title(name)
 
-    ax = below.subplots()
     for index, (output, rows) in enumerate(table.groupby("output", sort=False)):
         rows = rows.sort_values("iterations")
         ax.plot(rows["iterations"], rows["predicted"], color=colour(index), linewidth=1, linestyle="--")
@@ -63,4 +71,9 @@ def plot_convergence(
     ax.set_xticks(counts, [f"{count:g}" for count in counts])
     ax.minorticks_off()
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return fig
+    return drawn.figure
+
+
+def _heads_above(fig: Figure, n_heads: int) -> list:
+    above, below = fig.subfigures(2, 1, height_ratios=[1.45, 2.5])
+    return [*above.subplots(1, n_heads, squeeze=False)[0], below.subplots()]

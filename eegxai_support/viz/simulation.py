@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..trials import Trials
+from .panels import panels
 from .parts import (
     UNIT_NAMES,
     WIDTH,
@@ -21,7 +22,6 @@ from .parts import (
     new_figure,
     styled,
     topomap,
-    wrapped_axes,
 )
 
 
@@ -94,7 +94,9 @@ def _ideal_heads(axes, ideal, trials: Trials) -> None:
 
 
 @styled
-def plot_accuracy_over_snr(table: pd.DataFrame, chance: Mapping[str, float], *, title: str | None = None) -> Figure:
+def plot_accuracy_over_snr(
+    table: pd.DataFrame, chance: Mapping[str, float], *, title: str | None = None, axes=None
+) -> Figure:
     """Draw the accuracy of decoders over the signal-to-noise ratio.
 
     Parameters
@@ -105,6 +107,8 @@ def plot_accuracy_over_snr(table: pd.DataFrame, chance: Mapping[str, float], *, 
     chance : dict of str to float
         Accuracy of guessing in each regime, drawn as a dashed line.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each regime.
 
     Returns
     -------
@@ -121,9 +125,8 @@ def plot_accuracy_over_snr(table: pd.DataFrame, chance: Mapping[str, float], *, 
     missing = [regime for regime in regimes if regime not in chance]
     if missing:
         raise ValueError(f"chance has no entry for {', '.join(missing)}: every regime needs one.")
-    fig = new_figure(WIDTH, 0.6 + 1.9 * n_rows(len(regimes)), title)
-    axes = wrapped_axes(fig, len(regimes))
-    for ax, regime in zip(axes, regimes, strict=True):
+    drawn = panels(axes, len(regimes), (WIDTH, 0.6 + 1.9 * n_rows(len(regimes))), title)
+    for ax, regime in zip(drawn.axes, regimes, strict=True):
         ax.axhline(chance[regime], color="0.4", linestyle="--", linewidth=1, label="chance", zorder=0)
         for k, decoder in enumerate(decoders):
             rows = table[(table["regime"] == regime) & (table["decoder"] == decoder)].sort_values("snr_db")
@@ -131,8 +134,9 @@ def plot_accuracy_over_snr(table: pd.DataFrame, chance: Mapping[str, float], *, 
             ax.plot(rows["snr_db"], rows["accuracy"], label=decoder, **style)
             ax.fill_between(rows["snr_db"], rows["low"], rows["high"], color=colour(k), alpha=0.2, linewidth=0)
         ax.set(title=regime, xlabel="SNR (dB)", ylim=(0, 1.02))
-        ax.label_outer()
-    axes[0].set_ylabel("accuracy")
-    handles = {name: line for ax in axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
-    return fig
+        if drawn.own:
+            ax.label_outer()
+    drawn.axes[0].set_ylabel("accuracy")
+    handles = {name: line for ax in drawn.axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    drawn.legend([*handles.values()], [*handles])
+    return drawn.figure

@@ -10,6 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from .panels import panels
 from .parts import (
     WIDTH,
     channel_indices,
@@ -20,7 +21,6 @@ from .parts import (
     new_figure,
     styled,
     topomap,
-    wrapped_axes,
 )
 
 GREY = "0.72"
@@ -105,6 +105,7 @@ def plot_processing(
     channels: tuple[str, ...],
     signal_label: str = "µV",
     title: str | None = None,
+    axes=None,
 ) -> Figure:
     """Draw some traces of a trial in the colours of a map after each step of its processing.
 
@@ -122,6 +123,8 @@ def plot_processing(
     signal_label : str
         Unit of the signal.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, one for each step.
 
     Returns
     -------
@@ -138,12 +141,13 @@ def plot_processing(
     stages = {name: checked(f"stages[{name!r}]", values, **sizes) for name, values in stages.items()}
     picks = channel_indices(info, channels)
 
-    fig = new_figure(WIDTH, (1.5 + 0.2 * len(picks)) * n_rows(len(stages), 2), title)
-    for ax, (name, values) in zip(wrapped_axes(fig, len(stages), 2), stages.items(), strict=True):
+    size = WIDTH, (1.5 + 0.2 * len(picks)) * n_rows(len(stages), 2)
+    drawn = panels(axes, len(stages), size, title, columns=2)
+    for ax, (name, values) in zip(drawn.axes, stages.items(), strict=True):
         scale = PEAKS if values.min() == PEAKS["vmin"] else colour_scale(values, 99.5) | {"cmap": SIGNED}
         lines = _coloured_traces(ax, times, signal[picks], values[picks], scale, channels, signal_label)
         colour_bar(lines, ax, name, orientation="horizontal")
-    return fig
+    return drawn.figure
 
 
 def _coloured_traces(ax, times, traces, values, scale: dict, names, unit: str) -> LineCollection:

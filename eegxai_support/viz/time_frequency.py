@@ -8,6 +8,7 @@ import mne
 import numpy as np
 from matplotlib.figure import Figure
 
+from .panels import panels, same_limits
 from .parts import (
     WIDTH,
     band_mask,
@@ -15,7 +16,6 @@ from .parts import (
     checked,
     colour_bar,
     colour_scale,
-    new_figure,
     styled,
     topomap_row,
 )
@@ -31,6 +31,7 @@ def plot_time_frequency(
     labels: Mapping[str, str],
     band: tuple[float, float] = (5, 40),
     title: str | None = None,
+    axes=None,
 ) -> Figure:
     """Draw quantities over frequency and time: a row per quantity, a column per channel, on common axes.
 
@@ -50,6 +51,8 @@ def plot_time_frequency(
     band : (float, float)
         Lowest and highest frequency drawn, in Hz.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, row by row.
 
     Returns
     -------
@@ -62,9 +65,10 @@ def plot_time_frequency(
     """
     freqs = np.asarray(freqs)
     shown = band_mask(freqs, band)
-    fig = new_figure(WIDTH, 0.6 + 1.9 * len(maps), title)
-    axes = fig.subplots(len(maps), len(channels), sharex=True, sharey=True, squeeze=False)
-    for row, (name, values) in zip(axes, maps.items(), strict=True):
+    size, columns = (WIDTH, 0.6 + 1.9 * len(maps)), len(channels)
+    drawn = panels(axes, len(maps) * columns, size, title, columns=columns, sharex=True, sharey=True)
+    rows = drawn.axes.reshape(len(maps), columns)
+    for row, (name, values) in zip(rows, maps.items(), strict=True):
         sizes = {"channel": len(channels), "freq": len(freqs), "time": len(times[name])}
         missing = np.isnan(values)
         checked(f"maps[{name!r}]", np.where(missing, 0, values), **sizes)
@@ -79,14 +83,21 @@ def plot_time_frequency(
             ax.set_title(f"{channel}: {name}")
         row[0].set_ylabel("frequency (Hz)")
         colour_bar(image, row, labels[name])
-    for ax in axes[-1]:
+    for ax in rows[-1]:
         ax.set_xlabel("time after the cue (s)")
-    return fig
+    same_limits(drawn.axes, "x", "y")
+    return drawn.figure
 
 
 @styled
 def plot_map_comparison(
-    maps: Mapping[str, np.ndarray], info: mne.Info, columns, *, labels: Mapping[str, str], title: str | None = None
+    maps: Mapping[str, np.ndarray],
+    info: mne.Info,
+    columns,
+    *,
+    labels: Mapping[str, str],
+    title: str | None = None,
+    axes=None,
 ) -> Figure:
     """Draw several quantities on the head, to compare: a row per quantity, a column per class or band.
 
@@ -102,6 +113,8 @@ def plot_map_comparison(
     labels : dict of str to str
         Unit of each quantity, for the colour bars.
     title : str, optional
+    axes : Axes or array of Axes, optional
+        Of a figure of your own, row by row.
 
     Returns
     -------
@@ -113,12 +126,13 @@ def plot_map_comparison(
         Arrays that disagree in shape, or NaN or infinity.
     """
     check_count("columns", columns, len(next(iter(maps.values()))), "column")
-    fig = new_figure(WIDTH, 0.3 + (0.2 + 5.4 / max(4, len(columns))) * len(maps), title)  # heads as wide as high
-    axes = fig.subplots(len(maps), len(columns), squeeze=False)
-    for row, (name, values) in zip(axes, maps.items(), strict=True):
+    size = WIDTH, 0.3 + (0.2 + 5.4 / max(4, len(columns))) * len(maps)  # heads as wide as high
+    drawn = panels(axes, len(maps) * len(columns), size, title, columns=len(columns))
+    rows = drawn.axes.reshape(len(maps), len(columns))
+    for row, (name, values) in zip(rows, maps.items(), strict=True):
         values = checked(f"maps[{name!r}]", values, column=len(columns), channel=len(info.ch_names))
         topomap_row(row, values, info, labels[name])
         row[0].set_ylabel(name)
-    for ax, name in zip(axes[0], columns, strict=True):
+    for ax, name in zip(rows[0], columns, strict=True):
         ax.set_title(name)
-    return fig
+    return drawn.figure

@@ -1,21 +1,19 @@
-"""Relevance per independent component: how much of a decision rests on brain, eyes and muscles."""
+"""Independent components of a recording, fitted here, and what they look like."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 
 import mne
 import numpy as np
 import pandas as pd
 
-from eegxai_support.attribution import Attribution
-from eegxai_support.attribution.factors import factors, multiplier_of
-from eegxai_support.model import given, needed
+from eegxai_support.model import needed
 from eegxai_support.montages import located
+from eegxai_support.sources.labels import label_table
+from eegxai_support.sources.relevance import check_fitted, check_fitted_to
 from eegxai_support.trials import Trials, flat_channels
 
-SAMPLES = 2**20  # of all channels together unmixed at a time, 8 bytes each
 STABLE = 1e-6  # share of the largest variance below which MNE cannot invert the mixing of principal components
 HIGHPASS, LOWPASS = 2.0, 40.0  # Hz: what the pass-band must hold for eyes and muscles to look like eyes and muscles
 # After every block of samples, infomax would test again which sources are flatter than a Gaussian, most of its time if
@@ -28,73 +26,6 @@ DURATION = 2.0  # s, of the pieces that a recording is cut into
 MICROVOLT = 1e-6  # V
 STANDARD = 16.0  # µV, robust standard deviation of EEG at 1-79 Hz, the median over 21 subjects of EEGBCI
 REFERENCED = 1e-3  # root mean square of the channels' mean, as a share of the signal's
-
-
-def component_relevance(attribution: Attribution, x, ica: mne.preprocessing.ICA) -> np.ndarray:
-    r"""Return how much of each trial's map every independent component carries.
-
-    A map that is a multiplier :math:`m` times the change :math:`d` of the input from its baseline goes through a linear
-    transform as through any other layer [1]_. With the unmixing matrix :math:`W`, the sources :math:`s = W d` and the
-    mixing matrix :math:`A`, whose columns are the components' topographies,
-
-    .. math:: R_j = \sum_t s_{jt} \, (A^\top m)_{jt}:
-
-    what source :math:`j` puts on the scalp, times what the network makes of it. Components and rest sum to the map.
-
-    Parameters
-    ----------
-    attribution : Attribution
-        Of a method that is linear in its input, so that ``values = multiplier * (x - baseline)``.
-    x : array-like, Trials, mne.Epochs, or a dataset of windows; shape (trial, channel, time)
-        The trials that were explained, their channels in the order of ``ica.ch_names``, which is compared where the
-        trials know it. The pass-band may be another
-        than that of the trials that the ICA was fitted on: a filter in time does not change topographies.
-    ica : mne.preprocessing.ICA
-        Fitted, for example by `fit_ica`.
-
-    Returns
-    -------
-    ndarray, shape (trial, component + 1)
-        In units of the output, in the order of the ICA's components. The last column is what they leave: the principal
-        components that an ICA of reduced rank drops. Of the attribution's type, computed in float64.
-
-    Raises
-    ------
-    ValueError
-        The attribution has no multiplier, `x` is not what was explained, or `ica` is not fitted or to other channels or
-        another order.
-
-    See Also
-    --------
-    fit_ica, label_components, eegxai_support.frequency_relevance
-
-    Notes
-    -----
-    Unmixing the map itself, ``abs(W @ values)``, answers no question. Relevance is no potential that sources put on the
-    scalp, and the result neither sums to the map nor names the source that a linear decoder reads.
-
-    References
-    ----------
-    .. [1] Vielhaben, Lapuschkin, Montavon & Samek (2024). Explainable AI for time series via virtual inspection layers.
-       Pattern Recognition 150, 110309.
-    """
-    multiplier = multiplier_of(attribution)
-    n_trials, n_channels, n_times = multiplier.shape
-    info = given(x).info
-    if info is None:
-        _check_fitted(ica)
-    else:
-        _check_fitted_to(ica, info.ch_names)
-    unmixing, mixing = _matrices(ica)
-    if len(mixing) != n_channels:
-        raise ValueError(f"ica was fitted to {len(mixing)} channels but {n_channels} were explained. Fit it to those.")
-    relevance = np.empty((n_trials, len(unmixing)))
-    total = np.empty(n_trials)
-    for rows, each, change in factors(attribution, x, max(1, SAMPLES // (n_channels * n_times))):
-        product = change @ each.swapaxes(1, 2)  # summed over time: all that a spatial transform needs
-        relevance[rows] = (unmixing @ product * mixing.T).sum(2)
-        total[rows] = np.trace(product, axis1=1, axis2=2)
-    return np.column_stack([relevance, total - relevance.sum(1)]).astype(multiplier.dtype)
 
 
 def fit_ica(
@@ -194,57 +125,15 @@ def label_components(ica: mne.preprocessing.ICA, trials: Trials | mne.io.BaseRaw
         from mne_icalabel.config import ICALABEL_METHODS_NUMERICAL_TO_STRING
         from mne_icalabel.iclabel import iclabel_label_components
 
-    _check_fitted(ica)
+    check_fitted(ica)
     epochs = _broadband(trials)
-    _check_fitted_to(ica, epochs.ch_names)
+    check_fitted_to(ica, epochs.ch_names)
     if refused := _not_for_iclabel(epochs):
         raise ValueError(" ".join(refused))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*(is not filtered between 1 and 100 Hz|common average reference)")
         probability = iclabel_label_components(epochs, ica, inplace=False, backend="torch")
-    table = pd.DataFrame(probability, columns=list(ICALABEL_METHODS_NUMERICAL_TO_STRING["iclabel"].values()))
-    best = pd.DataFrame({"component": table.index, "label": table.idxmax(axis=1), "probability": table.max(axis=1)})
-    return best.join(table)
-
-
-def remove_components(trials: Trials, ica: mne.preprocessing.ICA, components: Iterable[int]) -> Trials:
-    """Return trials without what some independent components put on the scalp.
-
-    Parameters
-    ----------
-    trials : Trials
-        In any unit and pass-band, with the channels that the ICA was fitted on.
-    ica : mne.preprocessing.ICA
-        Fitted, for example by `fit_ica`. Its attribute ``exclude`` is not read.
-    components : iterable of int
-        Numbers of the components, from 0.
-
-    Returns
-    -------
-    Trials
-        Signal and truth times I - A W, where W holds the rows of the unmixing matrix that belong to `components` and A
-        their topographies: the components' means go with them, where `mne.preprocessing.ICA.apply` keeps them.
-
-    Raises
-    ------
-    ValueError
-        A component that the ICA does not have, or `ica` is not fitted or to other channels.
-    """
-    _check_fitted_to(ica, trials.info.ch_names)
-    unmixing, mixing = _matrices(ica)
-    removed = np.asarray([*components])
-    if removed.size and (removed.dtype.kind not in "iu" or not np.isin(removed, range(len(unmixing))).all()):
-        raise ValueError(f"components are {removed.tolist()}; expected numbers from 0 to {len(unmixing) - 1}.")
-    removed = np.unique(removed).astype(int)
-    return trials.apply_matrix(np.eye(len(mixing)) - mixing[:, removed] @ unmixing[removed])
-
-
-def _matrices(ica: mne.preprocessing.ICA) -> tuple[np.ndarray, np.ndarray]:
-    """Return the unmixing, shape (component, channel), and the mixing, shape (channel, component), of the scalp."""
-    # MNE whitens each channel by a number, or all together where it was given a noise covariance, before the PCA.
-    whitener = ica.pre_whitener_ if ica.noise_cov is not None else np.diag(1 / ica.pre_whitener_[:, 0])
-    unmixing = ica.unmixing_matrix_ @ ica.pca_components_[: ica.n_components_] @ whitener
-    return unmixing, np.linalg.pinv(whitener) @ ica.get_components()
+    return label_table(probability, ICALABEL_METHODS_NUMERICAL_TO_STRING["iclabel"].values())
 
 
 def _broadband(trials: Trials | mne.io.BaseRaw | mne.BaseEpochs) -> mne.BaseEpochs:
@@ -275,20 +164,6 @@ def _broadband(trials: Trials | mne.io.BaseRaw | mne.BaseEpochs) -> mne.BaseEpoc
         copy.filter(PASS_BAND[0], PASS_BAND[1] if copy.info["lowpass"] > PASS_BAND[1] else None, verbose=False)
         copy = mne.make_fixed_length_epochs(copy, DURATION, preload=True, proj=False, verbose=False)
     return copy.set_eeg_reference("average", verbose=False)
-
-
-def _check_fitted(ica: mne.preprocessing.ICA) -> None:
-    if ica.current_fit == "unfitted":
-        raise ValueError("ica is not fitted. Use fit_ica, or call its fit with broadband epochs.")
-
-
-def _check_fitted_to(ica: mne.preprocessing.ICA, ch_names: list[str]) -> None:
-    _check_fitted(ica)
-    if ica.ch_names != ch_names:
-        raise ValueError(
-            f"ica was fitted to the channels {', '.join(ica.ch_names)}; the trials have"
-            f" {', '.join(ch_names)}. Fit it to trials with the same channels in the same order."
-        )
 
 
 def _check_broadband(info: mne.Info) -> None:

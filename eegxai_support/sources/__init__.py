@@ -1,0 +1,7 @@
+"""Independent components: how much of a decision rests on brain, eyes and muscles."""
+
+from eegxai_support.sources.eeglab import read_components
+from eegxai_support.sources.ica import fit_ica, label_components
+from eegxai_support.sources.relevance import component_relevance, remove_components
+
+__all__ = ["component_relevance", "fit_ica", "label_components", "read_components", "remove_components"]

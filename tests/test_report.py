@@ -1,0 +1,135 @@
+"""The report as a whole, on trials of a few channels and networks of one epoch."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from test_report_explaining import flicker, linear
+
+import eegxai_support as xs
+from eegxai_support.recordings.results import read_recorded
+from eegxai_support.report.make import make_report, most_relevant
+
+SMALL = {"methods": ["deep_lift", "saliency"], "seeds": 1, "epochs": 1}
+
+
+def small(**options):
+    return flicker(n_trials=48, n_classes=2, **options)
+
+
+def make(trials, folder, **options):
+    return make_report("InterpretableCNN", trials, folder, **SMALL | options)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A report of two classes and three runs: its folder, and the trials."""
+    folder, trials = tmp_path_factory.mktemp("report"), small()
+    page = make(trials, folder, title="Flicker", notes=["A note."], command="eegxai report x.fif")
+    return page, trials
+
+
+def test_a_report_is_a_page_its_numbers_and_a_receipt(report):
+    page, trials = report
+    text = page.read_text(encoding="utf-8")
+    assert "Flicker" in text and "A note." in text and "eegxai report x.fif" in text
+    receipt = json.loads((page.parent / "receipt.json").read_text())
+    assert receipt["verdict"]["source"] and set(receipt["methods"]) == set(SMALL["methods"])
+    table = read_recorded(page.parent / "tables" / "predictions.parquet")
+    right = xs.accuracy(table["label"], table["predicted"], 2)
+    assert receipt["decoder"]["accuracy"] == pytest.approx(right.accuracy)
+    assert sorted(table["trial"]) == list(range(len(trials)))
+    assert {path.name for path in page.parent.glob("weights/*")} == {f"fold{k}-seed0.safetensors" for k in (1, 2, 3)}
+
+
+def test_a_report_verifies_and_its_numbers_are_computed_again(report):
+    found = xs.verify_receipt(report[0].parent)
+    assert set(found["status"]) == {"ok"}, found[found["status"] != "ok"]
+    assert set(SMALL["methods"]) <= set(found.loc[found["what"] == "number", "name"])
+
+
+def test_a_report_that_is_there_is_not_computed_again(report, monkeypatch):
+    page, trials = report
+    before = {path: path.read_bytes() for path in (page.parent / "tables").iterdir()}
+
+    def never(*args, **kwargs):
+        raise AssertionError("computed again")
+
+    for name in ("decoding.train", "explaining.attribute", "receipts.attribute", "make.remove_parts"):
+        monkeypatch.setattr(f"eegxai_support.report.{name}", never)
+    make(trials, page.parent, title="Flicker")
+    assert before == {path: path.read_bytes() for path in (page.parent / "tables").iterdir()}
+
+
+def test_a_report_that_was_killed_at_ten_places_ends_with_the_same_numbers(tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    command = [sys.executable, ROOT / "tests" / "report_killed.py", whole, stopped]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "tests", check=False)
+    assert ended.returncode == 0, ended.stderr
+    kills, last = map(int, ended.stdout.split()[-2:])
+    assert kills >= 10 and last == 0
+    names = [path.name for path in (whole / "tables").iterdir()]
+    assert "channels.parquet" in names
+    for name in names:
+        pd.testing.assert_frame_equal(*(read_recorded(folder / "tables" / name) for folder in (whole, stopped)))
+    receipts = [json.loads((folder / "receipt.json").read_text()) for folder in (whole, stopped)]
+    assert receipts[0]["methods"] == receipts[1]["methods"] and receipts[0]["weights"] == receipts[1]["weights"]
+    assert set(xs.verify_receipt(stopped)["status"]) == {"ok"}
+
+
+def test_a_network_that_was_given_explains_its_test_trials(tmp_path):
+    trials, model = small(), linear(2)
+    test = small(seed=5)
+    page = make_report(model, trials, tmp_path, test=test, methods=["deep_lift"], quick=True)
+    receipt = json.loads((page.parent / "receipt.json").read_text())
+    assert receipt["explained"]["origin"] == "test trials"
+    assert receipt["decoder"]["n_trials"] == len(test)
+    found = xs.verify_receipt(page.parent, network=model)
+    assert not (found["status"] == "refused").any()
+
+
+FAULTS = {
+    "no classes": (lambda t: replace(t, label=None, class_names=()), {}, "needs the class of each trial"),
+    "one class": (
+        lambda t: replace(t, label=np.zeros(48, int), class_names=("a",)),
+        {},
+        "All trials are of the class a",
+    ),
+    "seven trials of a class": (
+        lambda t: t.subset(np.r_[np.flatnonzero(t.label == 0)[:7], np.flatnonzero(t.label == 1)]),
+        {},
+        "8 Hz 7, 12 Hz 24; a report needs 8 of each",
+    ),
+    "unknown method": (None, {"methods": ["deeplift"]}, "Did you mean 'deep_lift'"),
+    "no method": (None, {"methods": []}, "methods is empty"),
+    "unknown group": (None, {"group": "hand"}, "no metadata column 'hand'|hand"),
+    "one group": (lambda t: replace(t, metadata=t.metadata.assign(run=1)), {}, "All trials are of one run"),
+    "no seed": (None, {"seeds": 0}, "seeds is 0"),
+    "no epoch": (None, {"epochs": 0}, "epochs is 0"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_reported_is_refused_before_anything_is_written(fault, tmp_path):
+    change, options, message = FAULTS[fault]
+    trials = small() if change is None else change(small())
+    with pytest.raises(ValueError, match=message):
+        make(trials, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_channel_with_the_largest_share_of_each_method_is_removed_alone():
+    rows = [("a", "trained", "C3", 0.6), ("a", "trained", "C4", 0.4), ("b", "trained", "C4", 0.9)]
+    rows += [("b", "trained", "C3", 0.1), ("b", "untrained", "Oz", 1.0)]
+    table = pd.DataFrame(rows, columns=["method", "network", "channel", "share"])
+    assert most_relevant(table, ["b", "a", "c"]) == ["C4", "C3"]
+
+
+def test_a_path_is_a_path(report):
+    assert isinstance(report[0], Path) and report[0].name == "report.html"
