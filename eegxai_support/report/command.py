@@ -30,7 +30,7 @@ examples:
 
   # A first look in a minute, at classes that annotations mark.
   eegxai report S007R04.edf S007R08.edf S007R12.edf --annotations T1,T2 --tmin 1 --tmax 4 --band 7,38 --resample 80 \\
-      --montage standard_1005 --reference average --out report --train EEGNet --quick
+      --montage colin27_1005 --reference average --out report --train EEGNet --quick
 
   # A network of your own: build(trials) in my_nets.py returns it, the file holds its weights.
   eegxai report mine.set --events left=1,right=2 --tmin -0.5 --tmax 2 --baseline -0.2,0 --exclude EOG,EMG \\
@@ -116,7 +116,7 @@ def add_report(commands) -> argparse.ArgumentParser:
     signal.add_argument("--band", metavar="LOW,HIGH", type=_interval, help="pass-band in Hz; either may be empty")
     signal.add_argument("--resample", metavar="HZ", type=_number, help="sampling rate of the trials")
     signal.add_argument("--reference", metavar="CHANNEL,…", type=_name_or_names, help="average, or reference channels")
-    signal.add_argument("--montage", metavar="NAME", help="positions of the electrodes, such as standard_1005")
+    signal.add_argument("--montage", metavar="NAME", help="positions of the electrodes, such as colin27_1005")
     signal.add_argument("--rename", metavar="OLD=NEW,…", type=_pairs, help="other names of channels")
     signal.add_argument("--exclude", metavar="CHANNEL,…", type=_names, help="channels to leave out")
     signal.add_argument(
