@@ -8,6 +8,7 @@ import tomllib
 import warnings
 from types import SimpleNamespace
 
+import mne
 import numpy as np
 import pytest
 import safetensors.torch
@@ -74,7 +75,7 @@ def told(capsys):
 def test_every_option_reaches_the_function_it_is_for(called, capsys):
     line = (
         "report a.fif b.fif --event-file a-eve.fif b-eve.fif --events left=1,right=2 --tmin -0.5 --tmax 2"
-        " --baseline -0.2,0 --band 7,38 --resample 80 --reference A1,A2 --montage standard_1005"
+        " --baseline -0.2,0 --band 7,38 --resample 80 --reference A1,A2 --montage colin27_1005"
         " --rename EEG1=C3,EEG2=C4 --exclude EOG,EMG --unit uV --group subject --train EEGNet --seeds 5 --epochs 40"
         " --quick --title Mine --seed 7 --methods deep_lift,lrp_gamma --out it/report"
     )
@@ -84,7 +85,7 @@ def test_every_option_reaches_the_function_it_is_for(called, capsys):
     assert [str(path) for path in files] == ["a-eve.fif", "b-eve.fif"]
     assert called.reading == {
         "events": {"left": 1, "right": 2}, "tmin": -0.5, "tmax": 2.0, "baseline": (-0.2, 0.0), "band": (7.0, 38.0),
-        "resample": 80.0, "reference": ["A1", "A2"], "montage": "standard_1005", "rename": {"EEG1": "C3", "EEG2": "C4"},
+        "resample": 80.0, "reference": ["A1", "A2"], "montage": "colin27_1005", "rename": {"EEG1": "C3", "EEG2": "C4"},
         "exclude": ["EOG", "EMG"], "unit": "uV", "group": "subject",
     }  # fmt: skip
     assert called.reporting == {
@@ -108,6 +109,10 @@ def test_one_reference_is_a_name_and_an_empty_end_is_none(called):
     assert called.reading == {"reference": "average", "baseline": (None, 0.0), "band": (1.0, None)}
     assert main(shlex.split("report a.fif --train EEGNet --out other --baseline -2e-1,")) == 0
     assert called.reading == {"baseline": (-0.2, None)}
+    assert (
+        main(shlex.split("report a.fif --train EEGNet --out another --annotations 'left fist=T1,right fist=T2'")) == 0
+    )
+    assert called.reading == {"annotations": {"left fist": "T1", "right fist": "T2"}}
 
 
 def examples():
@@ -122,6 +127,7 @@ def test_examples_of_the_help_run(example, called):
     assert called.paths and called.reporting["command"] == shlex.join([prog, *arguments])
     assert all("," not in path and "=" not in path for path in called.paths)
     assert isinstance(called.model, xs.InterpretableCNN) == ("--model" in arguments)
+    assert called.reading.get("montage", "biosemi64") in mne.channels.get_builtin_montages()
 
 
 def test_the_help_holds_the_examples(capsys):
@@ -177,6 +183,7 @@ REFUSED = [
     (f"{TRAIN} --events left=1, --annotations A", "expected names with whole numbers"),
     (f"{TRAIN} --events left=1 --annotations A,B", "--annotations and --events name the classes twice"),
     (f"{TRAIN} --annotations A,,B", "expected names between commas"),
+    (f"{TRAIN} --annotations left=T1,T2", "expected names with annotations, such as left=T1,right=T2"),
     (f"{TRAIN} --event-file a b", "2 event files for 1 recordings; expected one for each FILE"),
     (f"{TRAIN} --tmin early", "argument --tmin: 'early' was given; expected a number."),
     (f"{TRAIN} --resample nan", "argument --resample: 'nan' was given; expected a number."),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.numpy
 import torch
@@ -18,12 +19,37 @@ from report_findings import make_findings
 import eegxai_support as xs
 from eegxai_support.__main__ import main
 from eegxai_support.files import SEAL_KEY, UNSEALED, DamagedFileError, sealed
+from eegxai_support.recordings import write_recorded
 from eegxai_support.report import receipt as receipt_module
 from eegxai_support.report.networks import describe
 from eegxai_support.report.receipt import SCHEMA, file_digest, trials_digest, verify_receipt, write_receipt
 from eegxai_support.report.sample import check_sample, evidence, read_sample, write_sample
 
-FINDINGS = make_findings(n_channels=4, classes=("left", "right", "feet"), n_trials=12, n_times=60)
+
+def decoded(findings, seed=0):
+    """Let two networks decode the trials, with what follows from it as the receipt has it."""
+    trials, rng = findings.trials, np.random.default_rng(seed)
+    n, n_classes, group = len(trials), trials.n_classes, trials.metadata["run"].to_numpy()
+    log_p = rng.normal(size=(2, n, n_classes)) + 0.8 * np.eye(n_classes)[trials.label]
+    tables = [
+        pd.DataFrame({"trial": range(n), "seed": k, "group": group, "label": trials.label}).join(
+            pd.DataFrame(each, columns=[f"log_p_{c}" for c in range(n_classes)])
+        )
+        for k, each in enumerate(log_p)
+    ]
+    findings.tables["predictions"] = pd.concat(tables, ignore_index=True)
+    predicted = log_p.sum(0).argmax(1)
+    right, count = predicted == trials.label, np.bincount(trials.label)
+    of_class = [right[trials.label == c].mean() for c in range(n_classes)]
+    findings.facts["decoder"] |= {
+        "accuracy": right.mean(), "balanced_accuracy": np.mean(of_class),
+        "chance": 1 / n_classes, "majority": count.max() / n,
+        "p": xs.permutation_p_value(trials.label, predicted, group),
+    }  # fmt: skip
+    return findings
+
+
+FINDINGS = decoded(make_findings(n_channels=4, classes=("left", "right", "feet"), n_trials=12, n_times=60))
 WEIGHTS = "weights/network-0.safetensors"
 METHODS = ("saliency", "deep_lift")
 
@@ -36,7 +62,7 @@ def network(trials=FINDINGS.trials, seed=0):
 
 def write_numbers(folder, *, model=None, sample=FINDINGS.trials, methods=METHODS, named=True):
     model = model or network()
-    xs.save(model, folder / WEIGHTS, **({"network": describe(model)} if named else {}))
+    xs.save(model, folder / WEIGHTS, network=describe(model) if named else None)
     write_sample(folder / "sample.safetensors", model, sample, range(2, 12), methods, weights=WEIGHTS)
 
 
@@ -48,7 +74,8 @@ def write_all(folder, findings=FINDINGS, **options):
     (folder / "tables").mkdir(parents=True)
     (folder / "report.html").write_text("a page")
     (folder / "notes.txt").write_text("of the user's own")
-    findings.tables["peaks"].to_parquet(folder / "tables/peaks.parquet")
+    for name in ("peaks", "predictions"):
+        write_recorded(findings.tables[name], folder / f"tables/{name}.parquet", {})
     write_numbers(folder, **options)
     return write_receipt(findings, folder, [(str(data), file_digest(data))])
 
@@ -104,7 +131,8 @@ def test_receipt_says_what_the_tables_say(written):
     assert receipt["command"] == facts["command"] and receipt["network"] == facts["model"]
     for row in tables["methods"].itertuples():
         method = receipt["methods"][row.method]
-        assert method["relative_delta"] == row.relative_delta and method["verdict"] == row.verdict
+        promised = None if np.isnan(row.relative_delta) else row.relative_delta
+        assert method["relative_delta"] == promised and method["verdict"] == row.verdict
         assert method["sanity"] == {"labels": row.labels, "weights": row.weights}
         assert method["faithfulness"] == {"difference": row.faithfulness, "low": row.low, "high": row.high}
     assert receipt["peaks"].keys() == {"left", "right", "feet"}
@@ -121,7 +149,12 @@ def test_receipt_says_what_the_tables_say(written):
 
 def test_receipt_names_what_the_report_consists_of_and_nothing_else(written):
     receipt = strict(written / "report/receipt.json")
-    assert receipt["files"].keys() == {"report.html", "sample.safetensors", "tables/peaks.parquet"}
+    assert receipt["files"].keys() == {
+        "report.html",
+        "sample.safetensors",
+        "tables/peaks.parquet",
+        "tables/predictions.parquet",
+    }
     assert receipt["weights"].keys() == {WEIGHTS}
     assert receipt["data"]["files"] == {"../data/a.fif": file_digest(written / "data/a.fif")}
     for name, digest in (receipt["files"] | receipt["weights"]).items():
@@ -131,7 +164,7 @@ def test_receipt_names_what_the_report_consists_of_and_nothing_else(written):
 @pytest.mark.parametrize(
     "findings",
     [
-        FINDINGS,
+        make_findings(n_channels=4, n_trials=12, n_times=60),
         make_findings(knows=False, n_channels=2, without=("peaks", "methods"), n_trials=6, n_times=40, seeds=(3,)),
     ],
     ids=["whole", "in parts"],
@@ -176,9 +209,9 @@ def test_trials_are_known_by_all_that_a_network_sees_of_them():
 def test_a_report_that_nobody_touched_stands_wherever_it_is(folder, capsys):
     table = verify_receipt(folder)
     assert problems(table) == []
-    assert table["what"].value_counts().to_dict() == {"seal": 1, "file": 4, "data": 1, "number": 3}
+    assert table["what"].value_counts().to_dict() == {"seal": 1, "file": 5, "data": 1, "number": 8}
     assert main(["verify", str(folder / "receipt.json")]) == 0
-    assert "All 9 stand as they were written." in capsys.readouterr().out
+    assert "All 15 stand as they were written." in capsys.readouterr().out
 
 
 def test_any_changed_bit_of_the_receipt_is_refused(folder):
@@ -233,6 +266,16 @@ def test_a_number_is_refused_where_it_is_another_one(by, refused, folder):
     assert problems(verify_receipt(folder)) == ([["number", "deep_lift", "refused"]] if refused else [])
 
 
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "chance", "majority", "p"])
+@pytest.mark.parametrize("number", ["more", None])
+def test_a_receipt_that_says_another_number_than_the_predictions_is_refused(name, number, folder):
+    def change(content):
+        content["decoder"][name] = content["decoder"][name] * (1 + 1e-5) if number else None
+
+    edit_receipt(folder, change)
+    assert problems(verify_receipt(folder)) == [["number", name, "refused"]]
+
+
 def test_weights_of_another_network_give_other_numbers(folder):
     other = network(seed=1)
     xs.save(other, folder / WEIGHTS, network=describe(other))
@@ -259,8 +302,8 @@ def test_other_versions_are_named_and_their_numbers_are_information(far, folder,
     found = table[table["what"] == "version"].set_index("name")["detail"]
     assert list(found.index) == ["torch", "processor"] and "99.0 now" in found["torch"]
     numbers = table[table["what"] == "number"]
-    assert (numbers["status"] == "information").all() and len(numbers) == 3
-    assert numbers["detail"].str.endswith("of other versions").all() == far
+    assert (numbers["status"] == "information").all() and len(numbers) == 8
+    assert numbers["detail"].str.contains("more than the 0.001").tolist() == [False] * 5 + [far] * 3
     assert main(["verify", str(folder)]) == 0 and "99.0 now" in capsys.readouterr().out
 
 
@@ -303,8 +346,10 @@ def test_what_is_no_receipt_is_named(content, error, said, tmp_path, capsys):
 
 def test_a_report_without_a_sample_says_so(folder):
     (folder / "sample.safetensors").unlink()
+    (folder / "tables/predictions.parquet").unlink()
     write_receipt(FINDINGS, folder)
-    assert problems(verify_receipt(folder)) == [["number", "sample.safetensors", "not checked"]]
+    table = verify_receipt(folder)
+    assert problems(table) == [["number", "sample.safetensors", "not checked"]] and len(table) == 5
 
 
 # ---- the sample ------------------------------------------------------------------------------------------------------

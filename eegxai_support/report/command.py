@@ -30,7 +30,7 @@ examples:
 
   # A first look in a minute, at classes that annotations mark.
   eegxai report S007R04.edf S007R08.edf S007R12.edf --annotations T1,T2 --tmin 1 --tmax 4 --band 7,38 --resample 80 \\
-      --montage standard_1005 --reference average --out report --train EEGNet --quick
+      --montage colin27_1005 --reference average --out report --train EEGNet --quick
 
   # A network of your own: build(trials) in my_nets.py returns it, the file holds its weights.
   eegxai report mine.set --events left=1,right=2 --tmin -0.5 --tmax 2 --baseline -0.2,0 --exclude EOG,EMG \\
@@ -97,7 +97,12 @@ def add_report(commands) -> argparse.ArgumentParser:
 
     trials = parser.add_argument_group("trials")
     trials.add_argument("--events", metavar="NAME=CODE,…", type=_codes, help="classes by their event codes")
-    trials.add_argument("--annotations", metavar="NAME,…", type=_names, help="classes by their annotations")
+    trials.add_argument(
+        "--annotations",
+        metavar="NAME,…",
+        type=_names_or_pairs,
+        help="classes by their annotations; left=T1,right=T2 gives them names",
+    )
     trials.add_argument("--event-file", metavar="FILE", type=expanded, nargs="+", help="events, one file per FILE")
     trials.add_argument("--tmin", metavar="S", type=_number, help="begin of a trial, in s from its event")
     trials.add_argument("--tmax", metavar="S", type=_number, help="end of a trial, in s from its event")
@@ -111,7 +116,7 @@ def add_report(commands) -> argparse.ArgumentParser:
     signal.add_argument("--band", metavar="LOW,HIGH", type=_interval, help="pass-band in Hz; either may be empty")
     signal.add_argument("--resample", metavar="HZ", type=_number, help="sampling rate of the trials")
     signal.add_argument("--reference", metavar="CHANNEL,…", type=_name_or_names, help="average, or reference channels")
-    signal.add_argument("--montage", metavar="NAME", help="positions of the electrodes, such as standard_1005")
+    signal.add_argument("--montage", metavar="NAME", help="positions of the electrodes, such as colin27_1005")
     signal.add_argument("--rename", metavar="OLD=NEW,…", type=_pairs, help="other names of channels")
     signal.add_argument("--exclude", metavar="CHANNEL,…", type=_names, help="channels to leave out")
     signal.add_argument(
@@ -170,7 +175,7 @@ def _report(given: argparse.Namespace) -> int:
 
 def _check(given: argparse.Namespace) -> None:
     """Refuse what cannot be meant, before anything is read or trained."""
-    if given.annotations and (given.events or given.event_file):
+    if given.annotations and given.events:
         raise ValueError("--annotations and --events name the classes twice; give one of them.")
     if given.event_file and len(given.event_file) != len(given.files):
         raise ValueError(
@@ -259,6 +264,10 @@ def _codes(text: str) -> dict[str, int]:
 
 def _pairs(text: str) -> dict[str, str]:
     return _mapping(text, _name, "old names with new ones, such as EEG1=C3,EEG2=C4")
+
+
+def _names_or_pairs(text: str) -> list[str] | dict[str, str]:
+    return _mapping(text, _name, "names with annotations, such as left=T1,right=T2") if "=" in text else _names(text)
 
 
 def _number(text: str) -> float:

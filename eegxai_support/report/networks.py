@@ -171,7 +171,7 @@ def described(metadata: dict[str, str], path: Path | str) -> nn.Module:
         It describes none, or one that cannot be built.
     """
     remedy = "Give --network module:callable, which takes the trials and returns the network."
-    if NETWORK_KEY not in metadata:
+    if metadata.get(NETWORK_KEY, "null") == "null":  # what `describe` says of a network of one's own
         raise ValueError(f"{path} does not say which network its weights belong to. {remedy}")
     try:
         asked = json.loads(metadata[NETWORK_KEY])

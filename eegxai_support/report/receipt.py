@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from eegxai_support.decoders import accuracy, permutation_p_value
 from eegxai_support.files import (
     SEAL,
     SEAL_KEY,
@@ -27,12 +28,13 @@ from eegxai_support.files import (
     write_whole,
 )
 from eegxai_support.provenance import package_digest, versions
+from eegxai_support.recordings.results import read_recorded
 from eegxai_support.report.findings import Findings
 from eegxai_support.report.networks import load_network
 from eegxai_support.report.sample import check_sample, read_sample
 from eegxai_support.trials import Trials
 
-RECEIPT, SAMPLE = "receipt.json", "sample.safetensors"
+RECEIPT, SAMPLE, PREDICTIONS = "receipt.json", "sample.safetensors", "tables/predictions.parquet"
 SCHEMA = Path(__file__).with_name("receipt.schema.json")
 FORM = 1  # of the receipt; a reader can tell what to expect
 PRODUCTS = (
@@ -48,6 +50,7 @@ LIBRARIES = ("eegxai-support", "torch", "numpy", "scipy", "mne", "braindecode")
 ROOMS = ("attribution", "decoders", "model", "trials")  # whose sources numbers come from: they change within a version
 SAME, SIMILAR = 1e-6, 1e-3  # relative to the largest value: by the same versions, and by others
 
+Row = tuple[str, str, str, str]  # what, name, status, detail
 OK, REFUSED, NOT_CHECKED, INFORMATION = "ok", "refused", "not checked", "information"
 
 
@@ -217,7 +220,9 @@ def verify_receipt(path: str | Path, *, network: str | Callable | nn.Module | No
     rows += [_compared_file("file", folder, *item) for part in ("files", "weights") for item in receipt[part].items()]
     rows += [_compared_file("data", folder, *item) for item in receipt["data"]["files"].items()]
     rows += [("version", name, INFORMATION, f"{then} then, {now} now") for name, then, now in differing]
-    return _table(rows + _numbers(folder, receipt, network, rows, bool(differing)))
+    refused = {name for _, name, status, _ in rows if status == REFUSED}
+    rows += _accuracies(folder, receipt, refused, bool(differing))
+    return _table(rows + _sample(folder, receipt, network, refused, bool(differing)))
 
 
 def _sealed_content(path: Path) -> bytes:
@@ -229,11 +234,11 @@ def _sealed_content(path: Path) -> bytes:
     return read_sealed(path, required=True)
 
 
-def _table(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
+def _table(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["what", "name", "status", "detail"])
 
 
-def _compared_file(what: str, folder: Path, name: str, digest: str) -> tuple[str, str, str, str]:
+def _compared_file(what: str, folder: Path, name: str, digest: str) -> Row:
     path = folder / name
     if not path.is_file():
         return (what, name, NOT_CHECKED if what == "data" else REFUSED, "is not there")
@@ -247,29 +252,56 @@ def _differing(then: dict) -> list[tuple[str, str, str]]:
     return [(name, then.get(name), now[name]) for name in now if then.get(name) != now[name]]
 
 
-def _numbers(folder: Path, receipt: dict, network, rows: list[tuple], others: bool) -> list[tuple[str, str, str, str]]:
+def _accuracies(folder: Path, receipt: dict, refused: set[str], others: bool) -> list[Row]:
+    """Return a row for what the receipt says of the decoder, computed again from the table of predictions."""
+    if PREDICTIONS not in receipt["files"] or PREDICTIONS in refused:
+        return []
+    predictions = read_recorded(folder / PREDICTIONS)
+    of_class = [column for column in predictions if column.startswith("log_p_")]
+    trials = predictions.groupby("trial").agg({"label": "first", "group": "first", **dict.fromkeys(of_class, "mean")})
+    predicted = trials[of_class].to_numpy().argmax(1)  # of all seeds together
+    found = accuracy(trials["label"], predicted, len(of_class))
+    numbers = {
+        "accuracy": found.accuracy,
+        "balanced_accuracy": found.balanced,
+        "chance": found.chance,
+        "majority": found.majority,
+        "p": permutation_p_value(trials["label"], predicted, trials["group"]),
+    }
+    written = receipt["decoder"]
+    return [_compared_number(name, _apart(number, written[name]), others) for name, number in numbers.items()]
+
+
+def _apart(found: float, written: float | None) -> float:
+    if found == written:
+        return 0.0
+    return math.inf if written is None else abs(found - written) / max(abs(found), abs(written))
+
+
+def _sample(folder: Path, receipt: dict, network, refused: set[str], others: bool) -> list[Row]:
     """Return a row for each number of the sample; none where the sample or its weights were refused already."""
-    refused = {name for _, name, status, _ in rows if status == REFUSED}
     if SAMPLE not in receipt["files"]:
         return [("number", SAMPLE, NOT_CHECKED, "the report has no sample of its numbers")]
     if SAMPLE in refused:
         return []
     sample = read_sample(folder / SAMPLE)
-    if sample.weights in refused or sample.weights not in receipt["weights"]:
-        return [] if sample.weights in refused else [("number", sample.weights, REFUSED, "is no file of this receipt")]
+    if sample.weights in refused:
+        return []
+    if sample.weights not in receipt["weights"]:
+        return [("number", sample.weights, REFUSED, "is no file of this receipt")]
     try:
         model = load_network(folder / sample.weights, sample.trials, network)
     except ValueError as error:
         if network is not None:
             raise
         return [("number", sample.weights, NOT_CHECKED, str(error))]
-    return [_compared_number(row, others) for row in check_sample(folder / SAMPLE, model).itertuples()]
+    checked = check_sample(folder / SAMPLE, model)
+    return [_compared_number(row.what, row.relative, others) for row in checked.itertuples()]
 
 
-def _compared_number(row, others: bool) -> tuple[str, str, str, str]:
-    limit = SIMILAR if others else SAME
-    within = row.relative <= limit
-    found = f"differs by {row.relative:.1g} of the largest value; {limit:g} is {'expected' if others else 'allowed'}"
+def _compared_number(name: str, apart: float, others: bool) -> Row:
+    found = f"differs by {apart:.1g}, relative to the largest value"
     if others:
-        return ("number", row.what, INFORMATION, f"{found} of other versions" if not within else found)
-    return ("number", row.what, OK if within else REFUSED, "" if within else found)
+        more = f", more than the {SIMILAR:g} that other versions may differ by" * (apart > SIMILAR)
+        return ("number", name, INFORMATION, found + more)
+    return ("number", name, OK, "") if apart <= SAME else ("number", name, REFUSED, f"{found}; {SAME:g} is allowed")
