@@ -26,7 +26,7 @@ from eegxai_support.viz.parts import (
     n_rows,
     new_figure,
     styled,
-    topomap_row,
+    topomap,
     wrapped_axes,
 )
 
@@ -341,12 +341,19 @@ def _over_groups(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame
 def _draw_heads(means: pd.DataFrame, findings: Findings) -> Figure:
     classes, info = findings.facts["class_names"], findings.trials.info
     methods = list(pd.unique(means.index.get_level_values("method")))
-    height = 1.5 if _makes_a_head(info) else min(0.6 + 0.17 * len(info.ch_names), 2.4)
+    head = _makes_a_head(info)
+    height = 1.5 if head else min(0.6 + 0.17 * len(info.ch_names), 2.4)
     fig = new_figure(min(WIDTH, 2.4 + 1.5 * len(classes)), 0.3 + height * len(methods), None)
     axes = fig.subplots(len(methods), len(classes), squeeze=False)
     for row, method in zip(axes, methods, strict=True):
         values = means.loc[method].reindex(classes).fillna(0.0).to_numpy()
-        topomap_row(row, values, info, "pattern" if method == PATTERN else "evidence\n(logit)")
+        limit = np.abs(values).max() or 1.0
+        for k, (ax, one) in enumerate(zip(row, values, strict=True)):
+            scale = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}  # blue is against a class wherever none is
+            image = topomap(ax, one, info, scale, channels=() if k or not head else None, size=7)
+        row[-1].figure.colorbar(
+            image, ax=row, label="pattern" if method == PATTERN else "evidence\n(logit)", shrink=0.9
+        )
         row[0].set_ylabel(fill(title_of(method), 12))
     for k, (ax, name) in enumerate(zip(axes[0], classes, strict=True)):
         class_title(ax, k, fill(name, 18))

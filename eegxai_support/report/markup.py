@@ -138,5 +138,5 @@ def code(content: str, label: str, name: str) -> str:
     return (
         f'<div class="copy"><div class="copy-head"><span id="{name}-label">{text(label)}</span>'
         f'<button type="button" data-copy="{name}" aria-describedby="{name}-label">Copy</button></div>'
-        f'<pre id="{name}" tabindex="0" aria-labelledby="{name}-label">{text(content)}</pre></div>'
+        f'<pre id="{name}" role="region" tabindex="0" aria-labelledby="{name}-label">{text(content)}</pre></div>'
     )

@@ -33,6 +33,7 @@ MENDED = (
     (r'<span class="mx-2 fs-3">(.*?)</span>', r'<h1 class="mx-2 fs-3">\1</h1>'),
     (r'<div id="content" class="accordion', '<div id="content" role="main" class="accordion'),
     (r'<nav class="navbar fixed-bottom(.*?)</nav>', r'<div class="navbar\1</div>'),
+    (r' class="accordion-collapse collapse show"', ' role="region" class="accordion-collapse collapse show"'),
     (r' target="_blank"', ""),
 )
 
