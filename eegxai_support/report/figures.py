@@ -26,7 +26,7 @@ from eegxai_support.viz.parts import (
     n_rows,
     new_figure,
     styled,
-    topomap_row,
+    topomap,
     wrapped_axes,
 )
 
@@ -65,10 +65,10 @@ class Picture:
     is_map: bool = False
 
 
-def png(figure: Figure, *, grey: bool = False) -> bytes:
-    """Return a figure as a small PNG, in grey where its colours would promise too much.
+def picture_bytes(figure: Figure, *, grey: bool = False) -> bytes:
+    """Return a figure as WebP without loss, in grey where its colours would promise too much.
 
-    A scale from blue over white to red is as dark at both ends, so signed images take one from white to black first.
+    A scale from blue over white to red is as dark at both ends, so images take one from white to black first.
     """
     from PIL import Image
 
@@ -79,8 +79,7 @@ def png(figure: Figure, *, grey: bool = False) -> bytes:
     raw, small = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, dpi=DPI, facecolor="white")
     picture = Image.open(raw).convert("L" if grey else "RGB")
-    picture = picture if grey else picture.quantize(256, dither=Image.Dither.NONE)
-    picture.save(small, "PNG", optimize=True)
+    picture.convert("RGB").save(small, "WEBP", lossless=True)
     return small.getvalue()
 
 
@@ -121,9 +120,10 @@ def class_maps(findings: Findings) -> Picture:
         "heads",
         fig,
         f"{shape} for {listed(findings.facts['class_names'])}. Largest by {'; '.join(largest)}.",
-        f"Evidence for the true class at each channel: sum over time, mean over trials of the class and {_units(findings)}."
-        " Red speaks for the class, blue against it; each method has its own scale. A Haufe pattern shows which amplitudes"
-        f" rise with the evidence, in a unit of its own. Largest by {'; '.join(largest)}.",
+        "Evidence for the true class at each channel: sum over time, mean over trials of the class and"
+        f" {_units(findings)}. Red speaks for the class, blue against it; each method has its own scale. A Haufe"
+        " pattern shows which amplitudes rise with the evidence, in a unit of its own. Largest by"
+        f" {'; '.join(largest)}.",
         ("channels",),
         is_map=True,
     )
@@ -188,9 +188,9 @@ def sources(findings: Findings) -> Picture:
         fig,
         f"Share of the relevance by kind of component; the largest is {first['kind']} with {first['mean']:.2f} for"
         f" {first['method']}.",
-        "Share of the relevance that lies in the independent components of each kind (ICLabel), irrespective of sign: mean"
-        f" and 95 % interval over {_units(findings)}, beside an untrained network of the same kind, which knows nothing:"
-        f" only what the trained network has more of was learnt.{left}",
+        "Share of the relevance that lies in the independent components of each kind (ICLabel), irrespective of sign:"
+        f" mean and 95 % interval over {_units(findings)}, beside an untrained network of the same kind, which knows"
+        f" nothing: only what the trained network has more of was learnt.{left}",
         ("sources", "components"),
         is_map=True,
     )
@@ -200,11 +200,15 @@ def interventions(findings: Findings) -> Picture:
     """Draw the accuracy without each part of the signal, beside a control that loses as much power."""
     table = findings.tables["interventions"]
     kept, control, only = "without it", "without as much power elsewhere", "with it alone"
+    columns = {
+        kept: ["accuracy", "accuracy_low", "accuracy_high"],
+        control: ["control", "control_low", "control_high"],
+        only: ["only", "only", "only"],
+    }
     parts = [
-        table[["part", "accuracy", "accuracy_low", "accuracy_high"]].set_axis(["part", *INTERVAL], axis=1).assign(run=kept),
-        table[["part", "control", "control_low", "control_high"]].set_axis(["part", *INTERVAL], axis=1).assign(run=control),
-        table[["part", "only"]].set_axis(["part", "mean"], axis=1).assign(run=only, low=np.nan, high=np.nan),
-    ]  # fmt: skip
+        pd.DataFrame(dict(zip(INTERVAL, table[names].to_numpy().T, strict=True)) | {"part": table["part"], "run": run})
+        for run, names in columns.items()
+    ]
     rows = pd.concat(parts).dropna(subset="mean")
     decoder = findings.facts["decoder"]
     fig = viz.plot_intervals(rows, "part", "run", reference=decoder["chance"], label="accuracy")
@@ -239,8 +243,8 @@ def conservation(findings: Findings) -> Picture:
         "conservation",
         fig,
         f"Sum of each map against the change of the output that it explains. Median share missing: {found}.",
-        "Sum of the map of each trial against the change of the output that it has to explain. A method that conserves has"
-        f" every dot on the line. Median of |delta| / |change|: {found}.{other}",
+        "Sum of the map of each trial against the change of the output that it has to explain. A method that conserves"
+        f" has every dot on the line. Median of |delta| / |change|: {found}.{other}",
         ("conservation",),
     )
 
@@ -258,10 +262,10 @@ def sanity(findings: Findings) -> Picture:
     return Picture(
         "sanity",
         fig,
-        f"Correlation of maps with those after randomisation. The highest is {worst['mean']:.2f}, {worst['method']} with"
-        f" {worst['test']}.",
-        "What is left of the maps after the label or the weights are randomised: mean correlation and 95 % interval over"
-        " trials and draws. A map that hardly changes does not depend on what was randomised. Dotted: 0.5.",
+        f"Correlation of maps with those after randomisation. The highest is {worst['mean']:.2f}, {worst['method']}"
+        f" with {worst['test']}.",
+        "What is left of the maps after the label or the weights are randomised: mean correlation and 95 % interval"
+        " over trials and draws. A map that hardly changes does not depend on what was randomised. Dotted: 0.5.",
         ("sanity",),
     )
 
@@ -277,8 +281,8 @@ def robustness(findings: Findings) -> Picture:
         viz.plot_sensitivity(own, chance),
         f"Correlation of what maps hold in a patch with what the output loses without it. The highest is"
         f" {best['mean']:.2f}, {best['method']}.",
-        "Sensitivity test: correlation between what a map holds in a patch and what the logit loses without it. Bars: 95 %"
-        " intervals over trials. Grey: mean of maps with the same values in other places.",
+        "Sensitivity test: correlation between what a map holds in a patch and what the logit loses without it. Bars:"
+        " 95 % intervals over trials. Grey: mean of maps with the same values in other places.",
         ("robustness",),
     )
 
@@ -295,10 +299,10 @@ def faithfulness(findings: Findings) -> Picture:
     return Picture(
         "faithfulness",
         fig,
-        f"The logit while points are deleted, the highest of each map first. It falls fastest for {areas.idxmin()}: mean"
-        f" {areas.min():.2f}, against {chance['mean'].mean():.2f} of maps with the same values in other places.",
-        "Deletion curves: logit of the true class while the points of a trial are replaced, the highest of the map first."
-        " Bands: 95 % intervals over trials. Grey, dashed: maps with the same values in other places.",
+        f"The logit while points are deleted, the highest of each map first. It falls fastest for {areas.idxmin()}:"
+        f" mean {areas.min():.2f}, against {chance['mean'].mean():.2f} of maps with the same values in other places.",
+        "Deletion curves: logit of the true class while the points of a trial are replaced, the highest of the map"
+        " first. Bands: 95 % intervals over trials. Grey, dashed: maps with the same values in other places.",
         ("faithfulness",),
     )
 
@@ -337,12 +341,19 @@ def _over_groups(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame
 def _draw_heads(means: pd.DataFrame, findings: Findings) -> Figure:
     classes, info = findings.facts["class_names"], findings.trials.info
     methods = list(pd.unique(means.index.get_level_values("method")))
-    height = 1.5 if _makes_a_head(info) else min(0.6 + 0.17 * len(info.ch_names), 2.4)
+    head = _makes_a_head(info)
+    height = 1.5 if head else min(0.6 + 0.17 * len(info.ch_names), 2.4)
     fig = new_figure(min(WIDTH, 2.4 + 1.5 * len(classes)), 0.3 + height * len(methods), None)
     axes = fig.subplots(len(methods), len(classes), squeeze=False)
     for row, method in zip(axes, methods, strict=True):
         values = means.loc[method].reindex(classes).fillna(0.0).to_numpy()
-        topomap_row(row, values, info, "pattern" if method == PATTERN else "evidence\n(logit)")
+        limit = np.abs(values).max() or 1.0
+        for k, (ax, one) in enumerate(zip(row, values, strict=True)):
+            scale = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}  # blue is against a class wherever none is
+            image = topomap(ax, one, info, scale, channels=() if k or not head else None, size=7)
+        row[-1].figure.colorbar(
+            image, ax=row, label="pattern" if method == PATTERN else "evidence\n(logit)", shrink=0.9
+        )
         row[0].set_ylabel(fill(title_of(method), 12))
     for k, (ax, name) in enumerate(zip(axes[0], classes, strict=True)):
         class_title(ax, k, fill(name, 18))

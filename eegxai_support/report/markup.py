@@ -111,7 +111,11 @@ def table(frame: pd.DataFrame, caption: str, *, badges: str | None = None, file:
     shown = frame.head(MOST_ROWS)
     if len(frame) > len(shown):
         caption = f"{caption} The first {len(shown)} of {len(frame)} rows; all are in tables/{file}.parquet."
-    head = "".join(f'<th scope="col">{text(column)}</th>' for column in frame.columns)
+    numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame.columns]
+    head = "".join(
+        f'<th scope="col"{" class=number" * right}>{text(column)}</th>'
+        for column, right in zip(frame.columns, [False, *numeric[1:]], strict=True)
+    )
     rows = "".join(f"<tr>{_cells(row, frame.columns, badges)}</tr>" for row in shown.itertuples(index=False))
     return (
         f'<div class="wide" role="region" tabindex="0" aria-label="{text(caption)}"><table><caption>{text(caption)}'
@@ -134,5 +138,5 @@ def code(content: str, label: str, name: str) -> str:
     return (
         f'<div class="copy"><div class="copy-head"><span id="{name}-label">{text(label)}</span>'
         f'<button type="button" data-copy="{name}" aria-describedby="{name}-label">Copy</button></div>'
-        f'<pre id="{name}" tabindex="0" aria-labelledby="{name}-label">{text(content)}</pre></div>'
+        f'<pre id="{name}" role="region" tabindex="0" aria-labelledby="{name}-label">{text(content)}</pre></div>'
     )

@@ -13,12 +13,12 @@ from eegxai_support.report.methods import CITED, bibliography, title_of
 ORIGINS = {
     "left-out groups": "For each {group} a network was trained on the other {groups}, and its trials were decoded and"
     " explained by that network alone",
-    "test trials": "The network was trained beforehand; the trials that are decoded and explained are test trials that it"
-    " was not trained on",
-    "the model's record": "The network was trained beforehand; trials that its record names as training trials were left"
-    " out",
-    "unknown": "The network was trained beforehand; it is not known on which trials, so that the accuracy may be that of"
-    " trials which it has seen",
+    "test trials": "The network was trained beforehand; the trials that are decoded and explained are test trials that"
+    " it was not trained on",
+    "the model's record": "The network was trained beforehand; trials that its record names as training trials were"
+    " left out",
+    "unknown": "The network was trained beforehand; it is not known on which trials, so that the accuracy may be that"
+    " of trials which it has seen",
 }
 
 
@@ -60,11 +60,13 @@ def _data(findings: Findings) -> str:
     band = facts.get("band")
     return " ".join(
         [
-            f"We analysed {counted(len(explained), 'trial')} of {counted(explained['subject'].nunique(), 'participant')}"
+            f"We analysed {counted(len(explained), 'trial')} of"
+            f" {counted(explained['subject'].nunique(), 'participant')}"
             f" ({listed(f'{n} {name}' for name, n in classes.items())}), recorded in"
             f" {counted(facts['n_groups'], facts['group'])}.",
             f"Trials run from {facts['tmin']:g} to {facts['tmax']:.4g} s relative to the event and hold"
-            f" {counted(len(facts['ch_names']), 'channel')} at {facts['sfreq']:g} Hz (reference: {facts['reference']}).",
+            f" {counted(len(facts['ch_names']), 'channel')} at {facts['sfreq']:g} Hz (reference:"
+            f" {facts['reference']}).",
             f"The signal was filtered to {band[0]:g}-{band[1]:g} Hz." if band else "",
             f"{counted(lost, 'trial')} had been dropped{why}." if lost else "No trial was dropped.",
             f"The signal is in {unit_of(facts)} ({scale_of(facts)}).",
@@ -100,10 +102,10 @@ def _model(findings: Findings) -> str:
     above = "" if facts["knows"] else " It is not above chance, so no map is interpreted."
     return (
         f"The decoder was {model['name']} with {counted(model['n_parameters'], 'parameter')}. {origin}{seeds}. Balanced"
-        f" accuracy was {decoder['balanced_accuracy']:.2f} (accuracy {decoder['accuracy']:.2f}{', ' * bool(spread)}{spread};"
-        f" {counted(decoder['n_trials'], 'trial')}; chance {decoder['chance']:.2f}, most frequent class"
-        f" {decoder['majority']:.2f}; {p_value(decoder['p'])} by permutation of the labels within each {group})."
-        f"{above}"
+        f" accuracy was {decoder['balanced_accuracy']:.2f} (accuracy"
+        f" {decoder['accuracy']:.2f}{', ' * bool(spread)}{spread}; {counted(decoder['n_trials'], 'trial')}; chance"
+        f" {decoder['chance']:.2f}, most frequent class {decoder['majority']:.2f}; {p_value(decoder['p'])} by"
+        f" permutation of the labels within each {group}).{above}"
     )
 
 
@@ -116,9 +118,9 @@ def _explanation(findings: Findings) -> str:
         untrained = " Maps of untrained networks of the same architecture stand beside them."
     spread = f" with 95 % intervals (Student's t) over {counted(n, findings.facts['group'])}" if n > 1 else ""
     return (
-        f"Each trial was explained by {listed(title_of(it) for it in _methods(findings))}; the number explained is the logit"
-        f" of the true class minus the mean of the other logits. Class maps are means over trials and seeds{spread}."
-        f"{untrained}"
+        f"Each trial was explained by {listed(title_of(it) for it in _methods(findings))}; the number explained is the"
+        " logit of the true class minus the mean of the other logits. Class maps are means over trials and"
+        f" seeds{spread}.{untrained}"
     )
 
 
@@ -127,7 +129,8 @@ def _receipts(findings: Findings) -> str:
     if "conservation" in tables:
         median = tables["conservation"].groupby("method", sort=False)["relative"].median()
         said.append(
-            "Conservation was checked trial by trial: the median share of the change of the output that a map misses was "
+            "Conservation was checked trial by trial: the median share of the change of the output that a map misses"
+            " was "
             + listed(f"{number(float(v))} for {title_of(k)}" for k, v in median.items()) + "."
         )  # fmt: skip
     if "sanity" in tables:
@@ -153,10 +156,12 @@ def _source(findings: Findings) -> str:
     if "interventions" in findings.tables:
         table = findings.tables["interventions"]
         clear = table[table["p_holm"] < 0.05]
-        lost = [f"{r.part} ({r.drop:.2f}, against a control of the same power; {p_value(r.p_holm)} after Holm's correction)"
-                for r in clear.itertuples()]  # fmt: skip
+        lost = [f"{r.part} ({r.drop:.2f} below the control; {p_value(r.p_holm)})" for r in clear.itertuples()]
         found = f"Accuracy fell without {listed(lost)}." if lost else "No removal lowered it more than its control."
-        said.append(f"{counted(len(table), 'part')} of the signal were removed in turn. {found}")
+        said.append(
+            f"{counted(len(table), 'part')} of the signal were removed in turn, each compared with the removal of"
+            f" as much power elsewhere (p-values after Holm's correction). {found}"
+        )
     said.append(
         f"Source of the decoder's information: {verdict['source']} ({verdict['rule']}; {number(verdict['number'])})."
     )
