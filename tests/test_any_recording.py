@@ -15,6 +15,7 @@ from conftest import hide
 from scipy.io import savemat
 
 import eegxai_support as xs
+from eegxai_support.recordings.reading.opened import readable
 
 SFREQ, GAP = 100.0, 250  # Hz; samples from event to event
 NAMES, TYPES = ("C3", "Cz", "C4", "EOG"), ("eeg", "eeg", "eeg", "eog")
@@ -671,16 +672,15 @@ def test_a_fault_is_named_with_its_remedy(faulty, fault):
     assert "eegxai_support" in str(last.path), f"raised in {last.path}"
 
 
-@pytest.mark.parametrize(("package", "name"), [("pymatreader", "new.set"), ("defusedxml", "x.mff")])
-def test_a_reader_that_is_not_installed_is_named_with_its_extra(faulty, monkeypatch, package, name):
+def test_a_reader_that_is_not_installed_is_named_with_its_extra(faulty, monkeypatch):
     """MNE falls back on SciPy for .set files up to MATLAB's format 7; the newer ones are HDF5."""
-    if name == "x.mff":
-        (faulty / name).mkdir()
-    else:
-        (faulty / name).write_bytes((b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM").ljust(512, b"\0"))
-    hide(monkeypatch, package)
-    with pytest.raises(ModuleNotFoundError, match=rf'without {package}.*pip install "eegxai-support\[formats\]"'):
-        read(faulty / name)
+    (faulty / "new.set").write_bytes((b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM").ljust(512, b"\0"))
+    hide(monkeypatch, "pymatreader")
+    with pytest.raises(ModuleNotFoundError, match=r'without pymatreader.*pip install "eegxai-support\[formats\]"'):
+        read(faulty / "new.set")
+    hide(monkeypatch, "antio")
+    with pytest.raises(ModuleNotFoundError, match=r"ant\.cnt cannot be read without antio"), readable(Path("ant.cnt")):
+        mne.io.read_raw_ant(text_as(faulty, "ant.cnt"))  # which MNE's read_raw tries after another reader
 
 
 def test_a_recording_that_stopped_early_is_read_as_far_as_it_goes_with_a_warning(tmp_path):
