@@ -249,15 +249,25 @@ def _judge(row: pd.Series, facts: Mapping) -> Iterator[tuple[str, str, float]]:
     if weights > ALIKE:
         yield "do not use", f"With random weights the map stays as it was: median r = {weights:.2f}.", weights
     if high < 0:
-        yield "do not use", f"Random maps find what the network uses better, by {-gain:.3g} [{-high:.3g}, {-low:.3g}].", gain
+        yield (
+            "do not use",
+            f"Random maps find what the network uses better, by {-gain:.3g} [{-high:.3g}, {-low:.3g}].",
+            gain,
+        )
     if delta > CONSERVED:
         yield "doubt", f"The map does not sum to the change of the output: it is {delta:.2g} of it off.", delta
     if labels > ALIKE:
         yield "doubt", f"The map for a wrong class is the same: median r = {labels:.2f}.", labels
     if low <= 0:
-        yield "doubt", f"It finds what the network uses no better than a random map: {gain:.3g} [{low:.3g}, {high:.3g}].", gain
+        yield (
+            "doubt",
+            f"It finds what the network uses no better than a random map: {gain:.3g} [{low:.3g}, {high:.3g}].",
+            gain,
+        )
     if np.isnan(weights) or np.isnan(gain):
-        lacking = " and ".join(n for n, it in (("weight randomisation", weights), ("faithfulness", gain)) if np.isnan(it))
+        lacking = " and ".join(
+            n for n, it in (("weight randomisation", weights), ("faithfulness", gain)) if np.isnan(it)
+        )
         yield "cannot tell", f"Not tested: {lacking}.", np.nan
     yield (
         "trust",
