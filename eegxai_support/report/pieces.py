@@ -13,7 +13,7 @@ import mne
 import numpy as np
 import scipy
 
-from eegxai_support.sources import _matrices
+from eegxai_support.sources import matrices_of
 
 AVERAGE_REFERENCE = 1e-3  # root mean square of the channels' mean, as a share of the signal's: below, it is subtracted
 RIDGE = 1e-4  # of the mean variance, so that few samples of many channels do not predict each other perfectly
@@ -89,7 +89,7 @@ def component_pieces(signal: np.ndarray, ica: mne.preprocessing.ICA) -> Pieces:
     ignores what all channels share; what of that each source explains is found by least squares and added to its
     topography.
     """
-    unmixing, mixing = _matrices(ica)
+    unmixing, mixing = matrices_of(ica)
     sources = unmixing @ signal
     mean = (signal - mixing @ sources).mean(axis=1)
     flat = sources.swapaxes(0, 1).reshape(len(unmixing), -1)

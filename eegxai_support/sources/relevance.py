@@ -70,7 +70,7 @@ def component_relevance(attribution: Attribution, x, ica: mne.preprocessing.ICA)
         check_fitted(ica)
     else:
         check_fitted_to(ica, info.ch_names)
-    unmixing, mixing = _matrices(ica)
+    unmixing, mixing = matrices_of(ica)
     if len(mixing) != n_channels:
         raise ValueError(f"ica was fitted to {len(mixing)} channels but {n_channels} were explained. Fit it to those.")
     relevance = np.empty((n_trials, len(unmixing)))
@@ -106,7 +106,7 @@ def remove_components(trials: Trials, ica: mne.preprocessing.ICA, components: It
         A component that the ICA does not have, or `ica` is not fitted or to other channels.
     """
     check_fitted_to(ica, trials.info.ch_names)
-    unmixing, mixing = _matrices(ica)
+    unmixing, mixing = matrices_of(ica)
     removed = np.asarray([*components])
     if removed.size and (removed.dtype.kind not in "iu" or not np.isin(removed, range(len(unmixing))).all()):
         raise ValueError(f"components are {removed.tolist()}; expected numbers from 0 to {len(unmixing) - 1}.")
@@ -114,7 +114,7 @@ def remove_components(trials: Trials, ica: mne.preprocessing.ICA, components: It
     return trials.apply_matrix(np.eye(len(mixing)) - mixing[:, removed] @ unmixing[removed])
 
 
-def _matrices(ica: mne.preprocessing.ICA) -> tuple[np.ndarray, np.ndarray]:
+def matrices_of(ica: mne.preprocessing.ICA) -> tuple[np.ndarray, np.ndarray]:
     """Return the unmixing, shape (component, channel), and the mixing, shape (channel, component), of the scalp."""
     # MNE whitens each channel by a number, or all together where it was given a noise covariance, before the PCA.
     whitener = ica.pre_whitener_ if ica.noise_cov is not None else np.diag(1 / ica.pre_whitener_[:, 0])
