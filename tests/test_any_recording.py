@@ -313,8 +313,10 @@ def test_the_baseline_is_subtracted(folder):
     np.testing.assert_allclose(read(folder / "a-epo.fif", tmin=-0.2, baseline=(-0.2, 0)).trials.signal, made, atol=1e-4)
 
 
-def test_numbers_in_microvolts_are_taken_so_and_raw_is_in_volts(tmp_path):
+def test_numbers_in_microvolts_are_taken_so_and_raw_is_in_volts(tmp_path, capfd):
     path = saved(recording(1e6 * volts()), tmp_path / "a_raw.fif")
+    made = read(path, unit="uV", reference="average", band=(5, 30), resample=80)
+    assert capfd.readouterr() == ("", "")  # what there is to say stands in the notes
     made = read(path, unit="uV")
     np.testing.assert_allclose(made.trials.signal, expected(), rtol=1e-5)
     np.testing.assert_allclose(made.raw.get_data(), volts(), rtol=1e-5)

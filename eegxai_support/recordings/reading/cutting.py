@@ -13,7 +13,7 @@ import pandas as pd
 
 from eegxai_support.model import warn
 from eegxai_support.recordings.reading.events import chosen
-from eegxai_support.recordings.reading.opened import noted, readable
+from eegxai_support.recordings.reading.opened import load, noted, readable
 
 BEYOND = "beyond the ends of the recording"
 
@@ -63,8 +63,7 @@ class Cut:
         self.fits(inst.info["sfreq"])
         if not (self.band and any(self.band)) and self.resample is None:
             return inst
-        with readable(path):
-            inst.load_data()
+        load(inst, path)
         _check_finite(inst, path)
         with noted(notes, path.name):
             if self.band and any(self.band):
