@@ -503,7 +503,7 @@ def bids(tmp_path_factory):
     return root
 
 
-def test_a_bids_data_set_its_subject_and_its_path_are_read(bids):
+def test_a_bids_data_set_its_subject_and_its_path_are_read(bids, monkeypatch):
     from mne_bids import BIDSPath
 
     warnings.simplefilter("ignore")  # an EOG without a place, to MNE-BIDS
@@ -519,6 +519,8 @@ def test_a_bids_data_set_its_subject_and_its_path_are_read(bids):
     )
     for one in (bids / "sub-02", path, path.fpath):
         assert set(read(one).trials.metadata.subject) == {2}
+    monkeypatch.chdir(bids)
+    assert set(read("sub-02").trials.metadata.subject) == {2}
 
 
 def test_bids_without_its_package_says_what_to_install(bids, monkeypatch):
