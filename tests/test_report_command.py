@@ -389,7 +389,9 @@ def test_weights_of_a_wrapped_network_are_told_apart(tmp_path, weights):
 # ---- verify ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("status", "code", "said"), [("ok", 0, "All 2 stand"), ("refused", 1, "1 of 2 refused.")])
+@pytest.mark.parametrize(
+    ("status", "code", "said"), [("ok", 0, "2 looked at: 2 ok."), ("refused", 1, "2 looked at: 1 ok, 1 refused.")]
+)
 def test_verify_lists_what_was_looked_at(status, code, said, called, capsys, monkeypatch):
     import pandas as pd
 
