@@ -128,7 +128,7 @@ def test_pieces_have_the_power_that_they_say(make):
     rng = np.random.default_rng(1)
     signal = rng.standard_normal((6, 10, 50)) + np.linspace(0, 3, 50)
     if make == "channel":
-        pieces = channel_pieces(signal)
+        pieces = channel_pieces(signal, 4)
     elif make.startswith("components"):
         mixing = rng.standard_normal((10, 10))
         ica = ica_of(mixing)
@@ -150,7 +150,7 @@ def test_pieces_have_the_power_that_they_say(make):
         np.testing.assert_allclose(np.square(pieces.combined(weights)).sum(), pieces.power(weights), rtol=1e-9)
 
 
-@pytest.mark.parametrize("make", [frequency_pieces, time_pieces, channel_pieces, "components"])
+@pytest.mark.parametrize("make", [frequency_pieces, time_pieces, lambda x: channel_pieces(x, 4), "components"])
 def test_controls_have_exactly_the_power_of_the_part_and_nothing_of_it(make):
     rng = np.random.default_rng(2)
     signal = rng.standard_normal((6, 10, 60))
@@ -202,13 +202,17 @@ def test_what_a_channel_alone_records_is_found_behind_the_reference(averaged):
     signal[:, 4] += alone
     if averaged:
         signal, seen = (each - each.mean(1, keepdims=True) for each in (signal, seen))
-    removed = channel_pieces(signal).combined((np.arange(12) == 4).astype(float))
+    pieces = channel_pieces(signal, 4)
+    removed = pieces.combined((np.arange(12) == 0).astype(float))
     expected = ((np.arange(12) == 4) - averaged / 12)[:, None] * alone[:, None]
     assert np.linalg.norm(removed - expected) < 0.06 * np.linalg.norm(expected)
     assert np.linalg.norm(signal - removed - seen) < 0.06 * np.linalg.norm(expected)
     if averaged:
         np.testing.assert_allclose((signal - removed).mean(1), 0, atol=1e-9)
-    assert channel_pieces(signal[:, :2]) is None
+    # Without the signal of the first other channel.
+    without = signal - pieces.combined((np.arange(12) == 1).astype(float))
+    expected = np.where(np.arange(12)[:, None] == 0, 0, signal)
+    np.testing.assert_allclose(without, expected - averaged * expected.mean(1, keepdims=True), atol=1e-9)
 
 
 def test_what_eyes_put_on_the_reference_goes_with_them():
