@@ -16,6 +16,7 @@ import eegxai_support as xs
 from eegxai_support.recordings.results import read_recorded
 from eegxai_support.report.make import make_report, most_relevant
 
+ABOUT = {"title": "Flicker", "notes": ["A note."], "command": "eegxai report x.fif"}
 SMALL = {"methods": ["deep_lift", "saliency"], "seeds": 1, "epochs": 1}
 
 
@@ -31,7 +32,7 @@ def make(trials, folder, **options):
 def report(tmp_path_factory):
     """A report of two classes and three runs: its folder, and the trials."""
     folder, trials = tmp_path_factory.mktemp("report"), small()
-    page = make(trials, folder, title="Flicker", notes=["A note."], command="eegxai report x.fif")
+    page = make(trials, folder, **ABOUT)
     return page, trials
 
 
@@ -63,7 +64,7 @@ def test_a_report_that_is_there_is_not_computed_again(report, monkeypatch):
 
     for name in ("decoding.train", "explaining.attribute", "receipts.attribute", "make.remove_parts"):
         monkeypatch.setattr(f"eegxai_support.report.{name}", never)
-    make(trials, page.parent, title="Flicker")
+    make(trials, page.parent, **ABOUT)
     assert before == {path: path.read_bytes() for path in (page.parent / "tables").iterdir()}
 
 
