@@ -21,7 +21,18 @@ from eegxai_support.report.removal import remove_parts
 
 Fit = namedtuple("Fit", "model untrained index group seed")
 NAMES = tuple("Fp1 Fp2 F7 F8 C3 C4 Pz O1 O2 T7".split())
-LABELS = ["eye blink", "brain", "brain", "brain", "muscle artifact", "other", "brain", "other", "brain", "channel noise"]
+LABELS = [
+    "eye blink",
+    "brain",
+    "brain",
+    "brain",
+    "muscle artifact",
+    "other",
+    "brain",
+    "other",
+    "brain",
+    "channel noise",
+]
 SFREQ, N_TIMES, N_TRIALS = 200.0, 200, 60
 TIMES = np.arange(N_TIMES) / SFREQ
 
