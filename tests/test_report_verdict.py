@@ -136,6 +136,7 @@ EYES = ("eye blink", "components", "eyes", 0.6, 0.88, 0.28, 0.001, 0.01, 0.8, 0.
 BRAIN = ("brain", "components", "brain", 0.6, 0.85, 0.25, 0.001, 0.01, 0.8, 0.001)
 CLEANED = ("all that is not brain", "joint", "", 0.85, np.nan, np.nan, np.nan, 0.001, np.nan, np.nan)
 DRIFT = ("below 1.5 Hz", "band", "drift", 0.55, 0.9, 0.35, 0.001, 0.3, 0.85, 0.001)
+O2 = ("O2 alone", "channel", "channel", 0.55, 0.9, 0.35, 0.001, 0.3, 0.5, 0.4)
 MIDDLE = ("6-20 Hz", "band", "", 0.55, np.nan, np.nan, np.nan, 0.3, 0.85, 0.001)
 
 
@@ -160,6 +161,7 @@ def changed(row, **values):
         ([DRIFT, changed(EYES, p_holm=0.3, only_p=0.3), changed(BRAIN, accuracy=0.8)], "drift"),
         ([DRIFT, changed(EYES, p_holm=0.3, accuracy=0.85), changed(BRAIN, accuracy=0.88)], "drift"),
         ([changed(DRIFT, only_p=0.2), EYES], "eyes"),  # the drift costs more, but the eyes decode alone
+        ([O2, EYES], "eyes"),  # likewise
         ([MIDDLE], "brain"),
         ([MIDDLE, changed(EYES, p_holm=1.0, drop=0.0, accuracy=0.9)], "cannot tell"),  # components are made
         ([changed(MIDDLE, only_p=0.2)], "cannot tell"),
