@@ -227,8 +227,8 @@ def method_verdicts(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> pd.Da
     DataFrame
         A row per method: method, relative_delta (largest over trials; a share of the change, or of its median over
         trials where that is larger, since to an output that does not move any delta is much), labels and weights
-        (median r), faithfulness (mean area between the deletion curves of surrogate or random maps and of the map's own; above 0 is
-        better) with low and high, verdict, rule, number.
+        (median r), faithfulness (mean area between the deletion curves of surrogate or random maps and of the map's
+        own; above 0 is better) with low and high, verdict, rule, number.
     """
     parts = [_conservation(tables), _sanity(tables), _faithfulness(tables)]
     methods = list(dict.fromkeys(method for part in parts for method in part.index))
