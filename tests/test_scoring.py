@@ -382,8 +382,8 @@ def test_random_maps_score_chance_in_every_regime(view):
                 level = pd.DataFrame(scores.attrs["chance"]["surrogate"]).T
                 assert (level.loc[dense, "high"] < 1).all()
                 covered[regime, kind] += scores.mean().between(level["low"], level["high"])
-    # Another draw lies between the quantiles at 2.5 and 97.5 % of 19 draws with a probability of 0.855. If so, all these
-    # counts are as high as this with one of 99 %.
+    # Another draw lies between the quantiles at 2.5 and 97.5 % of 19 draws with a probability of 0.855. If so, all
+    # these counts are as high as this with one of 99 %.
     for counts, n in ((covered, n_sets), (covered.sum(axis=1), n_sets * covered.shape[1])):
         assert (counts >= binom.ppf(0.01 / (4 * counts.size), n, 0.855)).all(axis=None), covered.to_string()
 

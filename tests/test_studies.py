@@ -104,8 +104,9 @@ class Project:
         (self.root / "studies" / f"{name}.py").write_text(text)
 
     def start(self, *arguments, forks=False):
+        program = ["-c", FORKING] if forks and sys.platform == "linux" else ["-m", "studies"]
         return subprocess.Popen(
-            [sys.executable, *(["-c", FORKING] if forks and sys.platform == "linux" else ["-m", "studies"]), *arguments],
+            [sys.executable, *program, *arguments],
             cwd=self.root,
             env={**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1", **OF_A_READER},
             stdout=subprocess.PIPE,
