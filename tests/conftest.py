@@ -90,6 +90,16 @@ def hide(monkeypatch, module):
         monkeypatch.setitem(sys.modules, name, None)
 
 
+@pytest.fixture(autouse=True)
+def no_thread_more():
+    """Fail where a test, by a library that it was the first to use, leaves PyTorch more threads for all that follow."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() <= before
+
+
 @pytest.fixture
 def recordings():
     """Put tiny trials in the place of the recordings; see tiny_studies.py."""
