@@ -39,7 +39,7 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("chapter", [*CHAPTERS, TEMPLATE], ids=chapter_id)
 
 
-LONGEST = "notebooks book every_decoder benchmark devices studies scoring build attribution imports lrp stress".split()
+LONGEST = "notebooks book kernels every_decoder benchmark devices studies build scoring attribution imports lrp".split()
 
 
 def pytest_collection_modifyitems(items):
@@ -48,15 +48,19 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
+# Warm kernels of tools/kernels.py, and `fork_server` below: a process has one such server, with what it imported first.
+SHARED = ("test_notebooks test_book test_kernels", "test_benchmark test_stress")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give the files that fork from `fork_server` to one worker, as if they were one: it takes ten seconds to start."""
+    """Give the files that fork from one process to one worker, as if they were one: it takes ten seconds to start."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
-            return "forked" if file.endswith(("test_benchmark.py", "test_stress.py")) else file
+            return next((group for group in SHARED if Path(file).stem in group.split()), file)
 
     return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
@@ -84,6 +88,16 @@ def hide(monkeypatch, module):
     """Let a module be missing, whatever was imported of it."""
     for name in {module, *(name for name in sys.modules if name.startswith(f"{module}."))}:
         monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_more():
+    """Fail where a test, by a library that it was the first to use, leaves PyTorch more threads for all that follow."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() <= before
 
 
 @pytest.fixture

@@ -335,11 +335,11 @@ def test_no_result_depends_on_the_batch(network, method):
         pytest.skip(f"{method} does not apply to {type(network).__name__}")
     model = build(type(network).__name__, torch.float64)
     options = OPTIONS.get(method, {}) | ({"baseline": OTHER} if METHODS[method].many_baselines else {})
-    together, one_by_one, three = (
-        attribute_quietly(model, X, method, target=[0, 1, 2, 0, 1], batch_size=n, **options).values for n in (64, 1, 3)
+    together, one_by_one, two = (
+        attribute_quietly(model, X[:3], method, target=[0, 1, 2], batch_size=n, **options).values for n in (64, 1, 2)
     )
     alone = attribute_quietly(model, X[:1], method, **options).values
-    for other in (one_by_one, three):
+    for other in (one_by_one, two):
         np.testing.assert_allclose(other, together, atol=1e-10 * abs(together).max())
     np.testing.assert_allclose(alone, together[:1], atol=1e-10 * abs(together).max())
 

@@ -29,7 +29,7 @@ def html(executed, tmp_path_factory):
     root = tmp_path_factory.mktemp("site")
     shutil.copytree(BOOK, root / "book", ignore=shutil.ignore_patterns("*.py", "template"))
     shutil.copytree(ROOT / "tools", root / "tools")
-    for chapter in reversed(CHAPTERS):  # test_notebooks.py begins at the other end
+    for chapter in CHAPTERS:
         shutil.copy(executed(chapter), root / "book" / f"{chapter_id(chapter)}.ipynb")
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     config["execute"] |= {"execute_notebooks": "force", "exclude_patterns": ["*/*.ipynb"]}

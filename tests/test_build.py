@@ -253,8 +253,9 @@ def test_every_loader_of_a_chapter_has_its_recordings_told_apart():
 def test_settings_that_are_made_already_stay(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     kept = execution.environment()
-    assert (kept["OMP_NUM_THREADS"], kept["MKL_NUM_THREADS"]) == ("3", "1")
+    assert (kept["OMP_NUM_THREADS"], kept["MKL_NUM_THREADS"], kept["NUMBA_NUM_THREADS"]) == ("3", "1", "1")
 
 
 def test_every_page_with_code_is_found():

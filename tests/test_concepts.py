@@ -15,15 +15,15 @@ from eegxai_support.spectral import frequency_relevance
 
 X = np.random.default_rng(0).standard_normal((5, 3, 120))
 LABEL = [0, 1, 1, 0, 1]
-LAYERS = [  # and the row of the report that tells what arrives there
-    ("EEGNet", "conv_temporal", "conv_temporal + bnorm_temporal"),
-    ("EEGNet", "conv_spatial", "conv_spatial + bnorm_1"),
-    ("EEGNet", "bnorm_1", "conv_spatial + bnorm_1"),
-    ("EEGNet", "pool_1", "conv_spatial + bnorm_1"),
-    ("EEGNet", "conv_separable_point", "conv_separable_point + bnorm_2"),
-    ("ShallowFBCSPNet", "conv_time_spat.conv_time", "conv_time_spat.conv_time"),
-    ("ShallowFBCSPNet", "conv_time_spat.conv_spat", "conv_time_spat.conv_spat + bnorm"),
-    ("ShallowFBCSPNet", "conv_time_spat", "conv_time_spat.conv_spat + bnorm"),
+LAYERS = [  # the row of the report that tells what arrives there, and a rule; every layer has every rule the same way
+    ("EEGNet", "conv_temporal", "conv_temporal + bnorm_temporal", "lrp_alpha_beta"),
+    ("EEGNet", "conv_spatial", "conv_spatial + bnorm_1", "lrp_epsilon"),
+    ("EEGNet", "bnorm_1", "conv_spatial + bnorm_1", "lrp_epsilon"),
+    ("EEGNet", "pool_1", "conv_spatial + bnorm_1", "lrp_epsilon"),
+    ("EEGNet", "conv_separable_point", "conv_separable_point + bnorm_2", "lrp_alpha_beta"),
+    ("ShallowFBCSPNet", "conv_time_spat.conv_time", "conv_time_spat.conv_time", "lrp_epsilon"),
+    ("ShallowFBCSPNet", "conv_time_spat.conv_spat", "conv_time_spat.conv_spat + bnorm", "lrp_alpha_beta"),
+    ("ShallowFBCSPNet", "conv_time_spat", "conv_time_spat.conv_spat + bnorm", "lrp_epsilon"),
 ]
 
 
@@ -76,8 +76,7 @@ def kept_below(report, row):
 # --- relevance --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "layer", "row"), LAYERS)
-@pytest.mark.parametrize("method", ["lrp_epsilon", "lrp_alpha_beta"])
+@pytest.mark.parametrize(("name", "layer", "row", "method"), LAYERS)
 def test_relevance_is_what_arrives_in_a_conditional_pass(networks, name, layer, row, method):
     result = concept_relevance(networks[name], X, LABEL, layer, method=method, share=0.01)
     n_filters = result.relevance.shape[1]

@@ -130,15 +130,15 @@ def test_deep_lift_conserves(decoder, baseline):
     median = np.median(relative_delta(model, explain(model, "deep_lift", baseline)))
     assert median < TOO_STEEP.get((name, baseline), 1e-4)
     if name not in zoo.ONLY_FLOAT32:
-        double = fresh(name).double()  # where all trials agree to rounding, and two are enough
-        assert relative_delta(double, explain(double, "deep_lift", baseline, n_trials=2)).max() < 1e-9
+        double = fresh(name).double()  # where all trials agree to rounding, and one is enough
+        assert relative_delta(double, explain(double, "deep_lift", baseline, n_trials=1)).max() < 1e-9
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
 @pytest.mark.parametrize("decoder", decoders(FAST_QUADRATURE), indirect=True)
 def test_integrated_gradients_conserve(decoder, baseline):
     name, model = decoder
-    error = relative_delta(model, explain(model, "integrated_gradients", baseline, n_trials=2)).max()
+    error = relative_delta(model, explain(model, "integrated_gradients", baseline, n_trials=1)).max()
     assert error < SLOW_QUADRATURE.get((name, baseline), 1e-2)
 
 

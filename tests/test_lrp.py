@@ -452,20 +452,22 @@ def conditional(model, conditions, method="lrp_epsilon", **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "layer", "n_filters"),
+    ("name", "layer", "n_filters", "method"),
     [
-        ("EEGNet", "conv_temporal", 8),
-        ("EEGNet", "conv_spatial", 16),  # parametrised, then batch norm
-        ("EEGNet", "bnorm_1", 16),
-        ("EEGNet", "elu_1", 16),
-        ("ShallowFBCSPNet", "conv_time_spat.conv_time", 4),
-        ("ShallowFBCSPNet", "conv_time_spat.conv_spat", 4),
-        ("Deep4Net", "conv_time_spat.conv_spat", 4),
-        ("InterpretableCNN", "final_layer", 3),
+        ("EEGNet", "conv_temporal", 8, "lrp_alpha_beta"),
+        ("EEGNet", "conv_spatial", 16, "lrp_epsilon"),  # parametrised, then batch norm
+        ("EEGNet", "bnorm_1", 16, "lrp_epsilon"),
+        ("EEGNet", "elu_1", 16, "lrp_epsilon"),
+        ("ShallowFBCSPNet", "conv_time_spat.conv_time", 4, "lrp_epsilon"),
+        ("ShallowFBCSPNet", "conv_time_spat.conv_spat", 4, "lrp_alpha_beta"),
+        ("Deep4Net", "conv_time_spat.conv_spat", 4, "lrp_epsilon"),
+        ("Deep4Net", "conv_time_spat.conv_spat", 4, "lrp_alpha_beta"),
+        ("InterpretableCNN", "final_layer", 3, "lrp_epsilon"),
+        ("InterpretableCNN", "final_layer", 3, "lrp_alpha_beta"),
     ],
 )
-@pytest.mark.parametrize("method", ["lrp_epsilon", "lrp_alpha_beta"])
 def test_conditional_maps_of_all_filters_add_up(name, layer, n_filters, method):
+    """Which layer it is and which rule it has meet in one line of code: each of both here, not each pair."""
     model = build(name).double()
     every = attribute(model, X, 0, method)
     single = [attribute(model, X, 0, method, conditions={layer: f}) for f in range(n_filters)]

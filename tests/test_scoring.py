@@ -369,7 +369,7 @@ def random_maps(shape, info, rng):
 
 @pytest.mark.parametrize("view", ["channel_time", "scalp"])
 def test_random_maps_score_chance_in_every_regime(view):
-    rng, n_sets, n_null, kinds = np.random.default_rng(0), 10, 39, ("white", view)
+    rng, n_sets, n_null, kinds = np.random.default_rng(0), 10, 19, ("white", view)
     dense = ["RelevanceMassAccuracy_absnorm", "RelevanceMassAccuracy_norm", "RelevanceRankAccuracy_topK"]
     covered = pd.DataFrame(0, index=list(METRICS), columns=pd.MultiIndex.from_product([REGIMES, kinds]))
     for regime in REGIMES:
@@ -382,10 +382,10 @@ def test_random_maps_score_chance_in_every_regime(view):
                 level = pd.DataFrame(scores.attrs["chance"]["surrogate"]).T
                 assert (level.loc[dense, "high"] < 1).all()
                 covered[regime, kind] += scores.mean().between(level["low"], level["high"])
-    # Another draw lies between the quantiles at 2.5 and 97.5 % of 39 draws with a probability of 0.9. If so, all these
-    # counts are as high as this with one of 99 %.
+    # Another draw lies between the quantiles at 2.5 and 97.5 % of 19 draws with a probability of 0.855. If so, all
+    # these counts are as high as this with one of 99 %.
     for counts, n in ((covered, n_sets), (covered.sum(axis=1), n_sets * covered.shape[1])):
-        assert (counts >= binom.ppf(0.01 / (4 * counts.size), n, 0.9)).all(axis=None), covered.to_string()
+        assert (counts >= binom.ppf(0.01 / (4 * counts.size), n, 0.855)).all(axis=None), covered.to_string()
 
 
 def test_chance_of_another_class_compares_with_other_classes_only():

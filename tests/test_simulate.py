@@ -473,7 +473,7 @@ def spherical_fsaverage(tmp_path, monkeypatch):
 def _icosphere():
     from scipy.spatial import ConvexHull
 
-    n = 642
+    n = 320
     z = 1 - (2 * np.arange(n) + 1) / n
     angle = np.pi * (3 - np.sqrt(5)) * np.arange(n)
     points = np.stack([np.sqrt(1 - z**2) * np.cos(angle), np.sqrt(1 - z**2) * np.sin(angle), z], axis=1)

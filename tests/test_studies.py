@@ -79,6 +79,14 @@ STUDY = Study({}, dict.fromkeys((missing, ended, last, edited), no_recordings))
 HOURS = BASE.replace("def number", "def long").replace("{number:", "{long:").replace("s})", "s}, takes_hours=True)")
 
 
+# An interpreter takes three seconds to import what the next one imports again; a copy of the process that has it is as
+# much a process of its own. The first run starts its studies as ever, and so do all on macOS, which cannot do without.
+FORKING = """
+import multiprocessing, runpy
+get_context = multiprocessing.get_context
+multiprocessing.get_context = lambda method: get_context("fork")
+runpy.run_module("studies", run_name="__main__", alter_sys=True)
+"""
 OF_A_READER = {"OMP_NUM_THREADS": "8", "EEGXAI_CACHE": "cache of a reader"}
 
 
@@ -95,9 +103,10 @@ class Project:
     def write(self, name, text):
         (self.root / "studies" / f"{name}.py").write_text(text)
 
-    def start(self, *arguments):
+    def start(self, *arguments, forks=False):
+        program = ["-c", FORKING] if forks and sys.platform == "linux" else ["-m", "studies"]
         return subprocess.Popen(
-            [sys.executable, "-m", "studies", *arguments],
+            [sys.executable, *program, *arguments],
             cwd=self.root,
             env={**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1", **OF_A_READER},
             stdout=subprocess.PIPE,
@@ -108,7 +117,7 @@ class Project:
 
     def run(self, *arguments):
         """Return exit status, and the outcome of each table from the list at the end."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, forks=True)
         said, _ = process.communicate()
         listed = said[said.rindex("\n\n") :] if "\n\n" in said else said
         return process.returncode, dict(line.split(None, 1) for line in listed.strip().splitlines())

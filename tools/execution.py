@@ -8,7 +8,9 @@ import psutil
 # Two threads help a network of this size little, and cost much where another process uses the cores too: the threads of
 # one operation wait for each other, and libgomp's wait by spinning, so that a core is busy waiting for a thread that
 # waits for that core. Two kernels of one thread each use two cores, and neither waits for the other.
-THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# Numba asks none of the others: the first function that it runs in parallel, such as MNE's of boundary elements, gives
+# OpenMP as many threads as there are cores, in all of the process, and so PyTorch.
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 AN_HOUR = 3600
 
 

@@ -133,7 +133,7 @@ print(f"{by_hand.shape[0]} channels × {by_hand.shape[1]} samples, {by_hand.std(
 # {footcite:p}`sujatharavindran2023empirical`.
 
 # %%
-ASKED = {"n_trials": 200 if FAST else 400, "sfreq": 100, "seed": SEED}
+ASKED = {"n_trials": 120 if FAST else 400, "sfreq": 100, "seed": SEED}
 regimes = {regime: xs.simulate(regime, snr_db=-5, **ASKED) for regime in REGIMES}
 trials = regimes["spectral"]
 
@@ -301,7 +301,7 @@ def with_interval(right):
 # %%
 fit = xs.decoder_fit("InterpretableCNN", epochs=10, n_times=100, seed=SEED, lr=3e-3, cache=True, device=DEVICE)
 rows = []
-for regime, snr_db in product(REGIMES, range(-40, 1, 10)):
+for regime, snr_db in product(REGIMES, range(-40, 1, 20 if FAST else 10)):
     data = xs.simulate(regime, snr_db=snr_db, **ASKED)
     ideal = data.ideal_log_likelihood().argmax(axis=1)
     rows.append((regime, "ideal", snr_db, *with_interval(ideal == data.label)))

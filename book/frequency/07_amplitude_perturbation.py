@@ -72,7 +72,7 @@ simulated = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=-5, sf
 held_out = (simulated.metadata["run"] == 4).to_numpy()
 recipe, device = xs.RECIPES["ShallowFBCSPNet"], xs.best_device(DEVICE)
 network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **recipe).to(device)
-xs.train(network, simulated.subset(~held_out), epochs=20, seed=SEED, cache=True, device=device)
+xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True, device=device)
 known = simulated.subset(held_out)
 print("run left out:", xs.accuracy(known.label, xs.predict(network, known.signal).argmax(1)))
 
@@ -128,7 +128,7 @@ assert np.allclose(ours.correlation, by_hand, rtol=0, atol=1e-4)
 # more and more.
 
 # %%
-counts = (10, 40, 160) if FAST else (10, 40, 160, 640)
+counts = (10, 30, 90) if FAST else (10, 40, 160, 640)
 effects, seconds = {}, {}
 for count in counts:
     start = time.perf_counter()
@@ -296,7 +296,7 @@ def decoder_and_trials(subject, runs, left_out, epochs):
     trials = xs.load_motor_imagery(subjects=subject, runs=runs, sfreq=80)
     out = trials.metadata["run"].isin(left_out).to_numpy()
     decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **recipe).to(device)
-    xs.train(decoder, trials.subset(~out), epochs=20 if FAST else epochs, seed=SEED, cache=True, device=device)
+    xs.train(decoder, trials.subset(~out), epochs=8 if FAST else epochs, seed=SEED, cache=True, device=device)
     predicted = xs.predict(decoder, trials.signal[out], stride=20).argmax(1)
     print("  left out:", xs.accuracy(trials.label[out], predicted, trials.n_classes))
     centre = torch.nn.Linear(trials.n_classes, trials.n_classes, bias=False)

@@ -68,7 +68,7 @@ device = xs.best_device(DEVICE)
 simulated = xs.simulate("spectral", n_trials=120 if FAST else 240, snr_db=-5, sfreq=80, duration=2, seed=SEED)
 held_out = (simulated.metadata["run"] == 4).to_numpy()
 network = xs.build_decoder("ShallowFBCSPNet", simulated, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"]).to(device)
-xs.train(network, simulated.subset(~held_out), epochs=20, seed=SEED, cache=True, device=device)
+xs.train(network, simulated.subset(~held_out), epochs=10 if FAST else 20, seed=SEED, cache=True, device=device)
 known = simulated.subset(held_out)
 print("run left out:", xs.accuracy(known.label, xs.predict(network, known.signal).argmax(1)))
 
@@ -320,7 +320,7 @@ trials = xs.load_motor_imagery(subjects=42, runs=(4, 8, 12, 6, 10, 14), tmin=-2,
 left_out = trials.metadata["run"].isin((12, 14)).to_numpy()
 seen, tested = trials.subset(~left_out).crop(1, 4), trials.subset(left_out)
 decoder = xs.build_decoder("ShallowFBCSPNet", seen, n_times=160, seed=SEED, **xs.RECIPES["ShallowFBCSPNet"]).to(device)
-xs.train(decoder, seen, epochs=15 if FAST else 80, seed=SEED, cache=True, device=device)
+xs.train(decoder, seen, epochs=8 if FAST else 80, seed=SEED, cache=True, device=device)
 
 explained = tested.crop(1.5, 3.5)
 logit = xs.predict(decoder, explained.signal)

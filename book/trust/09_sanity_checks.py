@@ -368,9 +368,9 @@ trials = xs.load_motor_imagery(subjects=42, runs=(4, 6, 8, 10, 12, 14), sfreq=80
 left_out = trials.metadata["run"].isin((12, 14)).to_numpy()
 recipe = xs.RECIPES["ShallowFBCSPNet"]
 decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **recipe).to(device)
-xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 80, seed=SEED, cache=True, device=device)
+xs.train(decoder, trials.subset(~left_out), epochs=8 if FAST else 80, seed=SEED, cache=True, device=device)
 
-tested = trials.subset(np.flatnonzero(left_out)[:: 2 if FAST else 1]).crop(1.5, 3.5)
+tested = trials.subset(np.flatnonzero(left_out)[:: 3 if FAST else 1]).crop(1.5, 3.5)
 predicted = xs.predict(decoder, tested.signal).argmax(axis=1)
 print("runs left out:", xs.accuracy(tested.label, predicted, tested.n_classes))
 checked, right = sanity_checks(decoder, tested), predicted == tested.label

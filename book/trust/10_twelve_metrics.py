@@ -122,7 +122,7 @@ options = {"frequencies": (10.0, 14.0, 22.0), "sfreq": 80, "duration": 1, "seed"
 trials = xs.simulate("spectral", n_trials=120 if FAST else 160, **options)
 left_out = trials.metadata["run"].to_numpy() == 4
 decoder = xs.build_decoder("EEGNet", trials, seed=SEED, **xs.RECIPES["EEGNet"]).to(device)
-xs.train(decoder, trials.subset(~left_out), epochs=20, lr=1e-2, seed=SEED, cache=True, device=device)
+xs.train(decoder, trials.subset(~left_out), epochs=10 if FAST else 20, lr=1e-2, seed=SEED, cache=True, device=device)
 
 
 def rightly_classified(model, tested, n):
@@ -367,7 +367,7 @@ trials = xs.load_motor_imagery(subjects=42, runs=(4, 6, 8, 10, 12, 14), sfreq=80
 left_out = trials.metadata["run"].isin((12, 14)).to_numpy()
 recipe = xs.RECIPES["ShallowFBCSPNet"]
 decoder = xs.build_decoder("ShallowFBCSPNet", trials, n_times=160, seed=SEED, **recipe).to(device)
-xs.train(decoder, trials.subset(~left_out), epochs=20 if FAST else 80, seed=SEED, cache=True, device=device)
+xs.train(decoder, trials.subset(~left_out), epochs=8 if FAST else 80, seed=SEED, cache=True, device=device)
 explained = rightly_classified(decoder, trials.subset(left_out).crop(1.5, 3.5), 6 if FAST else 8)
 ((_, redrawn),) = xs.randomize(decoder, SEED, order="at_once")
 

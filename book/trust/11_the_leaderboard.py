@@ -73,7 +73,7 @@ slice_ = {
     "seeds": [SEED],
     "methods": ["saliency", "input_x_gradient", "deep_lift", "lrp_gamma", "random"],
     **{"n_train": 120, "n_valid": 30, "n_test": 90},
-    **{"n_datasets": 4 if FAST else 6, "n_explained": 6, "n_null": 0},
+    **{"n_datasets": 3 if FAST else 6, "n_explained": 6, "n_null": 0},
 }
 
 # %%
