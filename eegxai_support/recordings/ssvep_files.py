@@ -19,7 +19,7 @@ DATASETS = ("auto", "kalunga2016", "simulated")
 CHANNELS = ("Oz", "O1", "O2", "PO3", "POz", "PO7", "PO8", "PO4")
 # The stand-in: as many trials, as long and as far apart as in a run of subject 12.
 N_RUNS, TRIALS_PER_CLASS, TRIAL, PAUSE = 3, 8, 5.0, 4.0
-RESPONSE = 2.0  # µV at Oz, of an oscillation that takes BUILD_UP to arrive; its second harmonic has half of that
+RESPONSE = 4.0  # µV at Oz, of an oscillation that takes BUILD_UP to arrive; its second harmonic has half of that
 BUILD_UP = 1.0  # s
 PER_MICROVOLT = 1e-3  # numbers in the real files are about this size, and are no volts
 
