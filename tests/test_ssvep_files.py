@@ -58,7 +58,9 @@ def test_without_recordings_it_simulates_and_says_so(tmp_path, monkeypatch, caps
     def offline(subject):
         raise ConnectionError("no route to host.")
 
+    monkeypatch.setenv("MNE_DATA", str(tmp_path / "nothing"))
     monkeypatch.setattr(ssvep_files, "runs_of", offline)
+    monkeypatch.setattr(ssvep_files, "zenodo_answers", lambda: True)
     monkeypatch.setattr(ssvep_files, "N_RUNS", 1)
     files, events = xs.fetch_ssvep(3, tmp_path)
     assert capsys.readouterr().out.startswith("Simulated recordings of flicker, because the real ones cannot be had: no")
@@ -75,6 +77,18 @@ def test_what_is_downloaded_is_written_as_files(tmp_path, monkeypatch):
     assert file == tmp_path / "subject01/run4_raw.fif"
     np.testing.assert_allclose(mne.io.read_raw_fif(file, verbose="ERROR").get_data(), made[4][0].get_data(), rtol=1e-6)
     np.testing.assert_array_equal(mne.read_events(event_file, verbose="ERROR"), made[4][1])
+
+
+def test_without_an_answer_nothing_is_tried(tmp_path, monkeypatch, capsys):
+    def never(subject):
+        raise AssertionError("tried")
+
+    monkeypatch.setenv("MNE_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setattr(ssvep_files, "runs_of", never)
+    monkeypatch.setattr(ssvep_files, "zenodo_answers", lambda: False)
+    monkeypatch.setattr(ssvep_files, "N_RUNS", 1)
+    xs.fetch_ssvep(3, tmp_path)
+    assert capsys.readouterr().out.endswith("they are not in MNE's cache, and zenodo.org does not answer.\n")
 
 
 @pytest.mark.parametrize(

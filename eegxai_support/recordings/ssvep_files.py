@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import mne
 import numpy as np
 
 from eegxai_support.files import expanded
+from eegxai_support.model import needed
 from eegxai_support.montages import EEGBCI_CHANNELS
+from eegxai_support.recordings.cache import cache_folder
 from eegxai_support.recordings.ssvep import CODES, SFREQ, SSVEP_FREQUENCIES, check_subject, folder_of, runs_of
 from eegxai_support.simulate.head import dipole_topography
 from eegxai_support.simulate.noise import background
@@ -61,6 +64,8 @@ def fetch_ssvep(
     if dataset == "simulated":
         return _written(_simulated(subject), folder)
     try:
+        if dataset == "auto" and not _at_hand(subject):
+            raise ConnectionError("they are not in MNE's cache, and zenodo.org does not answer.")
         runs = runs_of(subject)
     except (OSError, ModuleNotFoundError) as error:
         if dataset != "auto":
@@ -71,6 +76,24 @@ def fetch_ssvep(
         print(f"Real recordings: Kalunga et al. (2016), subject {subject}, {len(runs)} runs.")
     cached = folder_of(subject)
     return _paths(runs, cached) if cached.is_dir() else _written(runs, folder)
+
+
+def _at_hand(subject: int) -> bool:
+    """Tell whether it is worth while to ask MOABB, which tries for a minute where there is no network."""
+    of_moabb = cache_folder("SSVEPEXO") / "MNE-ssvepexo-data"
+    return folder_of(subject).is_dir() or of_moabb.is_dir() or zenodo_answers()
+
+
+@cache
+def zenodo_answers() -> bool:
+    """Any answer within seconds."""
+    with needed("fetch_ssvep", extra="recordings"):
+        import requests
+    try:
+        requests.head("https://zenodo.org", timeout=5)
+    except OSError:
+        return False
+    return True
 
 
 def _paths(runs, folder: Path) -> tuple[list[Path], list[Path]]:
