@@ -219,7 +219,9 @@ def to_spatial_filter(
         scikit-learn is not installed, which MNE's decoding needs.
     """
     with needed("to_spatial_filter", extra="filters"):
-        from mne.decoding import SpatialFilter
+        import sklearn  # noqa: F401, what MNE's decoding is built on
+
+    from mne.decoding import SpatialFilter
 
     weights = np.asarray(filters.unit_filters if isinstance(filters, Filters) else filters, dtype=float)
     patterns = np.asarray(patterns, dtype=float)

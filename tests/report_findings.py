@@ -279,7 +279,7 @@ def _facts(trials, tables, seeds, knows, title):
         "seeds": list(seeds),
         "decoder": {"accuracy": float(right), "balanced_accuracy": float(right), "chance": chance,
                     "majority": chance + 0.02, "p": 0.001 if knows else 0.41, "n_trials": len(trials),
-                    "low": float(right) - 0.08, "high": float(right) + 0.07},
+                    "low": float(right) - 0.08, "high": min(float(right) + 0.07, 1.0)},
         "knows": knows,
         "class_names": list(trials.class_names),
         "sfreq": trials.sfreq,

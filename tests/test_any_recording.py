@@ -270,16 +270,19 @@ def test_ssvep_gives_what_its_loader_gives():
 
 
 def test_the_band_is_filtered_before_trials_are_cut(tmp_path):
-    """A rhythm inside the band stays, one outside goes, at the ends of trials too; `raw` keeps both."""
+    """A rhythm inside the band stays, those outside go, at the ends of trials too; `raw` keeps all."""
     time = np.arange(N_TIMES) / SFREQ
-    kept, gone = 1e-5 * np.sin(2 * np.pi * 10 * time), 1e-5 * np.sin(2 * np.pi * 35 * time)
+    slow, kept, fast = (1e-5 * np.sin(2 * np.pi * frequency * time) for frequency in (1.3, 10, 35))
     gains = np.array([1.0, 2.0, -1.0, 0.5])[:, None]
-    made = read(saved(recording(gains * (kept + gone)), tmp_path / "a_raw.fif"), band=(4, 20))
+    whole = gains * (slow + kept + fast)
+    made = read(saved(recording(whole), tmp_path / "a_raw.fif"), band=(4, 20))
     np.testing.assert_allclose(made.trials.signal[1:-1], expected(gains * kept)[1:-1], atol=0.1)
-    np.testing.assert_allclose(made.raw.get_data(), gains * (kept + gone), atol=1e-9)
+    np.testing.assert_allclose(made.raw.get_data(), whole, atol=1e-9)
     assert made.trials.info["lowpass"] == 20 and any("pass-band 4 to 20 Hz" in note for note in made.notes)
     open_below = read(tmp_path / "a_raw.fif", band=(None, 20)).trials
-    np.testing.assert_allclose(open_below.signal[1:-1], expected(gains * kept)[1:-1], atol=0.1)
+    np.testing.assert_allclose(open_below.signal[1:-1], expected(gains * (slow + kept))[1:-1], atol=0.1)
+    open_above = read(tmp_path / "a_raw.fif", band=(4, None)).trials
+    np.testing.assert_allclose(open_above.signal[1:-1], expected(gains * (kept + fast))[1:-1], atol=0.1)
 
 
 def test_resampling_shifts_no_event(tmp_path):
@@ -310,8 +313,10 @@ def test_the_baseline_is_subtracted(folder):
     np.testing.assert_allclose(read(folder / "a-epo.fif", tmin=-0.2, baseline=(-0.2, 0)).trials.signal, made, atol=1e-4)
 
 
-def test_numbers_in_microvolts_are_taken_so_and_raw_is_in_volts(tmp_path):
+def test_numbers_in_microvolts_are_taken_so_and_raw_is_in_volts(tmp_path, capfd):
     path = saved(recording(1e6 * volts()), tmp_path / "a_raw.fif")
+    made = read(path, unit="uV", reference="average", band=(5, 30), resample=80)
+    assert capfd.readouterr() == ("", "")  # what there is to say stands in the notes
     made = read(path, unit="uV")
     np.testing.assert_allclose(made.trials.signal, expected(), rtol=1e-5)
     np.testing.assert_allclose(made.raw.get_data(), volts(), rtol=1e-5)
@@ -498,7 +503,7 @@ def bids(tmp_path_factory):
     return root
 
 
-def test_a_bids_data_set_its_subject_and_its_path_are_read(bids):
+def test_a_bids_data_set_its_subject_and_its_path_are_read(bids, monkeypatch):
     from mne_bids import BIDSPath
 
     warnings.simplefilter("ignore")  # an EOG without a place, to MNE-BIDS
@@ -514,6 +519,8 @@ def test_a_bids_data_set_its_subject_and_its_path_are_read(bids):
     )
     for one in (bids / "sub-02", path, path.fpath):
         assert set(read(one).trials.metadata.subject) == {2}
+    monkeypatch.chdir(bids)
+    assert set(read("sub-02").trials.metadata.subject) == {2}
 
 
 def test_bids_without_its_package_says_what_to_install(bids, monkeypatch):

@@ -143,8 +143,8 @@ def test_public_objects_are_pickled_by_name():
 
 # What the core does without, by the names in Python.
 OPTIONAL = (
-    "braindecode captum dask distributed joblib mne_bids mne_icalabel moabb numba onnxruntime pooch pyarrow requests skorch"
-    " sklearn threadpoolctl umap yaml"
+    "braindecode captum dask distributed joblib mne_bids mne_icalabel moabb numba onnxruntime pooch pyarrow"
+    " requests skorch sklearn threadpoolctl umap yaml"
 ).split()
 HIDE = f'''
 import sys

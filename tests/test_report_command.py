@@ -20,7 +20,7 @@ from test_imports import in_a_fresh_process
 import eegxai_support as xs
 from eegxai_support.__main__ import main
 from eegxai_support.report import command
-from eegxai_support.report.networks import PICKLES, describe, described, load_network
+from eegxai_support.report.networks import describe, described, load_network
 
 TRIALS = xs.simulate("spectral", n_trials=8, duration=1.2, sfreq=100, seed=0).pick(["C3", "Cz", "C4"])
 VERDICT = {"source": "brain", "rule": "a rule", "number": 0.3, "text": "It uses the brain."}
@@ -281,7 +281,7 @@ def test_a_warning_is_a_line_and_comes_once(called, capsys, monkeypatch):
 # ---- networks from files ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ending", [*PICKLES, ".PT"])
+@pytest.mark.parametrize("ending", ".pt .pth .pkl .pickle .ckpt .bin .joblib .PT".split())
 def test_a_pickle_is_refused_unread_with_what_to_do(ending, called, capsys, tmp_path):
     path = tmp_path / f"weights{ending}"  # there is none: whoever reads it says something else
     assert main(["report", "a.fif", "--out", "it", "--model", str(path)]) == 2
@@ -389,7 +389,9 @@ def test_weights_of_a_wrapped_network_are_told_apart(tmp_path, weights):
 # ---- verify ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("status", "code", "said"), [("ok", 0, "All 2 stand"), ("refused", 1, "1 of 2 refused.")])
+@pytest.mark.parametrize(
+    ("status", "code", "said"), [("ok", 0, "2 looked at: 2 ok."), ("refused", 1, "2 looked at: 1 ok, 1 refused.")]
+)
 def test_verify_lists_what_was_looked_at(status, code, said, called, capsys, monkeypatch):
     import pandas as pd
 

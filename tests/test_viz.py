@@ -211,6 +211,13 @@ def test_channel_topomaps(info, shared, n_bars):
     assert [text for text in texts(fig.axes[0]) if text] == ["C3", "Cz", "C4"]
 
 
+def test_each_topomap_stands_below_its_own_title(info):
+    level = np.array([1.0, 2.0, 3.0])  # the same on all channels: interpolation keeps it
+    fig = viz.plot_channel_topomaps(level[:, None] * np.ones(12), info, list("abc"), label="x")
+    heads = {ax.get_title(): ax.images[0].get_array().mean() for ax in fig.axes if ax.get_title()}
+    assert heads == pytest.approx({"a": 1, "b": 2, "c": 3})
+
+
 def test_topomap_shows_the_values_at_the_electrodes(info):
     values = np.arange(12.0)
     image = images(viz.plot_channel_topomaps(values[None], info, ["a"], label="index"))[0]

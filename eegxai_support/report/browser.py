@@ -79,6 +79,8 @@ def map_tables(findings: Findings) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield name and table of the maps of each method: a row a trial and channel, a column a point in time."""
     names = findings.trials.info.ch_names
     times = [f"{time:.6g}" for time in findings.trials.times]
+    if not findings.maps:
+        return
     rows = pd.MultiIndex.from_product([findings.tables["shown"]["trial"], names], names=["trial", "channel"])
     for method, values in findings.maps.items():
         flat = pd.DataFrame(values.reshape(-1, values.shape[2]), columns=times)

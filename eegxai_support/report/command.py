@@ -214,9 +214,9 @@ def _verify(given: argparse.Namespace) -> int:
     table = xs.verify_receipt(given.receipt, network=given.network)
     for row in table.itertuples():
         print(f"{row.status:<12}{row.what:<9}{row.name}{': ' * bool(row.detail)}{row.detail}")
-    refused = int((table["status"] == "refused").sum())
-    print(f"{refused} of {len(table)} refused." if refused else f"All {len(table)} stand as they were written.")
-    return int(bool(refused))
+    found = table["status"].value_counts()
+    print(f"{len(table)} looked at: {', '.join(f'{n} {status}' for status, n in found.items())}.")
+    return int("refused" in found)
 
 
 def _chosen(given: argparse.Namespace, names: list[str]) -> dict:

@@ -9,6 +9,7 @@ from textwrap import fill
 
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
@@ -76,11 +77,12 @@ def picture_bytes(figure: Figure, *, grey: bool = False) -> bytes:
         for ax in figure.axes:
             for image in ax.images:
                 image.set_cmap("Greys")
-    raw, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(raw, dpi=DPI, facecolor="white")
-    picture = Image.open(raw).convert("L" if grey else "RGB")
-    picture.convert("RGB").save(small, "WEBP", lossless=True)
-    return small.getvalue()
+    canvas, content = FigureCanvasAgg(figure), io.BytesIO()
+    figure.set_dpi(DPI)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("L" if grey else "RGB")
+    picture.convert("RGB").save(content, "WEBP", lossless=True)
+    return content.getvalue()
 
 
 def decoder_accuracy(findings: Findings) -> Picture:

@@ -87,9 +87,22 @@ def _removed(table: pd.DataFrame, unit: str, seed: int) -> dict:
     paired = part.merge(mean, on=keys, suffixes=("", "_control"))  # trials of subjects that have controls
     paired["drop"] = paired["correct_control"] - paired["correct"].astype(float)
     row |= _interval(paired, "control", "correct_control", unit, seed) | _interval(paired, "drop", "drop", unit, seed)
+    return row | {"p": costs_more(paired, control, unit)}
+
+
+def costs_more(paired: pd.DataFrame, control: pd.DataFrame, unit: str) -> float:
+    """Return the p-value that a part costs no more than as powerful ones, see `interventions`.
+
+    Parameters
+    ----------
+    paired : DataFrame
+        A row per trial and seed: p_true without the part, p_true_control, its mean over draws, and the column `unit`.
+    control : DataFrame
+        A row per draw, trial and seed: p_true.
+    unit : str
+    """
     lost = (paired["p_true_control"] - paired["p_true"]).groupby(paired[unit]).mean()
-    row["p"] = max(_above_zero(lost), _below(paired["p_true"].mean(), control.groupby("draw")["p_true"].mean()))
-    return row
+    return max(_above_zero(lost), _below(paired["p_true"].mean(), control.groupby("draw")["p_true"].mean()))
 
 
 def _interval(table: pd.DataFrame, name: str, value: str, unit: str, seed: int) -> dict:

@@ -69,7 +69,7 @@ def _data(findings: Findings) -> str:
             f" {facts['reference']}).",
             f"The signal was filtered to {band[0]:g}-{band[1]:g} Hz." if band else "",
             f"{counted(lost, 'trial')} had been dropped{why}." if lost else "No trial was dropped.",
-            f"The signal is in {unit_of(facts)} ({scale_of(facts)}).",
+            f"The signal is in {unit_of(facts)}{f' ({scale})' if (scale := scale_of(facts)) else ''}.",
             *facts.get("notes", ()),
         ]
     ).replace("  ", " ")

@@ -53,16 +53,21 @@ class Parts:
             Returns the tables, by name.
         """
         key = self.key(stage, *more)
-        listed = self.folder / f"{key}.json"
         try:
-            names = json.loads(listed.read_text(encoding="utf-8"))
-            return {name: read_recorded(self._path(key, name), seal_required=True) for name in names}
+            return self._read(key)
         except (OSError, ValueError):  # not there, half there, or damaged, DamagedFileError being a ValueError
             frames = compute()
         for name, frame in frames.items():
             write_recorded(frame, self._path(key, name), {})
-        write_whole(listed, to_json(list(frames)))
-        return frames
+        write_whole(self._list(key), to_json(list(frames)))
+        return self._read(key)  # as the next call will find them, types of columns included
+
+    def _read(self, key: str) -> Frames:
+        names = json.loads(self._list(key).read_text(encoding="utf-8"))
+        return {name: read_recorded(self._path(key, name), seal_required=True) for name in names}
+
+    def _list(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
 
     def _path(self, key: str, name: str) -> Path:
         return self.folder / f"{key}.{name}.parquet"

@@ -45,6 +45,10 @@ class Pieces:
         """Return the power of a weighted sum of pieces."""
         return float(weights @ self.inner @ weights)
 
+    def holds(self, weights: np.ndarray) -> bool:
+        """Whether a weighted sum of pieces is more than rounding."""
+        return self.power(weights) > ROUNDING * np.trace(self.inner)
+
     def as_powerful(self, members: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         """Draw weights of other pieces that together have the power of `members`, or None where these have less.
 
@@ -60,7 +64,7 @@ class Pieces:
         """
         weights, power = np.zeros(len(members)), 0.0
         target = self.power(members.astype(float))
-        if target <= ROUNDING * np.trace(self.inner):
+        if not self.holds(members.astype(float)):
             return weights
         for piece in self._order(np.flatnonzero(~members), len(members), rng):
             # |s + f p|² = |s|² + 2 f s·p + f² |p|², which is to be the target: the positive root, if it is a fraction.
@@ -103,34 +107,33 @@ def component_pieces(signal: np.ndarray, ica: mne.preprocessing.ICA) -> Pieces:
     return _linear(signal, matrices, scalp)
 
 
-def channel_pieces(signal: np.ndarray) -> Pieces | None:
-    """Return what each channel alone records: what the others do not predict. None for fewer than three channels.
+def channel_pieces(signal: np.ndarray, channel: int) -> Pieces:
+    """Return what one channel alone records, the first piece, and the signals of all others.
 
     To set a channel to zero takes two things at once: what happens at that electrode only, and its share of what the
     whole head sees, which is the brain's. The first is what makes a loose electrode a source of its own, so it alone is
-    a piece: the channel is replaced by its ridge regression on the others, as an interpolation would, but fitted to the
-    recording. The average reference has put the channel into all others. They are taken against their own mean first,
-    and the average reference is formed anew after the replacement.
+    the part: the channel is replaced by its ridge regression on the others, as an interpolation would, but fitted to
+    the recording. The average reference has put the channel into all others. They are taken against their own mean
+    first, and the average reference is formed anew after the replacement.
+
+    What is drawn against it are fractions of whole channels: what the others alone record has seldom as much power.
     """
     n = signal.shape[1]
-    if n < 3:
-        return None
     scalp = np.einsum("nct,ndt->cd", signal, signal, optimize=True)
     averaged = np.square(signal.mean(axis=1)).mean() <= AVERAGE_REFERENCE**2 * np.square(signal).mean()
-    matrices = np.empty((n, n, n))
-    for channel in range(n):
-        kept = np.eye(n)
-        others = np.arange(n) != channel
-        if averaged:
-            kept -= others / (n - 1)  # the mean of the others, from every channel
-        covariance = kept @ scalp @ kept.T
-        among = covariance[np.ix_(others, others)]
-        ridge = RIDGE * np.trace(among) / (n - 1) * np.eye(n - 1)
-        kept[channel] = np.linalg.solve(among + ridge, covariance[others, channel]) @ kept[others]
-        if averaged:
-            kept -= kept.mean(axis=0)
-        matrices[channel] = np.eye(n) - kept
-    return _linear(signal, matrices, scalp)
+    others = np.arange(n) != channel
+    kept = np.eye(n)
+    if averaged:
+        kept -= others / (n - 1)  # the mean of the others, from every channel
+    covariance = kept @ scalp @ kept.T
+    among = covariance[np.ix_(others, others)]
+    ridge = RIDGE * np.trace(among) / (n - 1) * np.eye(n - 1)
+    kept[channel] = np.linalg.solve(among + ridge, covariance[others, channel]) @ kept[others]
+    if averaged:
+        kept -= kept.mean(axis=0)
+    column = np.eye(n) - averaged / n
+    whole = column.T[:, :, None] * np.eye(n)[:, None, :]  # each channel's signal, as it enters all of them
+    return _linear(signal, np.concatenate([(np.eye(n) - kept)[None], whole[others]]), scalp)
 
 
 def frequency_pieces(signal: np.ndarray) -> Pieces:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -115,7 +116,7 @@ def remove_parts(
          np.searchsorted(explained, fit.index)) for fit in fits
     ]  # fmt: skip
     total = float(np.square(shown.signal, dtype=np.float64).sum())
-    tables = []
+    descriptions, numbers = [], []
     changed = _changed(shown, rows_of, components, tuple(channels), n_controls, seed)
     at_once = max(1, BLOCK // shown.signal.size)
     for block in iter(lambda: list(islice(changed, at_once)), []):
@@ -129,19 +130,29 @@ def remove_parts(
         for model, model_seed, rows in predictors if ready else ():
             outputs = predict(model, np.concatenate([signal[rows] for _, signal, _ in ready]))
             for (description, _, present), logits in zip(ready, np.split(outputs, len(ready)), strict=True):
-                table = _judged(logits, shown.label[rows]).assign(trial=explained[rows], seed=model_seed, **description)
-                tables.append(table[present[rows]])
-    return pd.concat(tables, ignore_index=True)[COLUMNS]
+                here = rows[present[rows]]
+                judged = _judged(logits[present[rows]], shown.label[here])
+                descriptions.append(description | {"seed": model_seed})
+                numbers.append(judged | {"trial": explained[here]})
+    return _table(descriptions, numbers)
 
 
-def _judged(logits: np.ndarray, label: np.ndarray) -> pd.DataFrame:
+def _table(descriptions: list[dict], numbers: list[dict]) -> pd.DataFrame:
+    """Put arrays of many networks together, each with what is the same for all its rows."""
+    length = [len(each["trial"]) for each in numbers]
+    same = pd.DataFrame(descriptions).loc[np.repeat(np.arange(len(length)), length)].reset_index(drop=True)
+    columns = {name: np.concatenate([each[name] for each in numbers]) for name in numbers[0]}
+    return same.assign(**columns)[COLUMNS]
+
+
+def _judged(logits: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
     """Return what a network answers, whether rightly, and how surely: log p - log (1 - p) of the true class."""
     logits, row = logits.astype(np.float64), np.arange(len(label))
     others = logits.copy()
     others[row, label] = -np.inf
     predicted = logits.argmax(axis=1)
     log_odds = logits[row, label] - logsumexp(others, axis=1)
-    return pd.DataFrame({"predicted": predicted, "correct": predicted == label, "log_odds": log_odds})
+    return {"predicted": predicted, "correct": predicted == label, "log_odds": log_odds}
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +203,8 @@ def _changed(shown: Trials, rows_of: list, components, channels, n_controls: int
         pieces = decompositions[make]
         own = [each.astype(float) for each in part.members]
         fields = {"part": part.name, "kind": part.kind, "source": part.source}
+        if not any(piece.holds(weights) for piece, weights in zip(pieces, own, strict=True) if len(weights)):
+            continue  # nothing but rounding, as what components leave of trials that they were all fitted to
         signal, present = _summed(shown, rows_of, pieces, own, removed=True)
         if part.kind == "joint":
             yield fields | {"draw": -1, "only": False}, _without_bands(shown, signal), present
@@ -274,14 +287,16 @@ def _parts(shown: Trials, rows_of: list, components: Components | None, channels
         if inside.any():
             found.append((by_time, Part(name.replace("%", " %"), "edge", "edge", [inside] * len(rows_of))))
 
-    def by_channel(i: int) -> Pieces | None:
-        return channel_pieces(signals[i].astype(np.float64))
-
     names = shown.info.ch_names
     for channel in channels if len(names) > 2 else ():
-        members = np.array(names) == channel
-        found.append((by_channel, Part(f"{channel} alone", "channel", "channel", [members] * len(rows_of))))
+        members = np.arange(len(names)) == 0  # what the channel alone records is the first piece
+        made = partial(_by_channel, signals, names.index(channel))
+        found.append((made, Part(f"{channel} alone", "channel", "channel", [members] * len(rows_of))))
     return found
+
+
+def _by_channel(signals: list[np.ndarray], channel: int, i: int) -> Pieces:
+    return channel_pieces(signals[i].astype(np.float64), channel)
 
 
 def _bands(shown: Trials, frequency: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:

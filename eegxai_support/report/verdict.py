@@ -127,15 +127,15 @@ def _not_brain(found: pd.DataFrame, above: float) -> dict | None:
     needed = needed.assign(alone=needed["only_p"] < ALPHA).sort_values(["alone", "drop"], ascending=False)
     first = needed.iloc[0]
     rule = (
-        f"Without {first['part']} the accuracy is {first['accuracy']:.2f}, without as powerful parts"
+        f"With '{first['part']}' removed the accuracy is {first['accuracy']:.2f}, with as powerful parts removed"
         f" {first['control']:.2f}: {first['share']:.0%} of what is above chance (p = {first['p_holm']:.2g}, Holm)."
     )
     others = ", ".join(needed["part"].iloc[1:])
     if first["source"] in ("drift", "edge") and (eyes := _costliest(found)) is not None and eyes["source"] == "eyes":
         if eyes["cost"] / above >= EXPLAINS and eyes["only_p"] < ALPHA:
             rule += (
-                f" Of all kinds of components those of the eyes cost most: {eyes['accuracy']:.2f} without them, and"
-                f" they alone decode with {eyes['only']:.2f}."
+                f" Of all kinds of components those of the eyes cost most, with {eyes['accuracy']:.2f} left, and alone"
+                f" they decode with {eyes['only']:.2f}."
             )
             return _verdict("eyes", rule, eyes["cost"] / above, f"The decoder reads {WORDS['eyes']}.")
     text = f"The decoder reads {WORDS[first['source']]}." + (f" Also needed: {others}." if others else "")

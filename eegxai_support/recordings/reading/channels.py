@@ -12,7 +12,7 @@ import numpy as np
 from eegxai_support.files import expanded
 from eegxai_support.montages import MONTAGE, canonical_name, canonical_names, located
 from eegxai_support.recordings.own import NOT_EEG
-from eegxai_support.recordings.reading.opened import existing, noted, readable
+from eegxai_support.recordings.reading.opened import existing, load, noted
 from eegxai_support.trials import unknown_name
 
 # What channels are that readers without a type for them call EEG, by their names; `NOT_EEG` has those of the last.
@@ -147,8 +147,7 @@ def referenced(inst, path: Path, reference: str | Iterable[str] | None, notes: l
         if not reference:
             raise ValueError("reference is empty; expected 'average', names of channels, or None to keep the file's.")
     n_good = len(mne.pick_types(inst.info, eeg=True))
-    with readable(path):
-        inst.load_data()
+    load(inst, path)
     inst.set_eeg_reference(reference, projection=False, verbose=False)
     of = f"the average of the {n_good} good EEG channels" if reference == "average" else _listed(reference)
     notes.append(f"Re-referenced to {of}.")

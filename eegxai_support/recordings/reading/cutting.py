@@ -13,7 +13,7 @@ import pandas as pd
 
 from eegxai_support.model import warn
 from eegxai_support.recordings.reading.events import chosen
-from eegxai_support.recordings.reading.opened import noted, readable
+from eegxai_support.recordings.reading.opened import load, noted, readable
 
 BEYOND = "beyond the ends of the recording"
 
@@ -63,8 +63,7 @@ class Cut:
         self.fits(inst.info["sfreq"])
         if not (self.band and any(self.band)) and self.resample is None:
             return inst
-        with readable(path):
-            inst.load_data()
+        load(inst, path)
         _check_finite(inst, path)
         with noted(notes, path.name):
             if self.band and any(self.band):
@@ -136,11 +135,10 @@ def cut_raw(raw, table: pd.DataFrame, path: Path, classes: list[str], cut: Cut, 
     event_id = {name: k for k, name in enumerate(classes, start=1)}
     events = np.column_stack([sample, np.zeros(len(sample), int), table["class"].map(event_id)])
     with noted(notes, path.name), readable(path):
-        epochs = mne.Epochs(
+        epochs = mne.Epochs(  # whose event_id keeps the classes that this file lacks: they have one order in all
             eeg, events, event_id, tmin, tmin + (n_times - 1) / sfreq, baseline=None, preload=True,
             metadata=table.drop(columns=["event", "class"]), on_missing="ignore", verbose="ERROR",
         )  # fmt: skip
-    epochs.event_id = event_id  # with the classes that this file lacks, so that they have one order in all
     dropped += Counter((name, why[0]) for name, why in zip(table["class"], epochs.drop_log, strict=True) if why)
     notes.append(f"{path.name}: {len(epochs)} of {n_events} events became trials{_because(dropped)}.")
     notes.append(

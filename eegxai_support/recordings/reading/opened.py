@@ -144,6 +144,12 @@ def readable(path: Path) -> Iterator[None]:
         ) from error
 
 
+def load(inst: mne.io.BaseRaw | mne.BaseEpochs, path: Path) -> None:
+    """Load the data, without the lines that MNE prints of it."""
+    with readable(path), mne.utils.use_log_level("WARNING"):
+        inst.load_data()
+
+
 class noted:
     """Turn what is warned of inside into notes, and warn of it again at the caller's line."""
 

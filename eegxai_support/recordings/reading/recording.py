@@ -240,6 +240,7 @@ def _in_volts(inst, unit: str, notes: list[str]):
     factor = MICROVOLT.get(unit.replace("µ", "u").replace("μ", "u"), 1e6) / 1e6
     if factor != 1:
         picks = mne.pick_types(inst.info, eeg=True, eog=True, ecg=True, emg=True, exclude=())
-        inst.load_data().apply_function(lambda x: factor * x, picks=picks, verbose=False)
+        with mne.utils.use_log_level("WARNING"):
+            inst.load_data().apply_function(lambda x: factor * x, picks=picks)
         notes.append(f"The numbers of the file were taken as {unit}.")
     return inst
