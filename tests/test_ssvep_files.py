@@ -63,7 +63,9 @@ def test_without_recordings_it_simulates_and_says_so(tmp_path, monkeypatch, caps
     monkeypatch.setattr(ssvep_files, "zenodo_answers", lambda: True)
     monkeypatch.setattr(ssvep_files, "N_RUNS", 1)
     files, events = xs.fetch_ssvep(3, tmp_path)
-    assert capsys.readouterr().out.startswith("Simulated recordings of flicker, because the real ones cannot be had: no")
+    assert capsys.readouterr().out.startswith(
+        "Simulated recordings of flicker, because the real ones cannot be had: no"
+    )
     assert files == [tmp_path / "subject03/run1_raw.fif"] and events[0].exists()
     with pytest.raises(ConnectionError, match="no route"):
         xs.fetch_ssvep(3, tmp_path, dataset="kalunga2016")
@@ -93,7 +95,10 @@ def test_without_an_answer_nothing_is_tried(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"subject": 13}, "subject is 13; expected one of 1 to 12"), ({"dataset": "kalunga"}, "Did you mean 'kalunga2016'")],
+    [
+        ({"subject": 13}, "subject is 13; expected one of 1 to 12"),
+        ({"dataset": "kalunga"}, "Did you mean 'kalunga2016'"),
+    ],
 )
 def test_fetch_ssvep_refuses(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):

@@ -74,7 +74,7 @@ out_dir = None  # folder of the report; None makes one that is temporary
 # real ones can neither be found nor downloaded it simulates files of the same form, in which an oscillation under Oz has the
 # frequency of the class, and says so: the next line of output tells what you are looking at.
 
-# %%
+# %% tags=["hide-input"]
 import json
 import tempfile
 import warnings
@@ -219,7 +219,7 @@ xs.viz.plot_spectra_of_patterns(of_class, freqs, trials.info, names, label="rele
 # passes neither way: it is in the draws as well.
 
 
-# %%
+# %% tags=["hide-input"]
 def level(values, label, rng, n=300):
     """95 % level of the largest mean over trials of permuted classes; values (trial, freq)."""
     largest = []
@@ -255,19 +255,9 @@ peaks.round(2)
 
 # %%
 wide = read.raw.copy().crop(tmax=60) if FAST and flicker else read.raw
-page = xs.make_report(
-    NETWORK,
-    trials,
-    out_dir / "report",
-    raw=wide,
-    group=group,
-    epochs=30 if FAST else None,
-    quick=FAST,
-    seed=SEED,
-    notes=read.notes,
-    files=read.files,
-    dropped=read.dropped,
-)
+told = {"notes": read.notes, "files": read.files, "dropped": read.dropped}
+options = {"group": group, "epochs": 30 if FAST else None, "quick": FAST, "seed": SEED}
+page = xs.make_report(NETWORK, trials, out_dir / "report", raw=wide, **options, **told)
 print(*sorted(path.name for path in page.parent.iterdir() if not path.name.startswith(".")))
 
 # %% [markdown]
@@ -325,7 +315,7 @@ refused[["what", "name"]]
 # first provoke the message that asks for the second.
 
 
-# %%
+# %% tags=["hide-input"]
 class Mine(torch.nn.Module):
     def __init__(self, n_channels, n_outputs, n_filters=16):
         super().__init__()
@@ -359,28 +349,17 @@ own = xs.adapted(mine, input=lambda x: x.unsqueeze(1), output=lambda output: out
 # %%
 from braindecode import EEGClassifier
 
-classifier = EEGClassifier(
-    own,
-    criterion=torch.nn.CrossEntropyLoss,
-    optimizer=torch.optim.AdamW,
-    lr=0.01,
-    batch_size=16,
-    max_epochs=20 if FAST else 60,
-    train_split=None,
-    iterator_train__shuffle=True,
-    classes=list(range(len(names))),
-    verbose=0,
-)
+options = {"criterion": torch.nn.CrossEntropyLoss, "optimizer": torch.optim.AdamW, "lr": 0.01, "batch_size": 16}
+options |= {"max_epochs": 20 if FAST else 60, "iterator_train__shuffle": True, "train_split": None, "verbose": 0}
+classifier = EEGClassifier(own, classes=list(range(len(names))), **options)
 classifier.fit(train.signal, train.label)
 print(xs.accuracy(test.label, xs.predict(classifier, test).argmax(axis=1)))
 
 # %%
-own_page = xs.make_report(
-    classifier, train, out_dir / "own", test=test, group=group, methods=["deep_lift", "saliency"], quick=True
-)
+own_page = xs.make_report(classifier, train, out_dir / "own", test=test, group=group, quick=True)
 own_receipt = json.loads((own_page.parent / "receipt.json").read_text())
 assert own_receipt["explained"]["origin"] == "test trials"
-print(own_receipt["decoder"]["p"], own_receipt["verdict"]["source"])
+print(f"p = {own_receipt['decoder']['p']:.4f}: {own_receipt['verdict']['source']}")
 
 # %% [markdown]
 # ### From Keras

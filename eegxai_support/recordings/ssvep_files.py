@@ -81,7 +81,7 @@ def fetch_ssvep(
 def _at_hand(subject: int) -> bool:
     """Tell whether it is worth while to ask MOABB, which tries for a minute where there is no network."""
     of_moabb = cache_folder("SSVEPEXO") / "MNE-ssvepexo-data"
-    return folder_of(subject).is_dir() or of_moabb.is_dir() or zenodo_answers()
+    return folder_of(subject).is_dir() or any(of_moabb.rglob(f"subject{subject:02d}_*.fif")) or zenodo_answers()
 
 
 @cache
