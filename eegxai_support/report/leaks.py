@@ -58,7 +58,8 @@ def _same_bits(trials: Trials) -> pd.DataFrame:
     seen = seen[seen["bits"] > 0].drop_duplicates()
     seen = seen[seen.duplicated("bits", keep=False)]
     pairs = seen.merge(seen.rename(columns={"trial": "other"}), on="bits")
-    share = pairs[pairs["trial"] != pairs["other"]].groupby(["trial", "other"]).size() / n_windows
+    n_shared = pairs[pairs["trial"] != pairs["other"]].groupby(["trial", "other"]).size()
+    share = (n_shared + length - 1) / n_times  # an overlap of so many windows in a row
     return share.rename("share").reset_index()
 
 

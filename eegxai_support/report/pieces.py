@@ -152,7 +152,7 @@ def frequency_pieces(signal: np.ndarray) -> Pieces:
 
 
 def time_pieces(signal: np.ndarray) -> Pieces:
-    """Return twenty stretches of each trial, less the channel's mean, which is what a stretch becomes without itself."""
+    """Return twenty stretches of each trial, less the channel's mean in the trial, which stays where one is removed."""
     centred = signal - signal.mean(axis=2, keepdims=True)
     stretch = stretches(signal.shape[2])
     power = np.bincount(stretch, np.square(centred, dtype=np.float64).sum(axis=(0, 1)))

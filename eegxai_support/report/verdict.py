@@ -23,12 +23,11 @@ ALPHA = 0.05
 # (chapter 12); a part that carries less than a quarter contributes, and is not the explanation.
 EXPLAINS = 0.25
 LEAKED = 0.05  # share of trials with a twin: fewer do not lift an accuracy by more than that
-# Largest delta of a method that promises conservation. Integrated gradients reach 3e-4 on real trials, DeepLIFT 3e-7
-# (chapter 04); where a rule is missing, deltas are 1e-2 and more, which peers take for a fault.
+# Largest delta, as a share of the change of the output. Integrated gradients reach 3e-4 on real trials and DeepLIFT
+# 3e-7, input times gradient, which promises nothing, 0.4 to 0.8 (chapter 04).
 CONSERVED = 0.01
-# Correlations with the map for a wrong class, or of random weights: above, most of the variance (0.7² = 0.49) is that of
-# the map. Saliency of four classes has 0.31 and 0.18 (chapter 09), a network's smoothness; guided backpropagation and
-# input times a constant gradient, which read the input, 0.9 and more.
+# Correlation with the map for a wrong class, or of random weights: above, half the variance (0.7² = 0.49) has nothing
+# to do with class or weights. Of four classes, saliency has 0.31 and 0.18, other methods 0 and below (chapter 09).
 ALIKE = 0.7
 WORDS = {
     "eyes": "eye movements",
@@ -226,10 +225,10 @@ def method_verdicts(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> pd.Da
     Returns
     -------
     DataFrame
-        A row per method: method, relative_delta (largest over trials, of the change or its median over trials, whichever
-        is larger, since a network that does not move gives any delta a share), labels and weights (median r),
-        faithfulness (mean area between the deletion curves of surrogate or random maps and of the map's own; above 0 is
-        better) with low and high, verdict, rule, number.
+        A row per method: method, relative_delta (largest over trials; a share of the change, or of its median over
+        trials where that is larger, since to an output that does not move any delta is much), labels and weights
+        (median r), faithfulness (mean area between the deletion curves of surrogate or random maps and of the map's
+        own; above 0 is better) with low and high, verdict, rule, number.
     """
     parts = [_conservation(tables), _sanity(tables), _faithfulness(tables)]
     methods = list(dict.fromkeys(method for part in parts for method in part.index))

@@ -1,0 +1,258 @@
+"""Verdicts: of simulated decoders whose source is known, and rule by rule of tables."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_report_removal import CARRIERS, judged, of_trials, recorded, trials_of
+
+import eegxai_support as xs
+from eegxai_support.report.components import Components
+from eegxai_support.report.leaks import order_accuracy, shared_samples
+from eegxai_support.report.needed import above_chance, interventions
+from eegxai_support.report.removal import remove_parts
+from eegxai_support.report.verdict import METHOD_VERDICTS, SOURCES, method_verdicts, source_verdict
+
+
+def facts_of(accuracy=0.9, p=0.001, chance=0.5, **more):
+    return {"decoder": {"accuracy": accuracy, "balanced_accuracy": accuracy, "chance": chance, "p": p}, **more}
+
+
+def predicted(trials, fits):
+    columns = []
+    for fit in fits:
+        outputs = xs.predict(fit.model, trials.signal[fit.index])
+        table = {"trial": fit.index, "seed": fit.seed, "group": fit.group, "label": trials.label[fit.index]}
+        columns.append(pd.DataFrame(table | {"predicted": outputs.argmax(1)}))
+    return pd.concat(columns)
+
+
+def decided(trials, fits, components=None):
+    """Return the verdict on decoders, as a report comes to it."""
+    table = predicted(trials, fits)
+    right = table["label"] == table["predicted"]
+    removals = remove_parts(fits, trials, components, n_controls=6)
+    leaks = shared_samples(trials, trials.metadata["run"])
+    tables = {"interventions": interventions(removals, of_trials(trials)), "leaks": leaks, "predictions": table}
+    order = order_accuracy(trials, trials.metadata["run"])
+    return source_verdict(tables, facts_of(right.mean(), above_chance(table), order=order))
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_the_source_is_named(carrier):
+    trials, _, fits = recorded(carrier)
+    table = predicted(trials, fits)
+    accuracy = (table["label"] == table["predicted"]).mean()
+    verdict = source_verdict({"interventions": judged(carrier).reset_index()}, facts_of(accuracy))
+    assert verdict["source"] == carrier and carrier in SOURCES, verdict
+    assert np.isfinite(verdict["number"]) and verdict["rule"].endswith(".") and verdict["text"]
+
+
+def test_permuted_labels_are_nothing():
+    trials, components, fits = recorded("eyes")
+    permuted = replace(trials, label=np.random.default_rng(3).permutation(trials.label))
+    verdict = decided(permuted, fits, components)
+    assert verdict["source"] == "nothing" and verdict["number"] >= 0.05
+
+
+def test_trials_on_both_sides_of_a_split_are_a_leak():
+    trials, components, fits = recorded("eyes")
+    twice = np.tile(np.arange(15), 4)  # every run holds the trials of the first
+    copied = replace(trials, signal=trials.signal[twice], label=trials.label[twice])
+    verdict = decided(copied, fits, components)
+    assert verdict["source"] == "leak" and verdict["number"] == 1
+
+
+def test_a_few_twins_do_not_explain_trials_that_have_none():
+    trials, components, fits = recorded("drift")
+    row = np.arange(len(trials))
+    row[20:24] = row[:4]
+    verdict = decided(replace(trials, signal=trials.signal[row], label=trials.label[row]), fits, components)
+    assert verdict["source"] == "drift"
+
+
+def test_classes_in_blocks_are_a_leak():
+    trials, _, _ = recorded("drift")
+    label = (np.arange(len(trials)) % 15 > 7).astype(int)
+    order = order_accuracy(replace(trials, label=label), trials.metadata["run"])
+    assert order["accuracy"] > 0.9 and order["p"] < 0.01
+    verdict = source_verdict({"interventions": judged("drift").reset_index()}, facts_of(0.9, order=order))
+    assert verdict["source"] == "leak"
+    weaker = {"accuracy": 0.8, "p": 0.001}  # than the decoder, which knows something else
+    verdict = source_verdict({"interventions": judged("drift").reset_index()}, facts_of(0.9, order=weaker))
+    assert verdict["source"] == "drift"
+
+
+def test_classes_in_random_or_in_one_fixed_order_are_none():
+    rng = np.random.default_rng(5)
+    signal = rng.standard_normal((64, 2, 10))
+    fixed = np.tile(rng.permutation(np.arange(16) % 2), 4)
+    alternating = np.arange(64) % 2
+    shuffled = rng.permutation(alternating)
+    for label in (alternating, shuffled):
+        order = order_accuracy(trials_of(signal, label, ("C3", "C4")), np.arange(64) // 16)
+        assert order["p"] > 0.01 or order["accuracy"] < 0.7
+    assert order_accuracy(trials_of(signal, fixed, ("C3", "C4")), np.arange(64) // 16)["accuracy"] < 0.9
+
+
+@pytest.mark.parametrize(("n_channels", "quantised"), [(8, False), (1, False), (1, True)])
+def test_windows_that_overlap_share_samples_at_any_shift(n_channels, quantised):
+    recording = np.random.default_rng(6).standard_normal((n_channels, 4000)) * 10
+    recording = np.round(recording) if quantised else recording
+    starts = [0, 130, 500, 575, 1500, 2000]
+    signal = np.stack([recording[:, start : start + 200] for start in starts])
+    names = ("Fp1", "Fp2", "F7", "F8", "C3", "C4", "Pz", "O1")[:n_channels]
+    trials = trials_of(signal, np.arange(6) % 2, names)
+    leaks = shared_samples(trials, np.array([0, 1, 0, 1, 0, 1])).set_index("trial")
+    assert leaks["other"].to_dict() == {0: 1, 1: 0, 2: 3, 3: 2}
+    np.testing.assert_allclose(leaks["share"], [70 / 200, 70 / 200, 125 / 200, 125 / 200], atol=0.05 * quantised + 1e-9)
+    together = shared_samples(trials, np.array([0, 0, 1, 1, 2, 2]))
+    assert not len(together)
+
+
+def test_padding_is_no_sample_and_onsets_tell_what_a_baseline_hides():
+    signal = np.random.default_rng(7).standard_normal((4, 3, 100))
+    signal[:, :, 50:] = 0
+    trials = trials_of(signal, np.arange(4) % 2, ("C3", "Cz", "C4"))
+    assert not len(shared_samples(trials, np.arange(4)))
+    metadata = trials.metadata.assign(run=1, onset=[0.0, 0.3, 4.0, 4.6])  # 0.5 s long
+    leaks = shared_samples(replace(trials, metadata=metadata), np.arange(4))
+    assert leaks["trial"].tolist() == [0, 1]
+    np.testing.assert_allclose(leaks["share"], 0.4)
+    apart = metadata.assign(run=[1, 2, 3, 4])
+    assert not len(shared_samples(replace(trials, metadata=apart), np.arange(4)))
+
+
+COLUMNS = ["part", "kind", "source", "accuracy", "control", "drop", "p_holm", "left_p", "only", "only_p"]
+
+
+def table_of(*rows):
+    made = pd.DataFrame([dict(zip(COLUMNS, row, strict=True)) for row in rows])
+    return made.assign(p=made["p_holm"], power=0.2)
+
+
+EYES = ("eye blink", "components", "eyes", 0.6, 0.88, 0.28, 0.001, 0.01, 0.8, 0.001)
+BRAIN = ("brain", "components", "brain", 0.6, 0.85, 0.25, 0.001, 0.01, 0.8, 0.001)
+CLEANED = ("all that is not brain", "joint", "", 0.85, np.nan, np.nan, np.nan, 0.001, np.nan, np.nan)
+DRIFT = ("below 1.5 Hz", "band", "drift", 0.55, 0.9, 0.35, 0.001, 0.3, 0.85, 0.001)
+O2 = ("O2 alone", "channel", "channel", 0.55, 0.9, 0.35, 0.001, 0.3, 0.5, 0.4)
+MIDDLE = ("6-20 Hz", "band", "", 0.55, np.nan, np.nan, np.nan, 0.3, 0.85, 0.001)
+
+
+def changed(row, **values):
+    return tuple((dict(zip(COLUMNS, row, strict=True)) | values).values())
+
+
+@pytest.mark.parametrize(
+    ("rows", "source"),
+    [
+        ([EYES, BRAIN], "eyes"),
+        ([changed(EYES, p_holm=0.06), BRAIN, CLEANED], "brain"),
+        ([changed(EYES, drop=0.09), BRAIN, CLEANED], "brain"),  # 0.1 would be a quarter of 0.9 - 0.5
+        ([changed(EYES, p_holm=0.5, accuracy=0.88, drop=0.0), BRAIN, CLEANED], "brain"),
+        ([BRAIN, changed(CLEANED, left_p=0.4)], "cannot tell"),
+        ([changed(BRAIN, p_holm=np.nan, drop=np.nan), CLEANED], "brain"),  # no control, and all the rest is not needed
+        ([changed(BRAIN, p_holm=np.nan, drop=np.nan, accuracy=0.85), CLEANED], "cannot tell"),
+        ([changed(BRAIN, p_holm=np.nan, drop=np.nan), changed(CLEANED, left_p=0.4)], "cannot tell"),
+        ([DRIFT, changed(BRAIN, accuracy=0.8)], "drift"),
+        ([DRIFT, changed(EYES, p_holm=0.3), changed(BRAIN, accuracy=0.8)], "eyes"),  # a drift says how fast, not who
+        ([DRIFT, changed(EYES, p_holm=0.3), changed(BRAIN, accuracy=0.55)], "drift"),
+        ([DRIFT, changed(EYES, p_holm=0.3, only_p=0.3), changed(BRAIN, accuracy=0.8)], "drift"),
+        ([DRIFT, changed(EYES, p_holm=0.3, accuracy=0.85), changed(BRAIN, accuracy=0.88)], "drift"),
+        ([changed(DRIFT, only_p=0.2), EYES], "eyes"),  # the drift costs more, but the eyes decode alone
+        ([O2, EYES], "eyes"),  # likewise
+        ([MIDDLE], "brain"),
+        ([MIDDLE, changed(EYES, p_holm=1.0, drop=0.0, accuracy=0.9)], "cannot tell"),  # components are made
+        ([changed(MIDDLE, only_p=0.2)], "cannot tell"),
+        ([changed(MIDDLE, accuracy=0.85)], "cannot tell"),
+    ],
+)
+def test_rules_apply_in_their_order(rows, source):
+    verdict = source_verdict({"interventions": table_of(*rows)}, facts_of(0.9))
+    assert verdict["source"] == source, verdict
+
+
+def test_who_cannot_tell_says_why():
+    skipped = pd.DataFrame({"section": ["components"], "reason": ["8 channels are too few."]})
+    tables = {"interventions": table_of(changed(MIDDLE, only_p=0.2)), "skipped": skipped}
+    rule = source_verdict(tables, facts_of(0.9))["rule"]
+    assert "no components could be made (8 channels are too few)" in rule.lower() and "no control" in rule
+    assert source_verdict({}, facts_of(0.9))["source"] == "cannot tell"
+
+
+@pytest.mark.parametrize(("p", "balanced", "number"), [(0.05, 0.9, 0.05), (0.001, 0.5, 0.5)])
+def test_at_chance_there_is_nothing_whatever_else_is_known(p, balanced, number):
+    facts = facts_of(0.9, p)
+    facts["decoder"]["balanced_accuracy"] = balanced
+    verdict = source_verdict({"interventions": table_of(EYES)}, facts)
+    assert verdict["source"] == "nothing" and verdict["number"] == number
+
+
+def test_without_components_the_bands_still_speak():
+    trials, _, fits = recorded("line")
+    assert decided(trials, fits, Components())["source"] == "line"
+
+
+def receipts(method, delta=1e-6, labels=-0.9, weights=0.05, gain=0.2, change=1.0, n=12):
+    rng = np.random.default_rng(8)
+    trial = np.arange(n)
+    conservation = pd.DataFrame({"method": method, "trial": trial, "seed": 0, "delta": delta, "change": change})
+    sanity = pd.concat(
+        [
+            pd.DataFrame({"method": method, "test": test, "seed": 0, "trial": trial, "pearson": r})
+            for test, r in (("labels", labels), ("weights", weights))
+        ]
+    )
+    curves = []
+    for map_, height in (("own", 0.4), ("surrogate", 0.4 + gain), ("random", 0.9)):
+        for share in (0.0, 1.0):
+            columns = {"method": method, "map": map_, "trial": trial, "target": 0, "share": share, "logit": 0.0}
+            curves.append(pd.DataFrame(columns | {"probability": height + rng.normal(0, 0.02, n)}))
+    return {"conservation": conservation, "sanity": sanity, "faithfulness": pd.concat(curves)}
+
+
+def together(*parts):
+    return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
+
+
+@pytest.mark.parametrize(
+    ("what", "verdict", "number"),
+    [
+        ({}, "trust", 0.2),
+        ({"delta": 0.02}, "doubt", 0.02),
+        ({"labels": 0.95}, "doubt", 0.95),
+        ({"weights": 0.9}, "do not use", 0.9),
+        ({"gain": 0.0}, "doubt", 0.0),
+        ({"gain": -0.2}, "do not use", -0.2),
+        ({"weights": np.nan}, "cannot tell", np.nan),
+        ({"labels": np.nan}, "trust", 0.2),  # two classes, whose maps mirror each other, may leave it out
+    ],
+)
+def test_methods_are_judged_rule_by_rule(what, verdict, number):
+    made = method_verdicts(together(receipts("good"), receipts("judged", **what)), {"knows": True}).set_index("method")
+    assert list(made.index) == ["good", "judged"] and made.loc["good", "verdict"] == "trust"
+    assert made.loc["judged", "verdict"] == verdict and verdict in METHOD_VERDICTS
+    np.testing.assert_allclose(made.loc["judged", "number"], number, atol=0.02)
+    assert made.loc["judged", "rule"].endswith(".") or made.loc["judged", "rule"].endswith("].")
+    assert made.loc["good", "low"] < made.loc["good", "faithfulness"] < made.loc["good", "high"]
+
+
+def test_no_method_is_trusted_to_explain_a_decoder_that_knows_nothing():
+    assert method_verdicts(receipts("good"), {"knows": False})["verdict"].tolist() == ["cannot tell"]
+
+
+def test_a_method_is_judged_by_the_tests_that_were_made():
+    tables = receipts("good")
+    for name in ("conservation", "faithfulness"):
+        rest = {key: table for key, table in tables.items() if key != name}
+        verdict = method_verdicts(rest, {"knows": True}).loc[0, "verdict"]
+        assert verdict == ("trust" if name == "conservation" else "cannot tell")
+    assert not len(method_verdicts({}, {"knows": True}))
+
+
+def test_a_trial_whose_output_does_not_move_does_not_condemn_a_method():
+    change = np.ones(12)
+    change[0] = 1e-7
+    made = method_verdicts(receipts("good", delta=1e-6, change=change), {"knows": True})
+    assert made.loc[0, "verdict"] == "trust" and made.loc[0, "relative_delta"] == pytest.approx(1e-6)
