@@ -75,6 +75,7 @@ out_dir = None  # folder of the report; None makes one that is temporary
 # frequency of the class, and says so: the next line of output tells what you are looking at.
 
 # %% tags=["hide-input"]
+import itertools
 import json
 import tempfile
 import warnings
@@ -148,7 +149,8 @@ if flicker:
 #
 # For each run a network learns from the others, so that every trial has one network that has not seen it. Networks train on
 # random crops of two thirds of the window; the middle is what we explain. Neighbours in time resemble each other, so the
-# trials of a run never stand on both sides.
+# trials of a run never stand on both sides. Three seeds decide together, by the mean of their outputs: one network of so few
+# trials is a matter of luck.
 
 # %%
 NETWORK = "ShallowFBCSPNet"
@@ -156,19 +158,21 @@ first, length = trials.times[0], trials.signal.shape[2] / trials.sfreq
 middle = trials.crop(first + length / 6, first + 5 * length / 6)
 
 
-def fit(train):
+def fit(train, seed):
     options = xs.recipe(NETWORK, train.sfreq) | {"n_times": middle.signal.shape[2]}
-    model = xs.build_decoder(NETWORK, train, seed=SEED, **options).to(xs.best_device(DEVICE))
-    xs.train(model, train, epochs=30 if FAST else 60, seed=SEED, cache=True, device=DEVICE)
+    model = xs.build_decoder(NETWORK, train, seed=seed, **options).to(xs.best_device(DEVICE))
+    xs.train(model, train, epochs=60, seed=seed, cache=True, device=DEVICE)
     return model
 
 
-networks = {each: fit(trials.subset(groups != each)) for each in pd.unique(groups)}
+seeds = range(SEED, SEED + (1 if FAST else 3))
+networks = {each: [fit(trials.subset(groups != each), seed) for seed in seeds] for each in pd.unique(groups)}
 
 # %%
 predicted = np.empty(len(trials), int)
-for each, model in networks.items():
-    predicted[groups == each] = xs.predict(model, middle.signal[groups == each]).argmax(axis=1)
+for each, models in networks.items():
+    outputs = [xs.predict(model, middle.signal[groups == each]) for model in models]
+    predicted[groups == each] = np.mean(outputs, axis=0).argmax(axis=1)
 right, p = xs.accuracy(trials.label, predicted), xs.permutation_p_value(trials.label, predicted, groups)
 print(f"{right}, p = {p:.4f}")
 knows = p < 0.05
@@ -199,12 +203,12 @@ def evidence(label):
 n_times = middle.signal.shape[2]
 freqs = np.fft.rfftfreq(n_times, 1 / trials.sfreq)
 spectra = np.zeros((len(names), len(trials), trials.signal.shape[1], len(freqs)))  # (class, trial, channel, freq)
-for each, model in networks.items():
+for each, models in networks.items():
     rows = np.flatnonzero(groups == each)
     x = middle.signal[rows]
-    for label in range(len(names)):
+    for label, model in itertools.product(range(len(names)), models):
         map_ = xs.attribute(model, x, evidence(label), "deep_lift")
-        spectra[label, rows] = xs.frequency_relevance(map_, x)
+        spectra[label, rows] += xs.frequency_relevance(map_, x) / len(models)
 
 # %%
 of_class = np.array([spectra[label, trials.label == label].mean(axis=0) for label in range(len(names))])
@@ -256,8 +260,10 @@ peaks.round(2)
 # %%
 wide = read.raw.copy().crop(tmax=60) if FAST and flicker else read.raw
 told = {"notes": read.notes, "files": read.files, "dropped": read.dropped}
-options = {"group": group, "epochs": 30 if FAST else None, "quick": FAST, "seed": SEED}
-page = xs.make_report(NETWORK, trials, out_dir / "report", raw=wide, **options, **told)
+options = {"group": group, "epochs": 60, "quick": FAST, "seed": SEED}
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of trials whose map does not add up: the page says which
+    page = xs.make_report(NETWORK, trials, out_dir / "report", raw=wide, **options, **told)
 print(*sorted(path.name for path in page.parent.iterdir() if not path.name.startswith(".")))
 
 # %% [markdown]
@@ -384,17 +390,18 @@ print(f"p = {own_receipt['decoder']['p']:.4f}: {own_receipt['verdict']['source']
 # An error here says what was given, what was expected, and what to do. These are the ones that recordings from elsewhere
 # meet most often.
 #
-# | What you see begins with | It means | What to do |
+# | What you see | It means | What to do |
 # |---|---|---|
-# | *… does not exist* | the path, from the folder you are in | check it; `~` is understood |
-# | *… which events are the classes?* with a list | a continuous recording has no classes until you name them | choose from the list: `events=` or `annotations=` |
-# | *There are 1 event files for 3 recordings* | one file of events for each recording | give a list, in the same order |
-# | *Taken as V … Pass unit='uV'* | numbers are no volts, though FIF says so | pass the unit that the warning names |
-# | *All trials are of one run* | nothing can be left out | `group="blocks"`, or name a column |
-# | *Trials of each class: … needs 8 of each* | a mean over fewer says little | leave the class out, or join it |
-# | *returns tuple … output[0]* | the network returns more than outputs | `xs.adapted(model, output=...)` |
-# | *All … trials are among those …* | the network was trained on all you gave | `test=`, or the network's name |
-# | *… is not read: a .pt file is a pickle* | a pickle runs code of whoever made it | save the weights as safetensors, as the message shows |
+# | *… does not exist; near it in its folder: …* | the path is wrong, seen from the folder you are in | take one of the near names |
+# | *Which trials are which? … has, with their number: …* | a continuous recording has no classes until you name them | choose from the list: `events=` or `annotations=` |
+# | *There are 1 event files for 3 recordings* | each recording needs its own | give a list, in the same order |
+# | *… Taken as V … Pass unit='uV'* | the numbers are no volts, though the file says so | pass the unit that the warning names |
+# | *All trials are of one run, so that none can be left out* | there is nothing to test on | `group="blocks"`, or another column |
+# | *Trials of each class: … a report needs 8 of each* | a mean over fewer says little | leave the class out, or join it with others |
+# | *… cannot take two trials of shape …* | the network wants another form | `xs.adapted(model, input=...)` |
+# | *… returns tuple … expected a tensor* | it returns more than outputs | `xs.adapted(model, output=...)` |
+# | *All … trials are among those that … was trained on* | nothing is left to explain | `test=`, or the network's name |
+# | *… is not read: a .pt file is a pickle* | a pickle can run code of whoever made it | save the weights as safetensors, as the message shows |
 #
 # We provoke two of them.
 
