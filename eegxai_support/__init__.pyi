@@ -52,6 +52,7 @@ from .patterns import ClusterTest, haufe_patterns, pattern_cluster_test, pattern
 from .recordings import (
     SSVEP_FREQUENCIES,
     Recording,
+    fetch_ssvep,
     from_array,
     from_epochs,
     load_bnci2014_001,
@@ -155,6 +156,7 @@ __all__ = [
     "embed_filters",
     "erds_map",
     "event_related_desynchronisation",
+    "fetch_ssvep",
     "filter_bank_csp",
     "filter_patterns",
     "fit_ica",

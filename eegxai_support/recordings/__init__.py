@@ -9,10 +9,12 @@ from eegxai_support.recordings.p300 import load_p300
 from eegxai_support.recordings.reading import Recording, read_recording
 from eegxai_support.recordings.results import recorded, write_recorded
 from eegxai_support.recordings.ssvep import SSVEP_FREQUENCIES, load_ssvep
+from eegxai_support.recordings.ssvep_files import fetch_ssvep
 
 __all__ = [
     "SSVEP_FREQUENCIES",
     "Recording",
+    "fetch_ssvep",
     "from_array",
     "from_epochs",
     "load_bnci2014_001",

@@ -93,8 +93,7 @@ def load_ssvep(
     ----------
     .. [1] Kalunga et al. (2016), Neurocomputing 191:55-68.
     """
-    if subject not in range(1, N_SUBJECTS + 1):
-        raise ValueError(f"subject is {subject!r}; expected one of 1 to {N_SUBJECTS}.")
+    check_subject(subject)
     rate = SFREQ if sfreq is None else sfreq
     if not tmin < tmax:
         raise ValueError(f"The window runs from {tmin:g} to {tmax:g} s; expected tmin before tmax.")
@@ -102,8 +101,7 @@ def load_ssvep(
         raise ValueError(f"sfreq is {rate:g} Hz; expected at most the recording's {SFREQ:g} Hz.")
     if h_freq is not None and h_freq >= rate / 2:
         raise ValueError(f"h_freq is {h_freq:g} Hz; expected less than {rate / 2:g} Hz, half the sampling rate.")
-    folder = cache_folder("SSVEPEXO") / "ssvep_exo" / f"subject{subject:02d}"
-    there = _from_folder(folder) if folder.is_dir() else _from_moabb(subject)
+    there = runs_of(subject)
     wanted = tuple(there) if runs is None else numbers(runs)
     if unknown := [run for run in wanted if run not in there]:
         raise ValueError(f"run is {unknown[0]!r}; subject {subject} has the runs {', '.join(map(str, there))}.")
@@ -130,6 +128,23 @@ def load_ssvep(
         metadata=metadata.assign(frequency=[SSVEP_FREQUENCIES.get(name, np.nan) for name in names]),
         tmin=epochs.tmin,
     )
+
+
+def check_subject(subject: int) -> None:
+    """Refuse a subject that the data set does not have."""
+    if subject not in range(1, N_SUBJECTS + 1):
+        raise ValueError(f"subject is {subject!r}; expected one of 1 to {N_SUBJECTS}.")
+
+
+def folder_of(subject: int) -> Path:
+    """Return where the cache has the files of a subject."""
+    return cache_folder("SSVEPEXO") / "ssvep_exo" / f"subject{subject:02d}"
+
+
+def runs_of(subject: int) -> dict[int, tuple[mne.io.BaseRaw, np.ndarray]]:
+    """Return the recording and the events of each run, from the cache or by MOABB."""
+    folder = folder_of(subject)
+    return _from_folder(folder) if folder.is_dir() else _from_moabb(subject)
 
 
 def _from_folder(folder: Path) -> dict[int, tuple[mne.io.BaseRaw, np.ndarray]]:
