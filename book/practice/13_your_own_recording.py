@@ -418,8 +418,8 @@ assert not (out_dir / "refused").exists()  # refused before anything is written
 #   need not generalise to tomorrow.
 # - **A window that is no whole number of periods.** The flicker then leaks into neighbouring frequencies, and the
 #   peak is broad, or beside the true one.
-# - **Mains inside the band.** In subject 8 of this recording, read at 128 samples a second, the largest relevance of one class was at 50 Hz, on the
-#   slope of the filter.
+# - **Mains on the slope of the filter.** A pass-band that ends at 45 Hz still lets some of 50 Hz through, and a network may
+#   use it. Try `"resample": 128` on subject 8, and look for it in the peaks.
 # - **Peaks of a decoder at chance.** The largest value is always somewhere. Look at the level, and at p first.
 # - **Tuning on the runs that you report.** Window, band and network above were fixed for all subjects. If you
 #   try ten, nested splits are needed.
