@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from functools import partial
-from textwrap import fill
 
 import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from scipy import stats
+from matplotlib.image import imsave
 
 from eegxai_support import viz
 from eegxai_support.report.findings import Findings
 from eegxai_support.report.markup import counted, interval, listed, number
 from eegxai_support.report.methods import title_of
+from eegxai_support.report.panels import draw_courses, draw_heads, over_groups
 from eegxai_support.scoring import mean_and_interval
-from eegxai_support.viz.parts import (
-    WIDTH,
-    class_title,
-    colour,
-    head_positions,
-    n_rows,
-    new_figure,
-    styled,
-    topomap,
-    wrapped_axes,
-)
 
+LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue: how light they look
 DPI = 200  # sharp on a phone and in print, where a figure is 16 cm wide
-LINES = ("-", "--", "-.", ":")  # classes differ without their colour, too
 OWN, CHANCE = "map == 'own'", "map == 'surrogate'"
-PATTERN = "haufe_pattern"
 MOST_PANELS = 4  # side by side
 MOST_GROUPS = 40  # rows of dots that a page can hold
 INTERVAL = ["mean", "low", "high"]
@@ -71,8 +57,6 @@ def picture_bytes(figure: Figure, *, grey: bool = False) -> bytes:
 
     A scale from blue over white to red is as dark at both ends, so images take one from white to black first.
     """
-    from PIL import Image
-
     if grey:
         for ax in figure.axes:
             for image in ax.images:
@@ -80,8 +64,10 @@ def picture_bytes(figure: Figure, *, grey: bool = False) -> bytes:
     canvas, content = FigureCanvasAgg(figure), io.BytesIO()
     figure.set_dpi(DPI)
     canvas.draw()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("L" if grey else "RGB")
-    picture.convert("RGB").save(content, "WEBP", lossless=True)
+    picture = np.asarray(canvas.buffer_rgba())[..., :3]
+    if grey:
+        picture = np.repeat((picture @ LUMA)[..., None], 3, axis=2).round().astype(np.uint8)
+    imsave(content, picture, format="webp", pil_kwargs={"lossless": True})
     return content.getvalue()
 
 
@@ -116,7 +102,7 @@ def class_maps(findings: Findings) -> Picture:
     means = table.groupby(["method", "class", "channel"], sort=False)["value"].mean().unstack("channel")
     means = means[list(findings.trials.info.ch_names)]
     largest = [f"{title_of(method)}: {_largest(table, method)}" for method in pd.unique(table["method"])]
-    fig = _draw_heads(means, findings)
+    fig = draw_heads(means, findings)
     shape = "Heads" if any(len(ax.images) for ax in fig.axes) else "Bars, one for each channel,"
     return Picture(
         "heads",
@@ -136,7 +122,7 @@ def courses(findings: Findings, name: str, axis: str, quantity: str) -> Picture:
     table = findings.tables[name]
     methods = list(pd.unique(table["method"]))
     of_time, signed = axis == "time", quantity == "value"
-    fig = _draw_courses(table, findings, axis, quantity)
+    fig = draw_courses(table, findings, axis, quantity)
     trained = table[table["network"] == "trained"]
     peaks = [_peak(trained[trained["method"] == method], axis, quantity) for method in methods]
     unit = "s" if of_time else "Hz"
@@ -177,7 +163,7 @@ def agreement(findings: Findings) -> Picture:
 def sources(findings: Findings) -> Picture:
     """Draw the relevance of each kind of component, beside that of an untrained network."""
     table = findings.tables["sources"]
-    rows = _over_groups(table, ["method", "kind", "network"], "share")
+    rows = over_groups(table, ["method", "kind", "network"], "share")
     rows["method"] = rows["method"].map(title_of)
     order = rows[rows["network"] == "trained"].groupby("kind")["mean"].mean().sort_values(ascending=False).index
     rows = rows.sort_values("kind", key=lambda it: it.map({kind: n for n, kind in enumerate(order)}), kind="stable")
@@ -318,7 +304,7 @@ def _largest(table: pd.DataFrame, method: str) -> str:
     """Say which channel holds most for each class, with its interval over groups."""
     found = []
     for of_class, rows in table[table["method"] == method].groupby("class", sort=False):
-        means = _over_groups(rows, ["channel"], "value")
+        means = over_groups(rows, ["channel"], "value")
         row = means.loc[means["mean"].abs().idxmax()]
         spread = interval(row["low"], row["high"])
         found.append(f"{row['channel']} for {of_class} ({number(row['mean'], 2)}{', ' * bool(spread)}{spread})")
@@ -327,86 +313,3 @@ def _largest(table: pd.DataFrame, method: str) -> str:
 
 def _peak(table: pd.DataFrame, axis: str, quantity: str) -> float:
     return float(table.groupby(axis)[quantity].mean().abs().idxmax())
-
-
-def _over_groups(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
-    """Return means over groups with their 95 % interval (Student's t); no interval where there is one group."""
-    of_group = table.groupby([*by, "group"], sort=False)[value].mean()
-    grouped = of_group.groupby(by, sort=False)
-    rows = grouped.agg(["mean", "std", "size"]).reset_index()
-    n = rows.pop("size").to_numpy()
-    half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * rows.pop("std") / np.sqrt(n)
-    return rows.assign(low=rows["mean"] - half, high=rows["mean"] + half)
-
-
-@styled
-def _draw_heads(means: pd.DataFrame, findings: Findings) -> Figure:
-    classes, info = findings.facts["class_names"], findings.trials.info
-    methods = list(pd.unique(means.index.get_level_values("method")))
-    head = _makes_a_head(info)
-    height = 1.5 if head else min(0.6 + 0.17 * len(info.ch_names), 2.4)
-    fig = new_figure(min(WIDTH, 2.4 + 1.5 * len(classes)), 0.3 + height * len(methods), None)
-    axes = fig.subplots(len(methods), len(classes), squeeze=False)
-    for row, method in zip(axes, methods, strict=True):
-        values = means.loc[method].reindex(classes).fillna(0.0).to_numpy()
-        limit = np.abs(values).max() or 1.0
-        for k, (ax, one) in enumerate(zip(row, values, strict=True)):
-            scale = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}  # blue is against a class wherever none is
-            image = topomap(ax, one, info, scale, channels=() if k or not head else None, size=7)
-        row[-1].figure.colorbar(
-            image, ax=row, label="pattern" if method == PATTERN else "evidence\n(logit)", shrink=0.9
-        )
-        row[0].set_ylabel(fill(title_of(method), 12))
-    for k, (ax, name) in enumerate(zip(axes[0], classes, strict=True)):
-        class_title(ax, k, fill(name, 18))
-    return fig
-
-
-def _makes_a_head(info) -> bool:
-    try:
-        return len(info.ch_names) > 2 and bool(head_positions(info).size)
-    except ValueError:
-        return False
-
-
-@styled
-def _draw_courses(table: pd.DataFrame, findings: Findings, axis: str, quantity: str) -> Figure:
-    methods, classes = list(pd.unique(table["method"])), list(findings.facts["class_names"])
-    columns = min(2, len(methods))
-    fig = new_figure(WIDTH, 0.7 + 1.6 * n_rows(len(methods), columns), None)
-    axes = wrapped_axes(fig, len(methods), columns)
-    draw = partial(_course, axis=axis)
-    for ax, method in zip(axes, methods, strict=True):
-        rows = table[table["method"] == method]
-        trained = rows[rows["network"] == "trained"]
-        for k, of_class in enumerate(classes):
-            of_one = _over_groups(trained[trained["class"] == of_class], [axis], quantity)
-            draw(ax, of_one, ink=colour(k), linestyle=LINES[k % len(LINES)], label=of_class)
-        if quantity == "share":
-            draw(
-                ax, _over_groups(rows[rows["network"] == "untrained"], [axis], quantity), ink="0.55", label="untrained"
-            )
-            ax.set_ylim(bottom=0)
-        else:
-            _permuted_level(ax, findings, method, axis)
-            ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-        ax.set_title(title_of(method))
-        ax.set_xlim(rows[axis].min(), rows[axis].max())
-        ax.yaxis.set_major_locator(MaxNLocator(4))
-    fig.supxlabel("time (s)" if axis == "time" else "frequency (Hz)", fontsize=9)
-    fig.supylabel("evidence (logit)" if quantity == "value" else "share of the relevance", fontsize=9)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    return fig
-
-
-def _course(ax, rows: pd.DataFrame, *, axis: str, ink: str, **style) -> None:
-    rows = rows.sort_values(axis)
-    ax.plot(rows[axis], rows["mean"], color=ink, **style)
-    ax.fill_between(rows[axis], rows["low"], rows["high"], color=ink, alpha=0.18, linewidth=0)
-
-
-def _permuted_level(ax, findings: Findings, method: str, axis: str) -> None:
-    peaks = findings.tables.get("peaks")
-    if axis == "frequency" and peaks is not None:
-        for level in peaks.loc[peaks["method"] == method, "frequency_level"].dropna():
-            ax.axhline(level, color="0.3", linestyle=":", linewidth=1, zorder=0)

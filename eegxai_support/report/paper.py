@@ -57,6 +57,7 @@ def _data(findings: Findings) -> str:
         if not lost
         else "; " + listed(f"{n} {why}" for why, n in dropped.groupby("reason", sort=False)["n"].sum().items())
     )
+    none_dropped = "" if dropped is None else "No trial was dropped."
     band = facts.get("band")
     return " ".join(
         [
@@ -68,7 +69,9 @@ def _data(findings: Findings) -> str:
             f" {counted(len(facts['ch_names']), 'channel')} at {facts['sfreq']:g} Hz (reference:"
             f" {facts['reference']}).",
             f"The signal was filtered to {band[0]:g}-{band[1]:g} Hz." if band else "",
-            f"{counted(lost, 'trial')} had been dropped{why}." if lost else "No trial was dropped.",
+            f"{counted(lost, 'trial')} had been dropped{why}."
+            if lost
+            else "No trial was dropped." * (dropped is not None),
             f"The signal is in {unit_of(facts)}{f' ({scale})' if (scale := scale_of(facts)) else ''}.",
             *facts.get("notes", ()),
         ]

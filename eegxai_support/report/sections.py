@@ -147,7 +147,8 @@ def _explainable(page: Page) -> Iterator[str]:
         }
     )
     yield page.part(lambda: _counts(findings), "trials")
-    yield page.part(lambda: _dropped(findings), "dropped")
+    if "dropped" in findings.tables:  # trials that were handed over do not say what was left out before
+        yield _dropped(findings)
     if facts.get("notes"):
         yield heading("What was done on reading") + bullets(facts["notes"])
 
@@ -155,7 +156,9 @@ def _explainable(page: Page) -> Iterator[str]:
 def _counts(findings: Findings) -> str:
     rows, unit = findings.tables["trials"], findings.facts["group"]
     explained = rows[rows["explained"].astype(bool)]
-    counts = pd.crosstab(explained["group"].astype(str), explained["class"])
+    counts = pd.crosstab(explained["group"].astype(str), explained["class"]).reindex(
+        explained["group"].unique().astype(str)
+    )
     counts = counts.reindex(columns=findings.facts["class_names"], fill_value=0)
     counts["explained"] = counts.sum(axis=1)
     counts["not explained"] = rows[~rows["explained"].astype(bool)]["group"].astype(str).value_counts()
