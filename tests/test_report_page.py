@@ -19,7 +19,7 @@ from report_findings import METHODS, at_chance, make_findings
 
 from eegxai_support.attribution import METHODS as REGISTERED
 from eegxai_support.recordings.results import read_recorded
-from eegxai_support.report import browser, figures, markup, methods, paper, sections
+from eegxai_support.report import browser, figures, markup, methods, panels, paper, sections
 from eegxai_support.report.browser import trial_browser
 from eegxai_support.report.page import write_page
 
@@ -33,7 +33,7 @@ NASTY = '<script>alert(1)</script> "it\'s" & </script><b>'
 def quick(monkeypatch):
     """Draw nothing: the words of a page are tried without its pictures."""
     monkeypatch.setattr(sections, "picture_bytes", lambda figure, grey: b"")
-    for name in ("_draw_heads", "_draw_courses"):
+    for name in ("draw_heads", "draw_courses"):
         monkeypatch.setattr(figures, name, lambda *_: Figure())
     for name in ("intervals", "agreement", "conservation", "sensitivity", "perturbation_curves"):
         monkeypatch.setattr(figures.viz, f"plot_{name}", lambda *_, **__: figure_with_axes())
@@ -172,11 +172,11 @@ def test_heads_show_the_mean_over_groups_and_name_the_largest():
 def test_intervals_go_over_groups():
     """Student's t by hand over the means of three groups, whatever stands in each."""
     table = pd.DataFrame({"kind": "a", "group": [1, 1, 2, 3], "share": [0.0, 0.2, 0.4, 0.7]})
-    row = figures._over_groups(table, ["kind"], "share").iloc[0]
+    row = panels.over_groups(table, ["kind"], "share").iloc[0]
     values = np.array([0.1, 0.4, 0.7])
     half = 4.302652729911275 * values.std(ddof=1) / np.sqrt(3)
     assert np.allclose(row[["mean", "low", "high"]].to_numpy(float), [0.4, 0.4 - half, 0.4 + half])
-    alone = figures._over_groups(table[table["group"] == 2], ["kind"], "share").iloc[0]
+    alone = panels.over_groups(table[table["group"] == 2], ["kind"], "share").iloc[0]
     assert alone["mean"] == 0.4 and np.isnan(alone["low"])
 
 

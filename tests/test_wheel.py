@@ -47,4 +47,6 @@ def test_wheel_asks_for_the_core_alone_where_no_extra_is_named(wheel):
     folder = next(name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name)
     asked = map(Requirement, message_from_bytes(wheel.read(f"{folder}/METADATA")).get_all("Requires-Dist"))
     core = {it.name for it in asked if it.marker is None or it.marker.evaluate({"extra": ""})}
-    assert core == set("einops lazy-loader matplotlib mne numpy packaging pandas safetensors scipy torch tqdm".split())
+    assert core == set(
+        "einops lazy-loader matplotlib mne numpy packaging pandas pillow safetensors scipy torch tqdm".split()
+    )

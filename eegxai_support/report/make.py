@@ -88,7 +88,7 @@ def make_report(
         Components that were fitted and labelled before, such as those of an EEGLAB file, see `read_components`.
     prepare : callable, optional
         ``prepare(trials) -> trials``, what stands between the recording and the network. For a network that is trained
-        here: `Trials.standardise`, unless the trials have no unit; else nothing.
+        here: `Trials.standardise`, also of trials without a unit, whose numbers may be of any size; else nothing.
     group : str
         Column of the metadata: trials of one group never stand on both sides of a split, and intervals go over groups.
     methods : iterable of str, optional
@@ -126,7 +126,7 @@ def make_report(
     _check_classes(trials if test is None else test)
     out_dir = expanded(out_dir)
     model = model if isinstance(model, str) else unwrapped(model)
-    prepare = prepare or _default_preparation(model, trials)
+    prepare = prepare or _default_preparation(model)
     groups = groups_of(trials, group) if isinstance(model, str) else None
     question = [fingerprint(trials), test and fingerprint(test), group, methods, seeds, epochs, quick, seed]
     parts = Parts(out_dir / HIDDEN, [*question, model if isinstance(model, str) else weights_digest(model)])
@@ -148,6 +148,8 @@ def make_report(
         tables["leaks"] = _shared_with_test(trials, test)
     tables["methods"] = method_verdicts(tables, facts)
     facts["verdict"] = source_verdict(tables, facts)
+    if not decoding.knows:  # the largest of values that mean nothing
+        tables["peaks"] = tables["peaks"].assign(channel=None, time=np.nan, frequency=np.nan)
     findings = Findings(_explained(decoding), tables, maps, facts)
     _write_sample(decoding, methods, out_dir)
     page = write_page(findings, out_dir)
@@ -184,8 +186,8 @@ def _check_classes(trials: Trials) -> None:
         )
 
 
-def _default_preparation(model: nn.Module | str, trials: Trials) -> Prepare:
-    return Trials.standardise if isinstance(model, str) and trials.unit != "standardised" else unchanged
+def _default_preparation(model: nn.Module | str) -> Prepare:
+    return Trials.standardise if isinstance(model, str) else unchanged
 
 
 def unchanged(trials: Trials) -> Trials:

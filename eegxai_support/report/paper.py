@@ -69,9 +69,7 @@ def _data(findings: Findings) -> str:
             f" {counted(len(facts['ch_names']), 'channel')} at {facts['sfreq']:g} Hz (reference:"
             f" {facts['reference']}).",
             f"The signal was filtered to {band[0]:g}-{band[1]:g} Hz." if band else "",
-            f"{counted(lost, 'trial')} had been dropped{why}."
-            if lost
-            else "No trial was dropped." * (dropped is not None),
+            f"{counted(lost, 'trial')} had been dropped{why}." if lost else none_dropped,
             f"The signal is in {unit_of(facts)}{f' ({scale})' if (scale := scale_of(facts)) else ''}.",
             *facts.get("notes", ()),
         ]

@@ -75,7 +75,8 @@ def source_verdict(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> dict:
         if verdict := rule(tables, facts, decoder):
             return verdict
     if found is None or not len(found):
-        return _verdict("cannot tell", f"No part of the signal could be removed{_why(tables)}.", None)
+        text = "What the decoder uses may be the brain or not: nothing could be tried."
+        return _verdict("cannot tell", f"No part of the signal could be removed{_why(tables)}.", None, text)
     above = decoder["accuracy"] - decoder["chance"]
     found = found.assign(cost=decoder["accuracy"] - found["accuracy"], share=found["drop"] / above)
     found["explains"] = (found["p_holm"] < ALPHA) & (found["share"] >= EXPLAINS)
@@ -193,7 +194,9 @@ def _unknown(found: pd.DataFrame, tables) -> dict:
         reasons.append(f"what is needed, {parts}, may be the brain's or not")
     reasons = reasons or ["no part costs more than as powerful ones do: many contribute, or the trials are too few"]
     largest = found["share"].max()
-    return _verdict("cannot tell", f"{'; '.join(reasons)}.".capitalize(), None if np.isnan(largest) else largest)
+    rule = f"{'; '.join(reasons)}."
+    text = "What the decoder uses may be the brain or not: this recording, or this many trials, do not tell."
+    return _verdict("cannot tell", rule[0].upper() + rule[1:], None if np.isnan(largest) else largest, text)
 
 
 def _why(tables) -> str:
