@@ -79,14 +79,6 @@ STUDY = Study({}, dict.fromkeys((missing, ended, last, edited), no_recordings))
 HOURS = BASE.replace("def number", "def long").replace("{number:", "{long:").replace("s})", "s}, takes_hours=True)")
 
 
-# An interpreter takes three seconds to import what the next one imports again; a copy of the process that has it is as
-# much a process of its own. The first run starts its studies as ever, and so do all on macOS, which cannot do without.
-FORKING = """
-import multiprocessing, runpy
-get_context = multiprocessing.get_context
-multiprocessing.get_context = lambda method: get_context("fork")
-runpy.run_module("studies", run_name="__main__", alter_sys=True)
-"""
 OF_A_READER = {"OMP_NUM_THREADS": "8", "EEGXAI_CACHE": "cache of a reader"}
 
 
@@ -103,10 +95,9 @@ class Project:
     def write(self, name, text):
         (self.root / "studies" / f"{name}.py").write_text(text)
 
-    def start(self, *arguments, forks=False):
-        program = ["-c", FORKING] if forks and sys.platform == "linux" else ["-m", "studies"]
+    def start(self, *arguments):
         return subprocess.Popen(
-            [sys.executable, *program, *arguments],
+            [sys.executable, "-m", "studies", *arguments],
             cwd=self.root,
             env={**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1", **OF_A_READER},
             stdout=subprocess.PIPE,
@@ -117,7 +108,7 @@ class Project:
 
     def run(self, *arguments):
         """Return exit status, and the outcome of each table from the list at the end."""
-        process = self.start(*arguments, forks=True)
+        process = self.start(*arguments)
         said, _ = process.communicate()
         listed = said[said.rindex("\n\n") :] if "\n\n" in said else said
         return process.returncode, dict(line.split(None, 1) for line in listed.strip().splitlines())
@@ -255,7 +246,7 @@ def test_another_version_is_a_reason_and_a_package_that_lacks_is_none(recorded, 
 def test_the_compared_versions_are_those_of_all_that_computes():
     """Every package that a study or the package imports is compared, but those that only store, ask or draw."""
     silent = """dask eegxai-support einops joblib lazy-loader matplotlib moabb pooch pyarrow pyyaml requests safetensors
-    threadpoolctl tqdm filelock"""
+    threadpoolctl tqdm filelock mne-bids packaging pillow pymatreader"""
     known, found = providers(), set()
     for path in (path for folder in ("studies", "eegxai_support") for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

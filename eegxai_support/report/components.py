@@ -151,7 +151,7 @@ def _digest(given) -> object:
     if isinstance(given, list | tuple):
         return [_digest(each) for each in given]
     if isinstance(given, pd.DataFrame):
-        return given.to_csv()
+        return [list(given), given.astype(str).to_numpy()]
     if isinstance(given, mne.preprocessing.ICA):
         return hashlib.sha256(given.unmixing_matrix_.tobytes() + given.pca_components_.tobytes()).hexdigest()
     data = given.get_data(verbose=False)

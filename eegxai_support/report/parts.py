@@ -80,7 +80,7 @@ def fingerprint(trials: Trials) -> str:
         digest.update(repr((array.shape, str(array.dtype))).encode())
         digest.update(memoryview(array.copy(order="C")).cast("B"))
     about = [trials.unit, trials.info.ch_names, trials.sfreq, trials.tmin, trials.class_names]
-    digest.update(to_json([about, trials.metadata.to_csv()]).encode())
+    digest.update(to_json([about, list(trials.metadata), trials.metadata.astype(str).to_numpy()]).encode())
     return digest.hexdigest()
 
 
