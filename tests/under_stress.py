@@ -140,6 +140,7 @@ def as_nobody(function, *arguments):
     """Do it as a user to whom nothing belongs, which the superuser cannot be kept from; others are one already."""
     xs.train(network(), trials(), epochs=1, device="cpu")  # imports what is imported late, while it may be read
     import email.policy  # noqa: F401 - and what asking for a version imports
+
     if os.geteuid() == 0:
         os.setgid(NOBODY)
         os.setuid(NOBODY)
