@@ -75,6 +75,14 @@ def _same_time(trials: Trials) -> pd.DataFrame:
     return pairs.assign(share=share).loc[share > 0, columns]
 
 
+def _order(trials: Trials, recording: np.ndarray) -> pd.Series:
+    """Return how many trials of its recording stand before each: by their onsets, else as they are given."""
+    onset = trials.metadata.get("onset")
+    if onset is None or onset.dtype.kind not in "iuf" or onset.isna().any():
+        return pd.Series(recording).groupby(recording).cumcount()
+    return onset.reset_index(drop=True).groupby(recording).rank(method="first") - 1
+
+
 def order_accuracy(trials: Trials, group, seed: int = 0) -> dict:
     """Say how well the place of a trial in its recording tells the class, by other groups.
 
@@ -89,7 +97,7 @@ def order_accuracy(trials: Trials, group, seed: int = 0) -> dict:
     """
     group = np.asarray(group)
     recording = trials.metadata.groupby(RECORDING, sort=False).ngroup().to_numpy()
-    place = pd.Series(recording).groupby(recording).cumcount() / np.bincount(recording)[recording]
+    place = _order(trials, recording) / np.bincount(recording)[recording]
     quarter = np.minimum((place * STRETCHES).to_numpy().astype(int), STRETCHES - 1)
 
     def accuracy(label: np.ndarray) -> float:
