@@ -256,3 +256,25 @@ def test_a_trial_whose_output_does_not_move_does_not_condemn_a_method():
     change[0] = 1e-7
     made = method_verdicts(receipts("good", delta=1e-6, change=change), {"knows": True})
     assert made.loc[0, "verdict"] == "trust" and made.loc[0, "relative_delta"] == pytest.approx(1e-6)
+
+
+def test_blocks_are_found_by_onsets_whatever_the_order_of_the_trials():
+    trials = trials_of(np.random.default_rng(0).standard_normal((60, 2, 20)), ch_names=("C3", "C4"))
+    onset = np.arange(60.0)
+    alternating = replace(trials, metadata=trials.metadata.assign(onset=onset))
+    by_class = alternating.subset(np.argsort(trials.label, kind="stable"))
+    assert order_accuracy(by_class, by_class.metadata["run"])["p"] > 0.05
+    blocked = replace(trials, label=np.arange(60) % 15 // 8, metadata=trials.metadata.assign(onset=onset))
+    mixed = blocked.subset(np.random.default_rng(1).permutation(60))
+    assert order_accuracy(mixed, mixed.metadata["run"])["p"] < 0.05
+
+
+def test_a_part_costs_what_one_network_loses_not_what_all_seeds_together_do():
+    table = pd.DataFrame(
+        {"trial": np.arange(100), "seed": 0, "group": 0, "label": 0, "predicted": np.arange(100) // 75}
+    )
+    row = {"part": "brain", "kind": "components", "source": "brain", "accuracy": 0.75, "control": 0.75, "drop": 0.0}
+    row |= {"p": 0.9, "p_holm": 0.9, "left_p": 0.001, "only": 0.75, "only_p": 0.001, "power": 0.5}
+    cleaned = row | {"part": "all that is not brain", "kind": "joint", "source": "", "p": np.nan, "p_holm": np.nan}
+    tables = {"interventions": pd.DataFrame([row, cleaned]), "predictions": table}
+    assert source_verdict(tables, facts_of(0.9))["source"] == "cannot tell"

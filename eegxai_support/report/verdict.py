@@ -77,14 +77,24 @@ def source_verdict(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> dict:
     if found is None or not len(found):
         text = "What the decoder uses may be the brain or not: nothing could be tried."
         return _verdict("cannot tell", f"No part of the signal could be removed{_why(tables)}.", None, text)
-    above = decoder["accuracy"] - decoder["chance"]
-    found = found.assign(cost=decoder["accuracy"] - found["accuracy"], share=found["drop"] / above)
+    whole = _mean_over_seeds(tables, decoder)
+    above = whole - decoder["chance"]
+    found = found.assign(cost=whole - found["accuracy"], share=found["drop"] / above)
     found["explains"] = (found["p_holm"] < ALPHA) & (found["share"] >= EXPLAINS)
     return _not_brain(found, above) or _brain(found, above) or _unknown(found, tables)
 
 
 def _verdict(source: str, rule: str, number, text: str = "") -> dict:
     return {"source": source, "rule": rule, "number": None if number is None else float(number), "text": text}
+
+
+def _mean_over_seeds(tables, decoder) -> float:
+    """Return the accuracy of one network on average, as that without a part is; all seeds together are better."""
+    predictions = tables.get("predictions")
+    if predictions is None or not len(predictions):
+        return decoder["accuracy"]
+    found = (predictions["label"] == predictions["predicted"]).mean()
+    return found if found > decoder["chance"] else decoder["accuracy"]
 
 
 def _nothing(tables, facts, decoder) -> dict | None:
