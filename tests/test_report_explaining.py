@@ -15,6 +15,7 @@ from eegxai_support.report import decoding as stages
 from eegxai_support.report.decoding import Decoding, Fit, explained_by_one, groups_of, log_probability, train_left_out
 from eegxai_support.report.evidence import evidence
 from eegxai_support.report.explaining import Explaining, _above_permuted, shares, trials_to_show
+from eegxai_support.report.make import unchanged
 from eegxai_support.report.parts import Parts, fingerprint
 from eegxai_support.report.receipts import Receipts, area_against_random
 
@@ -245,6 +246,18 @@ def test_a_network_says_which_trials_it_was_trained_on():
         explained_by_one(model, trials.subset(runs < 2), None, lambda t: t, "run")
     others = explained_by_one(model, flicker(n_classes=2, seed=9), None, lambda t: t, "run")
     assert others.origin_text.startswith("None of the trials")
+
+
+def test_trials_that_were_cropped_for_the_training_are_known_whole():
+    trials = flicker(n_classes=2)
+    window = trials.crop(trials.times[10], trials.times[54])
+    options = {"filter_time_length": 9, "pool_time_length": 9, "pool_time_stride": 5}
+    model = xs.build_decoder("ShallowFBCSPNet", window, seed=0, **options)
+    xs.train(model, window.subset(np.arange(12)), epochs=1)
+    found = explained_by_one(model, trials, None, unchanged, "run")
+    assert found.explained.tolist() == list(range(12, len(trials)))
+    with pytest.raises(ValueError, match="12 of 36 test trials are among those"):
+        explained_by_one(model, trials, trials, unchanged, "run")
 
 
 def test_where_nothing_tells_what_a_network_has_seen_the_first_line_says_so():

@@ -17,13 +17,13 @@ from eegxai_support.decoders import (
     Accuracy,
     accuracy,
     build_decoder,
-    load,
     permutation_p_value,
     predict,
     recipe,
     save,
     train,
 )
+from eegxai_support.decoders.weights import fill, read
 from eegxai_support.model import model_size, name_of, output_kind, record_of
 from eegxai_support.report.networks import describe
 from eegxai_support.report.parts import Parts, fingerprint
@@ -171,10 +171,15 @@ class Decoding:
 
 
 def log_probability(outputs: np.ndarray) -> np.ndarray:
-    """Return log-probabilities of outputs of any kind; a single output is the logit of the second of two classes."""
+    """Return log-probabilities of outputs of any kind.
+
+    A single output is of the second of two classes: its probability where all of them are between 0 and 1, as after a
+    sigmoid, else its logit.
+    """
     outputs = torch.from_numpy(np.asarray(outputs, dtype=np.float64))
     if outputs.shape[1] == 1:
-        outputs = torch.cat([torch.zeros_like(outputs), outputs], 1)
+        between = bool(((outputs >= 0) & (outputs <= 1)).all())
+        outputs = torch.cat([1 - outputs if between else torch.zeros_like(outputs), outputs], 1)
     kind = output_kind(outputs)
     return (outputs.clamp(min=1e-300).log() if kind == "probabilities" else outputs.log_softmax(1)).numpy()
 
@@ -276,7 +281,10 @@ def _trained(name: str, trials: Trials, seed: int, epochs: int | None, path: Pat
     history = parts.frames("history", key, compute=fit)["history"]
     if not losses:  # trained before: the weights were written first
         try:
-            load(model, weights)
+            stored, metadata = read(weights)
+            if metadata.get("key") != key:
+                raise ValueError(f"{weights} holds the weights of another report.")
+            fill(model, stored, metadata, weights)
         except (OSError, ValueError):
             history = fit()["history"]
     return model.eval(), history
@@ -300,19 +308,24 @@ def explained_by_one(model: nn.Module, trials: Trials, test: Trials | None, prep
     test : Trials, optional
         Known to be others.
     """
+    record = record_of(model)
     if test is not None:
-        groups, rows = _any_groups(test, group), np.arange(len(test))
+        groups, seen = _any_groups(test, group), _seen(model, test, prepare)
+        if seen.any():
+            raise ValueError(
+                f"{seen.sum()} of {len(test)} test trials are among those that the {name_of(model)} was trained on."
+                " Leave them out, or give all as trials: then only those are explained that it has not seen."
+            )
         text = f"The {len(test)} trials that are explained were given as test trials."
-        return Decoding(test, prepare, [Fit(model, rows, "test", 0)], groups, "test trials", text)
-    groups, record = _any_groups(trials, group), record_of(model)
-    seen = np.zeros(len(trials), bool)
+        return Decoding(test, prepare, [Fit(model, np.arange(len(test)), "test", 0)], groups, "test trials", text)
+    groups = _any_groups(trials, group)
     if record is None or not record.trials:
         text = (
             f"It is not known which trials the {name_of(model)} was trained on. If any of these were, what follows"
             " describes what it learnt by heart."
         )
         return Decoding(trials, prepare, [Fit(model, np.arange(len(trials)), "given", 0)], groups, "unknown", text)
-    seen = np.isin(prepare(trials).fingerprints(), record.trials)
+    seen = _seen(model, trials, prepare)
     if seen.all():
         raise ValueError(
             f"All {len(trials)} trials are among those that the {name_of(model)} was trained on. Explain others: give"
@@ -327,6 +340,15 @@ def explained_by_one(model: nn.Module, trials: Trials, test: Trials | None, prep
     return Decoding(
         trials, prepare, [Fit(model, np.flatnonzero(~seen), "given", 0)], groups, "the model's record", text
     )
+
+
+def _seen(model: nn.Module, trials: Trials, prepare: Prepare) -> np.ndarray:
+    """Return which trials a network was trained on by its record, whole or in the window that it takes."""
+    record = record_of(model)
+    if record is None:
+        return np.zeros(len(trials), bool)
+    prepared = prepare(trials)
+    return np.any([np.isin(each.fingerprints(), record.trials) for each in (prepared, middle(prepared, model))], axis=0)
 
 
 def _any_groups(trials: Trials, group: str) -> np.ndarray:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from eegxai_support.decoders import predict
 from eegxai_support.model import simplify, unwrapped
 from eegxai_support.report.components import Components
+from eegxai_support.report.decoding import log_probability
 from eegxai_support.report.pieces import (
     LINE_WIDTH,
     Pieces,
@@ -128,10 +129,10 @@ def remove_parts(
             except ValueError:  # trials of nothing else than the part may be none, such as one channel and zeros
                 continue
         for model, model_seed, rows in predictors if ready else ():
-            outputs = predict(model, np.concatenate([signal[rows] for _, signal, _ in ready]))
-            for (description, _, present), logits in zip(ready, np.split(outputs, len(ready)), strict=True):
+            outputs = log_probability(predict(model, np.concatenate([signal[rows] for _, signal, _ in ready])))
+            for (description, _, present), log_p in zip(ready, np.split(outputs, len(ready)), strict=True):
                 here = rows[present[rows]]
-                judged = _judged(logits[present[rows]], shown.label[here])
+                judged = _judged(log_p[present[rows]], shown.label[here])
                 descriptions.append(description | {"seed": model_seed})
                 numbers.append(judged | {"trial": explained[here]})
     return _table(descriptions, numbers)
@@ -145,13 +146,12 @@ def _table(descriptions: list[dict], numbers: list[dict]) -> pd.DataFrame:
     return same.assign(**columns)[COLUMNS]
 
 
-def _judged(logits: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
+def _judged(log_p: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
     """Return what a network answers, whether rightly, and how surely: log p - log (1 - p) of the true class."""
-    logits, row = logits.astype(np.float64), np.arange(len(label))
-    others = logits.copy()
+    row, others = np.arange(len(label)), log_p.copy()
     others[row, label] = -np.inf
-    predicted = logits.argmax(axis=1)
-    log_odds = logits[row, label] - logsumexp(others, axis=1)
+    predicted = log_p.argmax(axis=1)
+    log_odds = log_p[row, label] - logsumexp(others, axis=1)
     return {"predicted": predicted, "correct": predicted == label, "log_odds": log_odds}
 
 
