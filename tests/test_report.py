@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 from test_report_explaining import flicker, linear
 
@@ -93,6 +94,60 @@ def test_a_network_that_was_given_explains_its_test_trials(tmp_path):
     assert receipt["decoder"]["n_trials"] == len(test)
     found = xs.verify_receipt(page.parent, network=model)
     assert not (found["status"] == "refused").any()
+
+
+def test_another_preparation_is_another_question(tmp_path):
+    trials, model = small(), linear(2)
+
+    def channels(prepare, folder):
+        make_report(model, trials, folder, prepare=prepare, methods=["deep_lift"], quick=True)
+        return read_recorded(folder / "tables" / "channels.parquet")
+
+    def flipped(it):
+        return replace(it, signal=it.signal[:, ::-1].copy())
+
+    channels(lambda it: it, tmp_path / "one")
+    pd.testing.assert_frame_equal(channels(flipped, tmp_path / "one"), channels(flipped, tmp_path / "two"))
+
+
+def test_weights_of_another_report_in_the_folder_are_not_taken(tmp_path):
+    def predictions(epochs):
+        make(small(), tmp_path, methods=["saliency"], epochs=epochs, quick=True)
+        return read_recorded(tmp_path / "tables" / "predictions.parquet")
+
+    first, other, again = map(predictions, (1, 2, 1))
+    assert not first.equals(other)
+    pd.testing.assert_frame_equal(first, again)
+
+
+class OneOutput(torch.nn.Module):
+    """Power at 12 Hz against that at 8 Hz, as one number."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.end, self.gain = end, torch.nn.Parameter(torch.tensor(1.0))
+        phase = 2 * np.pi * torch.arange(64) / 64.0 * torch.tensor([8.0, 12.0])[:, None]
+        self.register_buffer("waves", torch.stack([phase.cos(), phase.sin()], 1).reshape(4, 1, 64))
+
+    def forward(self, x):
+        power = torch.nn.functional.conv1d(x.mean(1, keepdim=True), self.waves).square().mean(2)
+        return self.end(self.gain * (power[:, 2:].sum(1) - power[:, :2].sum(1)) / 1000)[:, None]
+
+
+@pytest.mark.parametrize("end", [torch.nn.Identity(), torch.nn.Sigmoid()])
+def test_a_network_of_one_output_is_one_of_two_classes(end, tmp_path):
+    make_report(OneOutput(end), small(), tmp_path, methods=["saliency"], quick=True)
+    predictions, removals = (read_recorded(tmp_path / "tables" / f"{n}.parquet") for n in ("predictions", "removals"))
+    assert (predictions["label"] == predictions["predicted"]).mean() > 0.9
+    assert set(removals["predicted"]) == {0, 1}
+
+
+def test_subjects_may_be_numbers_and_names(tmp_path):
+    trials = small()
+    subject = pd.Series([7 if run else "unknown" for run in trials.metadata["run"]], trials.metadata.index, object)
+    make(replace(trials, metadata=trials.metadata.assign(subject=subject)), tmp_path, quick=True)
+    table = read_recorded(tmp_path / "tables" / "trials.parquet")
+    assert set(table["subject"]) == {"7", "unknown"}
 
 
 FAULTS = {

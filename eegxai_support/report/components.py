@@ -56,6 +56,11 @@ class Components:
         return rows["label"].to_numpy(dtype=object)
 
     @property
+    def digest(self) -> list:
+        """What tells these components from others, as JSON holds it."""
+        return _digest([self.table, list(self.ica.values())])
+
+    @property
     def reason(self) -> str:
         """Why subjects have no components, each reason once; empty where all have some."""
         return " ".join(dict.fromkeys(map(str, self.skipped.values())))
@@ -164,7 +169,7 @@ def _of_subject(given, subject, subjects: list, name: str):
     if given is None:
         return None
     if isinstance(given, Mapping):
-        return given.get(subject)
+        return {str(name): each for name, each in given.items()}.get(str(subject))
     if len(subjects) > 1:
         raise ValueError(
             f"{name} is of one subject, the trials are of {len(subjects)}. Give a dict from subject to {name}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import mne
@@ -138,6 +139,7 @@ def make_report(
         )  # fmt: skip
     else:
         decoding = explained_by_one(model, trials, test, prepare, group)
+    parts = parts.narrowed(*_decided_by(decoding))
     tables, maps = _tables(decoding, raw, components, methods, quick=quick, seed=seed, parts=parts)
     if dropped is not None:
         tables["dropped"] = dropped
@@ -158,7 +160,14 @@ def make_report(
 
 
 def _trials(given) -> Trials:
-    return given if isinstance(given, Trials) else from_epochs(given)
+    """Return trials, a column of whose metadata holds values of one type: tables on disk have no other."""
+    trials = given if isinstance(given, Trials) else from_epochs(given)
+    mixed = {
+        name: column.astype(object).where(column.isna(), column.astype(str))
+        for name, column in trials.metadata.items()
+        if len({type(value) for value in column.dropna()}) > 1
+    }
+    return replace(trials, metadata=trials.metadata.assign(**mixed)) if mixed else trials
 
 
 def _checked_methods(methods: Iterable[str] | None, quick: bool) -> tuple[str, ...]:
@@ -195,11 +204,21 @@ def unchanged(trials: Trials) -> Trials:
     return trials
 
 
+def _decided_by(decoding: Decoding) -> list:
+    """Return what numbers depend on besides the arguments, as JSON holds it: inputs, weights and answers.
+
+    `prepare` may be any function and a network any code: what they return tells, and which trials are explained.
+    """
+    answers = decoding.predictions.round(3).to_csv(index=False)
+    return [fingerprint(decoding.inputs), [weights_digest(fit.model) for fit in decoding.fits], answers]
+
+
 def _tables(
     decoding: Decoding, raw, own, methods: tuple[str, ...], *, quick: bool, seed: int, parts: Parts
 ) -> tuple[Frames, dict[str, np.ndarray]]:
     """Run the stages that need networks or recordings; return their tables and the maps to browse."""
     components = kept_components(decoding.trials.subset(decoding.explained), raw, own, seed=seed, parts=parts)
+    parts = parts.narrowed(components.digest)
     reasons = [{"section": "components", "reason": components.reason}] * bool(components.reason)
     components = components if components.ica else None
     explaining = Explaining(decoding, methods, components, trials_to_show(decoding, N_SHOWN), seed)

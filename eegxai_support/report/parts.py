@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterable
@@ -33,6 +34,12 @@ class Parts:
         self.question = [question, package_digest(), versions(COMPUTED_WITH)]
         folder.mkdir(parents=True, exist_ok=True)
         remove_partial_files(folder)
+
+    def narrowed(self, *more: object) -> Parts:
+        """Return parts of the same folder whose numbers `more` decides as well, as JSON values."""
+        found = copy.copy(self)
+        found.question = [self.question, *more]
+        return found
 
     def key(self, stage: str, *more: object) -> str:
         """Return the name of a stage's files: that of the stage, and a hash of all that decides its numbers."""
