@@ -209,7 +209,7 @@ def _decided_by(decoding: Decoding) -> list:
 
     `prepare` may be any function and a network any code: what they return tells, and which trials are explained.
     """
-    answers = decoding.predictions.round(3).to_csv(index=False)
+    answers = decoding.predictions.round(3).astype(str).to_numpy()
     return [fingerprint(decoding.inputs), [weights_digest(fit.model) for fit in decoding.fits], answers]
 
 
