@@ -38,10 +38,16 @@ def report(tmp_path_factory):
     return page, trials
 
 
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch):
+    """Leave the drawings to `report` and to the tests of the page: they take most of the time of so small a report."""
+    monkeypatch.setattr("eegxai_support.report.sections.Page.figure", lambda *args: "")
+
+
 def test_a_report_is_a_page_its_numbers_and_a_receipt(report):
     page, trials = report
     text = page.read_text(encoding="utf-8")
-    assert "Flicker" in text and "A note." in text and "eegxai report x.fif" in text
+    assert "Flicker" in text and "A note." in text and "eegxai report x.fif" in text and "<figure" in text
     receipt = json.loads((page.parent / "receipt.json").read_text())
     assert receipt["verdict"]["source"] and set(receipt["methods"]) == set(SMALL["methods"])
     table = read_recorded(page.parent / "tables" / "predictions.parquet")

@@ -129,9 +129,13 @@ def costs_more(paired: pd.DataFrame, control: pd.DataFrame, unit: str) -> float:
 
 
 def _interval(table: pd.DataFrame, name: str, value: str, unit: str, seed: int) -> dict:
-    """Return the mean over trials, and an interval over units and seeds."""
+    """Return the mean over trials, and an interval over units and seeds.
+
+    Samples of trials differ in how many of each class they hold, and so may reach beyond what an accuracy can be.
+    """
     found = mean_and_interval(table.assign(**{value: table[value].astype(float)}), "part", value, unit=unit, seed=seed)
-    return {name: table[value].mean(), f"{name}_low": found["low"].iloc[0], f"{name}_high": found["high"].iloc[0]}
+    low, high = found.loc[0, ["low", "high"]].clip(-1, 1)
+    return {name: table[value].mean(), f"{name}_low": low, f"{name}_high": high}
 
 
 def _above_zero(values: pd.Series) -> float:
