@@ -277,9 +277,6 @@ def test_every_row_of_the_table_is_judged_as_it_says(table):
     assert (table["met"] == (fast & right)).all()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the whole table is recorded on a quiet machine, at the end of the work on speed"
-)
 def test_the_table_has_every_benchmark(table):
     assert set(table.attrs["runs"]) == BENCHMARKS
     assert not [name for name, run in table.attrs["runs"].items() if run["failed"]]
