@@ -4,7 +4,8 @@ EEGBCI from the cue on, broadband, across subjects: the eyes follow the target. 
 after the cue on: nothing but the motor cortex is known to tell left from right there. The same with permuted labels:
 nothing does. Flicker: the visual cortex answers with the frequency of the light. Window, band, rate and network of the
 flicker were chosen on these same recordings, and the rule that gives a drift to the eyes after EEGBCI's subjects 1 to
-10 were seen, which is why these are left out here.
+10 were seen, which is why these are left out here. That components which leave more than half of the power are no
+witnesses was added after the report on subject 12 had said that it cannot tell.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """The commands: what reaches the functions behind them, and what people are told where something is wrong."""
 
 import json
+import os
 import shlex
 import signal
+import subprocess
 import sys
 import tomllib
 import warnings
@@ -409,3 +411,11 @@ def test_verify_lists_what_was_looked_at(status, code, said, called, capsys, mon
     assert asked == {"path": "it/receipt.json", "network": "my_nets:build"}
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == [status, "file", "report.html:", "why"] and said in lines[2]
+
+
+def test_threads_of_a_command_sleep_while_they_wait_unless_the_shell_says_otherwise():
+    code = "import os, sys, eegxai_support.__main__; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    for given, expected in (({}, "PASSIVE False"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE False")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+        ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert ran.stdout.strip() == expected
