@@ -406,6 +406,8 @@ def test_epochs_of_one_file_may_be_of_several_subjects(tmp_path):
     epochs.metadata = pd.DataFrame({"subject": np.repeat(["a", "b"], 6), "run": 1})
     epochs.save(tmp_path / "both-epo.fif", verbose=False)
     made = read(tmp_path / "both-epo.fif")
+    assert {f"The epochs' metadata says the {name} of each." for name in ("subject", "run")} <= set(made.notes)
+    assert not any(note.startswith(("Runs are", "Subject ")) for note in made.notes)
     whole = epochs.get_data(copy=False)
     for subject, rows in (("a", slice(6)), ("b", slice(6, 12))):
         np.testing.assert_allclose(made.by_subject[subject].get_data(copy=False), whole[rows], atol=1e-11)

@@ -300,6 +300,12 @@ def test_numbers_are_written_as_they_are_read(value, said):
     assert markup.number(value) == said
 
 
+def test_intervals_have_the_digits_that_tell_something():
+    assert markup.number(-103.64, 2) == "−104" and markup.number(103.64) == "104"
+    found = [markup.interval(*ends) for ends in ((0.431, 0.708), (-305.49, 103.64), (-0.0034, 0.0051))]
+    assert found == [f"95 % interval {ends}" for ends in ("0.43 to 0.71", "−305 to 104", "−0.0034 to 0.0051")]
+
+
 def test_long_tables_say_where_the_rest_is():
     page = markup.table(pd.DataFrame({"a": range(50)}), "All.", file="trials")
     assert page.count("<tr>") == 41 and "first 40 of 50 rows; all are in tables/trials.parquet" in page

@@ -65,7 +65,7 @@ def _data(findings: Findings) -> str:
             f" {counted(explained['subject'].nunique(), 'participant')}"
             f" ({listed(f'{n} {name}' for name, n in classes.items())}), recorded in"
             f" {counted(facts['n_groups'], facts['group'])}.",
-            f"Trials run from {facts['tmin']:g} to {facts['tmax']:.4g} s relative to the event and hold"
+            f"Trials run from {facts['tmin']:.4g} to {facts['tmax']:.4g} s relative to the event and hold"
             f" {counted(len(facts['ch_names']), 'channel')} at {facts['sfreq']:g} Hz (reference:"
             f" {facts['reference']}).",
             f"The signal was filtered to {band[0]:g}-{band[1]:g} Hz." if band else "",

@@ -137,7 +137,7 @@ def _explainable(page: Page) -> Iterator[str]:
     yield definitions(
         {
             "Trials": f"{counted(len(findings.trials), 'trial')} of {counted(len(facts['ch_names']), 'channel')},"
-            f" {facts['tmin']:g} to {facts['tmax']:.4g} s",
+            f" {facts['tmin']:.4g} to {facts['tmax']:.4g} s",
             "Sampling rate": f"{facts['sfreq']:g} Hz",
             "Band": f"{band[0]:g} to {band[1]:g} Hz" if band else None,
             "Unit": paper.unit_of(facts),
