@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -83,14 +84,18 @@ SAYING = (ValueError, TypeError, OSError, ImportError, NotImplementedError)  # w
 
 @contextmanager
 def _plain_warnings(prog: str) -> Iterator[None]:
-    """Show each warning once, as a line without the place in a source that it came from."""
+    """Show each warning once, as a line without the place in a source that it came from.
+
+    Fifteen networks have fifteen numbers, and say the same: of warnings that differ in numbers alone the first is shown.
+    """
     shown = set()
 
     def show(message, category, filename, lineno, file=None, line=None):
         from tqdm import tqdm
 
-        if (said := " ".join(str(message).split())) not in shown:
-            shown.add(said)
+        said = " ".join(str(message).split())
+        if (kind := re.sub(r"\d[\d.e+-]*", "0", said)) not in shown:
+            shown.add(kind)
             tqdm.write(f"{prog}: note: {said}", file=sys.stderr)  # below the bars, not within them
 
     with warnings.catch_warnings():

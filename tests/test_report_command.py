@@ -265,11 +265,13 @@ def test_stopped_by_hand_it_says_that_it_goes_on(called, capsys, monkeypatch):
 
 
 def test_a_warning_is_a_line_and_comes_once(called, capsys, monkeypatch):
+    rng = np.random.default_rng(0)
+
     def warns(*_, **__):
         for _ in range(2):
             warnings.warn("the scale\nis odd", stacklevel=1)
             warnings.warn("the scale is odd", RuntimeWarning, stacklevel=2)
-            warnings.warn("another", xs.BaselineWarning, stacklevel=1)
+            warnings.warn(f"another, {rng.random():.3g} of {rng.integers(1, 9)}", xs.BaselineWarning, stacklevel=1)
             warnings.warn("will change", DeprecationWarning, stacklevel=1)
             warnings.warn("will change soon", FutureWarning, stacklevel=1)
         raise ValueError("the end")
@@ -277,7 +279,9 @@ def test_a_warning_is_a_line_and_comes_once(called, capsys, monkeypatch):
     monkeypatch.setattr(xs, "read_recording", warns)
     before = warnings.showwarning
     assert main(["report", *TRAIN.split()]) == 2
-    lines = ["note: the scale is odd", "note: another", "the end"]
+    first = np.random.default_rng(0)
+    another = f"note: another, {first.random():.3g} of {first.integers(1, 9)}"
+    lines = ["note: the scale is odd", another, "the end"]
     assert capsys.readouterr().err.splitlines() == [f"eegxai report: {line}" for line in lines]
     assert warnings.showwarning is before
 

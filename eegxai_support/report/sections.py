@@ -225,8 +225,10 @@ def _interventions(findings: Findings) -> str:
             "share of the power": [f"{share:.1%}" for share in rows["power"]],
             "accuracy without it": [_two(it) for it in rows["accuracy"]],
             "without as much power elsewhere": [_two(it) for it in rows["control"]],
-            "drop (95 % interval)": [f"{_two(r.drop)} ({_two(r.drop_low)} to {_two(r.drop_high)})"
-                                     for r in rows[["drop", "drop_low", "drop_high"]].itertuples()],
+            "drop (95 % interval)": [
+                f"{_two(r.drop)} ({_two(r.drop_low)} to {_two(r.drop_high)})" if r.drop == r.drop else number(r.drop)
+                for r in rows[["drop", "drop_low", "drop_high"]].itertuples()
+            ],
             "p (Holm)": [number(it, 2) for it in rows["p_holm"]],
             "accuracy with it alone": [_two(it) for it in rows["only"]],
         }
