@@ -276,7 +276,7 @@ def test_references_are_those_of_what_was_used():
     found = set(re.findall(r"@\w+\{(\w+),", paper.references(make_findings())))
     assert found >= {"shrikumar2017learning", "sundararajan2017axiomatic", "bach2015pixel", "simonyan2014deep",
                      "haufe2014interpretation", "lawhern2018eegnet", "gramfort2013meg", "pion2019iclabel",
-                     "adebayo2018sanity"}  # fmt: skip
+                     "adebayo2018sanity", "pernet2020issues"}  # fmt: skip
     assert "selvaraju2017grad" not in found
     few = paper.references(make_findings(methods=("grad_cam",), without=("components", "sanity")))
     assert "selvaraju2017grad" in few and "iclabel" not in few and "shrikumar" not in few

@@ -308,8 +308,9 @@ def _methods(findings: Findings) -> str:
 
 def _paper(page: Page) -> Iterator[str]:
     yield paragraph(
-        "To copy and to cut down. Every number in it is one of this page; what the page does not know (participants,"
-        " amplifier, task, ethics) is for you to add."
+        "To copy and to cut down, in the order of the COBIDAS recommendations for MEG and EEG (Pernet et al., 2020)."
+        " Every number in it is one of this page; what the page does not know (participants, amplifier, task, ethics)"
+        " is for you to add."
     )
     yield code("\n\n".join(paper.methods_paragraphs(page.findings)), "Methods", "paper-methods")
     captions = [f"Figure {n}. {picture.caption}" for n, picture in enumerate(page.pictures, 1)]
