@@ -86,7 +86,7 @@ SAYING = (ValueError, TypeError, OSError, ImportError, NotImplementedError)  # w
 def _plain_warnings(prog: str) -> Iterator[None]:
     """Show each warning once, as a line without the place in a source that it came from.
 
-    Fifteen networks have fifteen numbers, and say the same: of warnings that differ in numbers alone the first is shown.
+    Fifteen networks have fifteen numbers to say the same with: of such warnings the first is shown.
     """
     shown = set()
 
