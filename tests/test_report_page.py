@@ -350,6 +350,7 @@ def test_page_does_not_scroll_sideways_on_a_phone(opened):
     page, _ = opened
     page.set_viewport_size(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert page.evaluate("(it => it.scrollWidth <= it.clientWidth)(document.querySelector('#learning .picture'))")
     wide = page.evaluate(
         "[...document.querySelectorAll('.wide')].map((it) => [it.scrollWidth > it.clientWidth + 1,"
         " getComputedStyle(it.querySelector('caption'), '::after').content])"

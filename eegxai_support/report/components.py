@@ -32,8 +32,8 @@ COLUMNS = ["subject", "component", "label", "probability", "origin"]
 
 # What helps where band or rate are too narrow, by whether there is a recording beside the trials.
 REMEDIES = {
-    True: "These are the recording's own, which neither --band nor --resample changes: give the file as it was before it"
-    " was filtered or resampled.",
+    True: "These are the recording's own, which neither --band nor --resample changes: give the file as it was before"
+    " it was filtered or resampled.",
     False: "There are the trials alone: give make_report the recording as well, raw=…, as it was before the filter and"
     " the resampling. The trials may stay as they are.",
 }
