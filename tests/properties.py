@@ -27,7 +27,7 @@ settings.register_profile(
 settings.load_profile("eegxai")
 
 COVERED: dict[str, list[str]] = {}
-CH_NAMES = ["Fz", "C3", "Cz", "C4", "Pz"]
+CH_NAMES = "Fz C3 Cz C4 Pz P3 P4 F3".split()
 SFREQ = 64.0
 # Of the largest value: a few hundred roundings one after the other, as many as a pass through these networks makes.
 TOLERANCE = {np.dtype("float32"): 1e-5, np.dtype("float64"): 1e-10}

@@ -286,7 +286,8 @@ def _part(recording: _Recording, run: int, flat: set[str], unit: str) -> Trials:
         **{c: v for c, v in zip(METADATA_COLUMNS, ("unknown", 1, run), strict=True) if c not in metadata}
     )
     trials = Trials(
-        signal=np.multiply(signal, factor, dtype=np.float32),
+        # In the type of the recording, and rounded once: trials that were made epochs come back to the bit.
+        signal=np.multiply(signal, factor, out=np.empty(signal.shape, np.float32), casting="same_kind"),
         unit="standardised" if density or unit == "standardised" else "uV",
         label=recording.label,
         info=located(mne.pick_info(info, keep)),
