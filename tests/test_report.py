@@ -201,7 +201,10 @@ def test_other_methods_need_no_other_training(tmp_path, monkeypatch):
 def test_trials_sorted_by_class_without_onsets_are_no_leak_and_the_page_says_what_is_not_known(tmp_path):
     trials = small()
     by_class = trials.subset(np.argsort(trials.label, kind="stable"))
-    page = make(by_class, tmp_path, methods=["saliency"], quick=True)
+    blocks = by_class.metadata["run"].rename("blocks")
+    by_class = replace(by_class, metadata=by_class.metadata.assign(blocks=blocks))
+    page = make(by_class, tmp_path, methods=["saliency"], quick=True, group="blocks")
+    assert "within each block," in page.read_text(encoding="utf-8")
     assert json.loads((tmp_path / "receipt.json").read_text())["verdict"]["source"] != "leak"
     assert "sorted by class and have no onsets" in page.read_text(encoding="utf-8")
 

@@ -321,7 +321,7 @@ def _facts(decoding: Decoding, group: str, *, title, notes, files, command, quic
         },
         "origin": decoding.origin,
         "origin_text": decoding.origin_text,
-        "group": group,
+        "group": "block" if group == "blocks" else group,  # one of them, as in "each run"
         "n_groups": len(np.unique(decoding.groups[decoding.explained])),
         "seeds": decoding.seeds,
         "weights": [_weights(fit) for fit in decoding.fits],
