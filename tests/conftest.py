@@ -91,7 +91,7 @@ def hide(monkeypatch, module):
 
 
 def violations(page, *rules):
-    """Return what axe-core finds wrong on a page, by these of its rules or by all: impact, rule and elements of each."""
+    """Return what axe-core finds wrong on a page, by these of its rules or by all: impact, rule, elements of each."""
     from axe_playwright_python.sync_playwright import Axe
 
     options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
