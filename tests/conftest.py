@@ -90,6 +90,15 @@ def hide(monkeypatch, module):
         monkeypatch.setitem(sys.modules, name, None)
 
 
+def violations(page, *rules):
+    """Return what axe-core finds wrong on a page, by these of its rules or by all: impact, rule, elements of each."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
+    found = Axe().run(page, options=options).response["violations"]
+    return [(each["impact"], each["id"], [node["target"] for node in each["nodes"]]) for each in found]
+
+
 @pytest.fixture(autouse=True)
 def no_thread_more():
     """Fail where a test, by a library that it was the first to use, leaves PyTorch more threads for all that follow."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import BOOK, CHAPTERS, ROOT, chapter_id
+from conftest import BOOK, CHAPTERS, ROOT, chapter_id, violations
 from playwright.sync_api import sync_playwright
 from sync import colab_url
 
@@ -102,6 +102,20 @@ def test_page(opened):
     page.set_viewport_size(PHONE)
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= PHONE["width"], f"scrolls sideways on a phone: {width} px"
+
+
+@pytest.mark.parametrize("opened", ["index", "practice/13_your_own_recording"], indirect=True)
+def test_page_is_whole_for_keyboards_and_screen_readers(opened):
+    page, _ = opened
+    page.set_viewport_size(PHONE)  # where most tables scroll
+    assert page.locator(".bd-article table").count()
+    assert not [found for found in violations(page) if found[0] in ("serious", "critical")]
+
+
+@pytest.mark.parametrize("opened", ["api"], indirect=True)
+def test_lists_of_references_are_whole_for_screen_readers(opened):
+    """By the rule that they broke: with all rules, axe-core takes half a minute for this page."""
+    assert not violations(opened[0], "aria-required-children")
 
 
 @pytest.mark.parametrize("opened", ["index"], indirect=True)
