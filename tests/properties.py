@@ -71,7 +71,7 @@ class Net(nn.Module):
         return self.last(self.dropout(self.pool(self.active(units))).flatten(1))
 
 
-@dataclass(repr=False)
+@dataclass
 class Task:
     """A network and what it is asked about."""
 
@@ -82,8 +82,8 @@ class Task:
     n_classes: int
     unit: float = 1.0  # numbers of `x` that stand for one of the first task's
 
-    def __repr__(self):
-        return f"Task({self.x.shape}, {self.x.dtype}, {self.n_classes} classes, {self.model.active})"
+    def _repr_pretty_(self, printer, cycle):  # of what hypothesis shows when it fails
+        printer.text(f"Task({self.x.shape}, {self.x.dtype}, {self.n_classes} classes, {self.model.active})")
 
     def rows(self, index):
         return Task(self.model, self.x[index], self.target[index], self.other[index], self.n_classes)
@@ -94,11 +94,26 @@ class Task:
         model.spatial.weight.data = model.spatial.weight.data[:, :, order]
         return Task(model, self.x[:, order], self.target, self.other[:, order], self.n_classes)
 
+    def laid_out(self, layout):
+        """Return the same numbers in another order of memory."""
+        target = self.target[::-1].copy()[::-1]
+        return Task(self.model, layout(self.x), target, layout(self.other), self.n_classes, self.unit)
+
     def in_unit(self, unit):
         """Return the same function of trials in another unit; powers of two change no digit."""
         model = duplicate(self.model)
         model.temporal.weight.data /= unit
         return Task(model, unit * self.x, self.target, unit * self.other, self.n_classes, unit)
+
+
+# The same numbers, as other tools lay them out in memory.
+layouts = st.sampled_from((np.asfortranarray, lambda x: x[:, :, ::-1].copy()[:, :, ::-1], lambda x: frozen_copy(x)))
+
+
+def frozen_copy(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
 
 
 def duplicate(model):

@@ -3,8 +3,9 @@
 import inspect
 import re
 
+import test_properties_memory  # noqa: F401 - imported for what they enter in COVERED
 import test_properties_networks
-import test_properties_patterns  # noqa: F401 - imported for what they enter in COVERED
+import test_properties_patterns  # noqa: F401
 import test_properties_signals  # noqa: F401
 import test_properties_statistics  # noqa: F401
 from properties import COVERED

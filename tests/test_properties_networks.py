@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from fake_device import DEVICE, FakeDevice
-from hypothesis import given, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from properties import assert_close, of, run, seeds, tasks, units
+from properties import assert_close, layouts, of, run, seeds, tasks, units
 
 import eegxai_support as xs
 
@@ -134,26 +133,20 @@ def size_of(said, task):
 def test_what_is_said_of_a_network_does_not_depend_on_what_it_should_not(name):
     said = SAID[name]
 
-    @run(name, task=tasks(), batch_size=st.sampled_from((2, 1, 3, 4, 5)), unit=units, seed=seeds)
-    def holds(task, batch_size, unit, seed):
+    @run(name, task=tasks(), batch_size=st.sampled_from((2, 1, 3, 4, 5)), unit=units, layout=layouts, seed=seeds)
+    def holds(task, batch_size, unit, layout, seed):
         n, n_channels, _ = task.x.shape
         rng = np.random.default_rng(seed)
-        few, order = np.arange(rng.integers(1, n + 1)), rng.permutation(n)
+        few = rng.integers(1, n + 1) if "n" in said.shape else n
+        rows = rng.permutation(n)[:few] if said.order else np.arange(few)
+        order = rng.permutation(n_channels) if said.channels else np.arange(n_channels)
+        note(f"trials {rows}, channels {order}")  # all at once, since each call takes a hundredth of a second
         expected = check(said.of(task, 64), said, task)
-        same = partial(assert_close, size=size_of(said, task), dtype=task.x.dtype)
-        if "n" in said.shape:
-            of_trials = partial(expected.take, axis=said.shape.index("n"))
-            same(said.of(task.rows(few), batch_size), of_trials(few))
-        else:
-            of_trials = lambda order: expected  # noqa: E731
-            same(said.of(task, batch_size), expected)
-        if said.order:
-            same(said.of(task.rows(order), batch_size), of_trials(order))
-        if said.channels:
-            order = rng.permutation(n_channels)
-            moved = expected.take(order, said.shape.index("c")) if "c" in said.shape else expected
-            same(said.of(task.channels(order), batch_size), moved)
-        same(said.of(task.in_unit(unit), 64) / unit**said.power, expected)
+        of_these = expected * unit**said.power
+        for axis, index in (("n", rows), ("c", order)):
+            of_these = of_these.take(index, said.shape.index(axis)) if axis in said.shape else of_these
+        found = said.of(task.rows(rows).channels(order).in_unit(unit).laid_out(layout), batch_size)
+        assert_close(found, of_these, task.x.dtype, size=size_of(said, task) * unit**said.power)
         with given_back(task.model, rng):
             np.testing.assert_array_equal(said.of(task, 64), expected)
 

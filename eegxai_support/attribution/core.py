@@ -183,7 +183,7 @@ def _checked_baseline(model, kind: Method, method: str, baseline, x: Tensor) -> 
         if kind.many_baselines:
             raise ValueError(f"{method} compares each trial with many baselines; give an array (n, channel, time).")
         return torch.as_tensor(make_baseline(x.cpu().numpy(), baseline)).to(x.device)
-    baseline = torch.as_tensor(baseline)
+    baseline = baseline if isinstance(baseline, Tensor) else np.asarray(baseline)
     baseline = model_input(model, baseline[None] if baseline.ndim == 2 else baseline, name="baseline").to(x.device)
     if baseline.shape[1:] != x.shape[1:] or not (kind.many_baselines or len(baseline) in (1, len(x))):
         raise ValueError(

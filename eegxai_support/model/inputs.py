@@ -263,7 +263,12 @@ def _named(names) -> str:
 
 
 def shared(x) -> Tensor:
-    """Return an array as a tensor that shares its memory; it is only read, so a read-only one is as good."""
+    """Return an array as a tensor that shares its memory; it is only read, so a read-only one is as good.
+
+    What torch does not take, such as a signal backwards in time or the byte order of another machine, is copied.
+    """
+    if isinstance(x, np.ndarray) and (min(x.strides, default=0) < 0 or not x.dtype.isnative):
+        x = x.astype(x.dtype.newbyteorder("="), order="C")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.as_tensor(x)

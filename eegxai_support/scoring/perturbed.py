@@ -193,7 +193,8 @@ def checked_maps(maps, shape: tuple[int, ...], name: str) -> np.ndarray:
         raise ValueError(f"{name} has shape {maps.shape}; expected that of the trials, {tuple(shape)}.")
     if n_missing := (~np.isfinite(maps)).sum():
         raise ValueError(f"{name} holds NaN or infinity at {n_missing} points. Drop those trials first.")
-    return maps.astype(np.result_type(maps, np.float32), copy=False)  # whole numbers may have no negative to rank by
+    # Whole numbers may have no negative to rank by; draws are written into a map through its flat view.
+    return np.ascontiguousarray(maps, np.result_type(maps, np.float32))
 
 
 def _checked_baseline(model: nn.Module, x: Tensor, baseline) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eegxai_support.model import checked_batch_size, copied, device_of, exact, frozen, look, simplify
+from eegxai_support.model import checked_batch_size, copied, device_of, exact, frozen, look, shared, simplify
 from eegxai_support.spectral.correlations import N_LAGS, PerturbationSums, first_order_effect
 from eegxai_support.spectral.gradients import phase_factor, spectral_gradients
 from eegxai_support.trials import unknown_name
@@ -282,7 +282,7 @@ def _iterate(batch: _Batch, respond, device: torch.device, kind: str, scale: flo
     perturb = _perturbation(kind, torch.fft.rfft(x), scale)
     outputs, before = respond(x.clone())  # a network may change its input in place
     decided = outputs.argmax(1)
-    label = decided if batch.label is None else torch.as_tensor(batch.label).to(decided)
+    label = decided if batch.label is None else shared(batch.label).to(decided)
     if outputs.shape[1] == 1:  # decides nothing
         label = label - 1
     n_right = (decided == label).sum().item()
