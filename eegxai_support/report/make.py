@@ -28,7 +28,6 @@ from eegxai_support.report.explaining import DEFAULT_METHODS, QUICK_METHODS, Exp
 from eegxai_support.report.findings import TRAINED, Findings
 from eegxai_support.report.leaks import order_accuracy, shared_samples
 from eegxai_support.report.needed import interventions
-from eegxai_support.report.networks import describe
 from eegxai_support.report.page import write_page
 from eegxai_support.report.parts import COMPUTED_WITH, Frames, Parts, fingerprint
 from eegxai_support.report.receipt import SAMPLE, write_receipt
@@ -253,8 +252,7 @@ def _write_sample(decoding: Decoding, methods: tuple[str, ...], out_dir: Path) -
     fit = decoding.fits[0]
     path = out_dir / WEIGHTS / f"{fit.group}-seed{fit.seed}.safetensors"
     if decoding.training is None:  # a network that was given
-        described = describe(fit.model)
-        save(fit.model, path, **({"network": described} if described else {}))
+        save(fit.model, path)
     weights = path.relative_to(out_dir).as_posix()
     supported = [method for method in methods if METHODS[method].applies_to(fit.model)]
     write_sample(out_dir / SAMPLE, fit.model, decoding.inputs, fit.index, supported, weights=weights)
