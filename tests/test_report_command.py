@@ -21,8 +21,9 @@ from test_imports import in_a_fresh_process
 
 import eegxai_support as xs
 from eegxai_support.__main__ import main
+from eegxai_support.decoders.descriptions import describe, described
 from eegxai_support.report import command
-from eegxai_support.report.networks import describe, described, load_network
+from eegxai_support.report.networks import load_network
 
 TRIALS = xs.simulate("spectral", n_trials=8, duration=1.2, sfreq=100, seed=0).pick(["C3", "Cz", "C4"])
 VERDICT = {"source": "brain", "rule": "a rule", "number": 0.3, "text": "It uses the brain."}
@@ -313,7 +314,15 @@ def test_weights_fill_the_network_that_the_callable_returns(called, weights):
     assert not called.model.training
 
 
-def test_weights_without_their_network_need_the_callable(called, capsys):
+def test_weights_that_were_saved_here_need_no_callable(called, weights):
+    assert main(shlex.split(f"report {MODEL}")) == 0
+    assert type(called.model) is type(weights)
+    for name, value in weights.state_dict().items():
+        assert torch.equal(called.model.state_dict()[name], value)
+
+
+def test_weights_without_their_network_need_the_callable(called, capsys, weights):
+    xs.save(weights, "weights.safetensors", network=None)
     assert main(shlex.split(f"report {MODEL}")) == 2
     line = told(capsys)
     assert "does not say which network its weights belong to" in line and "--network module:callable" in line
@@ -322,7 +331,9 @@ def test_weights_without_their_network_need_the_callable(called, capsys):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_described_network_is_built_again(name, tmp_path):
     model = build(name)
-    xs.save(model, tmp_path / "it.safetensors", network=describe(model))
+    state = torch.get_rng_state()
+    xs.save(model, tmp_path / "it.safetensors")
+    assert torch.equal(torch.get_rng_state(), state)
     again = load_network(tmp_path / "it.safetensors", TRIALS)
     x = np.random.default_rng(0).standard_normal((2, 3, model.n_times)).astype("float32")
     assert type(again) is type(model)
@@ -340,6 +351,7 @@ def test_a_network_that_json_cannot_hold_is_not_described():
     assert describe(EEGNet(**options, activation=torch.nn.GELU)) is not None
     assert describe(EEGNet(**options, activation=lambda: torch.nn.GELU())) is None
     assert describe(Mine()) is None
+    assert describe(xs.adapted(EEGNet(**options), output=lambda output: output[:, :1])) is None
 
 
 @pytest.mark.parametrize(

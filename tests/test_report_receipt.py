@@ -21,7 +21,6 @@ from eegxai_support.__main__ import main
 from eegxai_support.files import SEAL_KEY, UNSEALED, DamagedFileError, sealed
 from eegxai_support.recordings import write_recorded
 from eegxai_support.report import receipt as receipt_module
-from eegxai_support.report.networks import describe
 from eegxai_support.report.receipt import SCHEMA, file_digest, trials_digest, verify_receipt, write_receipt
 from eegxai_support.report.sample import check_sample, evidence, read_sample, write_sample
 
@@ -62,7 +61,7 @@ def network(trials=FINDINGS.trials, seed=0):
 
 def write_numbers(folder, *, model=None, sample=FINDINGS.trials, methods=METHODS, named=True):
     model = model or network()
-    xs.save(model, folder / WEIGHTS, network=describe(model) if named else None)
+    xs.save(model, folder / WEIGHTS, **({} if named else {"network": None}))
     write_sample(folder / "sample.safetensors", model, sample, range(2, 12), methods, weights=WEIGHTS)
 
 
@@ -278,7 +277,7 @@ def test_a_receipt_that_says_another_number_than_the_predictions_is_refused(name
 
 def test_weights_of_another_network_give_other_numbers(folder):
     other = network(seed=1)
-    xs.save(other, folder / WEIGHTS, network=describe(other))
+    xs.save(other, folder / WEIGHTS)
     write_receipt(FINDINGS, folder)
     assert problems(verify_receipt(folder)) == [["number", name, "refused"] for name in ("outputs", *METHODS)]
 
@@ -293,7 +292,7 @@ def test_a_sample_of_weights_that_the_receipt_does_not_name_is_refused(folder):
 def test_other_versions_are_named_and_their_numbers_are_information(far, folder, monkeypatch, capsys):
     if far:
         other = network(seed=1)
-        xs.save(other, folder / WEIGHTS, network=describe(other))
+        xs.save(other, folder / WEIGHTS)
         write_receipt(FINDINGS, folder)
     now = receipt_module.computed_with() | {"torch": "99.0", "processor": "abacus"}
     monkeypatch.setattr(receipt_module, "computed_with", lambda: now)

@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from eegxai_support.decoders.descriptions import NETWORK_KEY, describe
 from eegxai_support.files import (
     SEAL_KEY,
     UNSEALED,
@@ -24,14 +25,18 @@ from eegxai_support.model import TrainingRecord, record_of, unwrapped
 
 
 def save(model: nn.Module, path: str | Path, **metadata) -> None:
-    """Write a model's weights, and what it was trained on, to a safetensors file; it is either whole or not there.
+    """Write a model's weights, with what it is and was trained on, to a safetensors file, which is whole or not there.
+
+    A network of braindecode or of this package is described in the file's header, ``network``, so that ``eegxai report
+    --model`` and `verify_receipt` need no code that builds it; one of your own, or one made by `adapted`, is not.
 
     Parameters
     ----------
     model : torch.nn.Module
     path : str or Path
     **metadata
-        Kept in the file's header: text as it is, everything else as JSON.
+        Kept in the file's header: text as it is, everything else as JSON. ``network`` stands in the place of the
+        description; None leaves it out.
 
     Raises
     ------
@@ -41,6 +46,8 @@ def save(model: nn.Module, path: str | Path, **metadata) -> None:
     model = unwrapped(model)
     # Cloned, since the format has no weights that share memory.
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    if NETWORK_KEY not in metadata and (network := describe(model)):
+        metadata = {NETWORK_KEY: network, **metadata}
     if record := record_of(model):
         metadata = {"training_record": record.to_json(), **metadata}
     metadata = {name: value if isinstance(value, str) else to_json(value) for name, value in metadata.items()}

@@ -25,7 +25,6 @@ from eegxai_support.decoders import (
 )
 from eegxai_support.decoders.weights import fill, read
 from eegxai_support.model import model_size, name_of, output_kind, record_of
-from eegxai_support.report.networks import describe
 from eegxai_support.report.parts import Parts, fingerprint
 from eegxai_support.trials import Trials
 
@@ -294,7 +293,7 @@ def _trained(name: str, trials: Trials, seed: int, epochs: int | None, path: Pat
 
     def fit() -> dict[str, pd.DataFrame]:
         losses["history"] = train(model, trials, epochs=epochs, seed=seed).history
-        save(model, weights, key=key, network=describe(model), epochs=epochs, seed=seed)
+        save(model, weights, key=key, epochs=epochs, seed=seed)
         return losses
 
     history = parts.frames("history", key, compute=fit)["history"]

@@ -28,7 +28,6 @@ from eegxai_support.report.explaining import DEFAULT_METHODS, QUICK_METHODS, Exp
 from eegxai_support.report.findings import SAMPLE, TRAINED, Findings
 from eegxai_support.report.leaks import RECORDING, order_accuracy, shared_samples
 from eegxai_support.report.needed import interventions
-from eegxai_support.report.networks import describe
 from eegxai_support.report.page import write_page
 from eegxai_support.report.parts import COMPUTED_WITH, Frames, Parts, fingerprint
 from eegxai_support.report.receipt import remove_earlier, write_receipt
@@ -264,10 +263,8 @@ def _tables(
 def _write_sample(decoding: Decoding, methods: Iterable[str], out_dir: Path) -> None:
     """Write a few trials with their numbers, and the weights of the network that they are of."""
     fit = decoding.fits[0]
-    path = out_dir / _weights(fit)
     if decoding.training is None:  # a network that was given
-        described = describe(fit.model)
-        save(fit.model, path, **({"network": described} if described else {}))
+        save(fit.model, out_dir / _weights(fit))
     write_sample(out_dir / SAMPLE, fit.model, decoding.inputs, fit.index, methods, weights=_weights(fit))
 
 
