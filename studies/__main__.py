@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 # Before torch and NumPy are imported; the processes of the studies inherit it, whatever the shell has exported.
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[name] = "1"
 os.environ["EEGXAI_CACHE"] = str(Path(__file__).parents[1] / ".studies" / "decoders")
 

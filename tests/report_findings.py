@@ -297,7 +297,7 @@ def _facts(trials, tables, seeds, knows, title):
         "versions": {"eegxai_support": "0.3.0", "mne": mne.__version__, "numpy": np.__version__},
         "files": [["recording-epo.fif", 64 * "d"]],
         "data": 64 * "a",
-        "weights": [64 * "b", 64 * "c"],
+        "weights": ["weights/network-0.safetensors"],
         "sources": 64 * "e",
         "command": "eegxai report recording-epo.fif --out report --train EEGNet --group run",
         "quick": False,

@@ -391,6 +391,26 @@ def test_runs_are_joined_whatever_their_order_of_channels_gains_and_bad_channels
     assert any("r1_raw.fif: kept out of its trials, since bad in another recording: C4" in n for n in made.notes)
 
 
+def test_every_subject_has_a_recording_of_its_own(tmp_path):
+    paths = [saved(recording(volts(seed)), tmp_path / f"sub-0{who}_run-{run}_raw.fif")
+             for seed, (who, run) in enumerate([(1, 1), (2, 1), (1, 2)])]  # fmt: skip
+    made = read(paths)
+    assert list(made.by_subject) == [1, 2]
+    np.testing.assert_allclose(made.by_subject[1].get_data(), np.hstack([volts(0), volts(2)]), atol=1e-11)
+    np.testing.assert_allclose(made.by_subject[2].get_data(), volts(1), atol=1e-11)
+    assert made.raw.n_times == 3 * N_TIMES and made.by_subject[1].n_times == 2 * N_TIMES
+
+
+def test_epochs_of_one_file_may_be_of_several_subjects(tmp_path):
+    epochs = epochs_of(recording(volts(3)))
+    epochs.metadata = pd.DataFrame({"subject": np.repeat(["a", "b"], 6), "run": 1})
+    epochs.save(tmp_path / "both-epo.fif", verbose=False)
+    made = read(tmp_path / "both-epo.fif")
+    whole = epochs.get_data(copy=False)
+    for subject, rows in (("a", slice(6)), ("b", slice(6, 12))):
+        np.testing.assert_allclose(made.by_subject[subject].get_data(copy=False), whole[rows], atol=1e-11)
+
+
 def test_gains_that_differ_are_joined(tmp_path):
     pytest.importorskip("edfio")
     for name, span in (("run1", 40), ("run2", 80)):

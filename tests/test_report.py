@@ -16,6 +16,7 @@ from test_report_explaining import flicker, linear
 import eegxai_support as xs
 from eegxai_support.recordings.results import read_recorded
 from eegxai_support.report.make import make_report, most_relevant
+from eegxai_support.report.verdict import SOURCES
 
 ABOUT = {"title": "Flicker", "notes": ["A note."], "command": "eegxai report x.fif"}
 SMALL = {"methods": ["deep_lift", "saliency"], "seeds": 1, "epochs": 1}
@@ -37,10 +38,16 @@ def report(tmp_path_factory):
     return page, trials
 
 
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch):
+    """Leave the drawings to `report` and to the tests of the page: they take most of the time of so small a report."""
+    monkeypatch.setattr("eegxai_support.report.sections.Page.figure", lambda *args: "")
+
+
 def test_a_report_is_a_page_its_numbers_and_a_receipt(report):
     page, trials = report
     text = page.read_text(encoding="utf-8")
-    assert "Flicker" in text and "A note." in text and "eegxai report x.fif" in text
+    assert "Flicker" in text and "A note." in text and "eegxai report x.fif" in text and "<figure" in text
     receipt = json.loads((page.parent / "receipt.json").read_text())
     assert receipt["verdict"]["source"] and set(receipt["methods"]) == set(SMALL["methods"])
     table = read_recorded(page.parent / "tables" / "predictions.parquet")
@@ -140,6 +147,63 @@ def test_a_network_of_one_output_is_one_of_two_classes(end, tmp_path):
     predictions, removals = (read_recorded(tmp_path / "tables" / f"{n}.parquet") for n in ("predictions", "removals"))
     assert (predictions["label"] == predictions["predicted"]).mean() > 0.9
     assert set(removals["predicted"]) == {0, 1}
+
+
+class Recurrent(torch.nn.Module):
+    """A network that DeepLIFT has no rule for."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.end = torch.nn.LSTM(4, 3, batch_first=True), torch.nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.end(self.lstm(x.transpose(1, 2))[0][:, -1])
+
+
+@pytest.mark.parametrize("patterns", [True, False])
+def test_where_no_method_has_a_rule_the_page_says_so_and_goes_on(patterns, tmp_path, monkeypatch):
+    def none(*args):
+        raise xs.UnsupportedOperation("no gradient passes here")
+
+    if not patterns:
+        monkeypatch.setattr("eegxai_support.report.explaining.amplitude_gradients", none)
+    page = make_report(Recurrent(), small(), tmp_path, methods=["deep_lift"], quick=True)
+    text, receipt = page.read_text(encoding="utf-8"), json.loads((tmp_path / "receipt.json").read_text())
+    assert "deep_lift has no rule for" in text and receipt["methods"] == {} == receipt["peaks"]
+    assert ("no gradient passes here" in text) != patterns
+    assert receipt["verdict"]["source"] in SOURCES and not (xs.verify_receipt(tmp_path)["status"] == "refused").any()
+
+
+def test_files_of_an_earlier_report_go_and_those_of_the_user_stay(tmp_path):
+    kept = [tmp_path / name for name in ("my.html", "my.safetensors", "tables/my.parquet", "weights/my.safetensors")]
+    for path in kept:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("the user's own")
+    make(small(), tmp_path, methods=["saliency", "deep_lift"])
+    earlier = json.loads((tmp_path / "receipt.json").read_text())
+    changed = tmp_path / "tables/maps_deep_lift.parquet"
+    changed.write_bytes(b"changed since")
+    make(small(runs=2), tmp_path, methods=["saliency"])
+    found = json.loads((tmp_path / "receipt.json").read_text())
+    gone = {name for part in ("files", "weights") for name in set(earlier[part]) - set(found[part])}
+    assert gone == {"tables/maps_deep_lift.parquet", "weights/fold3-seed0.safetensors"}
+    assert not (tmp_path / "weights/fold3-seed0.safetensors").exists()
+    assert changed.read_bytes() == b"changed since" and {path.read_text() for path in kept} == {"the user's own"}
+    assert not {str(path.relative_to(tmp_path)) for path in kept} & (set(found["files"]) | set(found["weights"]))
+
+
+def test_other_methods_need_no_other_training(tmp_path, monkeypatch):
+    make(small(), tmp_path, methods=["saliency"])
+    monkeypatch.setattr("eegxai_support.report.decoding.train", None)
+    make(small(), tmp_path, methods=["deep_lift"], quick=True)
+
+
+def test_trials_sorted_by_class_without_onsets_are_no_leak_and_the_page_says_what_is_not_known(tmp_path):
+    trials = small()
+    by_class = trials.subset(np.argsort(trials.label, kind="stable"))
+    page = make(by_class, tmp_path, methods=["saliency"], quick=True)
+    assert json.loads((tmp_path / "receipt.json").read_text())["verdict"]["source"] != "leak"
+    assert "sorted by class and have no onsets" in page.read_text(encoding="utf-8")
 
 
 def test_subjects_may_be_numbers_and_names(tmp_path):

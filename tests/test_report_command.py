@@ -39,7 +39,9 @@ def weights():
 def called(monkeypatch, tmp_path, weights):
     """Stand in for reading and for the report, in an empty folder; return what each was called with."""
     asked = SimpleNamespace(paths=None, reading=None, model=None, reporting=None, trials=None)
-    recording = SimpleNamespace(trials=TRIALS, raw="raw", notes=["a note"], files=[("a", 64 * "0")], dropped="dropped")
+    recording = SimpleNamespace(
+        trials=TRIALS, by_subject={1: "raw"}, notes=["a note"], files=[("a", 64 * "0")], dropped="dropped"
+    )
 
     def read_recording(paths, **options):
         asked.paths, asked.reading = [str(path) for path in paths], options
@@ -89,7 +91,7 @@ def test_every_option_reaches_the_function_it_is_for(called, capsys):
         "exclude": ["EOG", "EMG"], "unit": "uV", "group": "subject",
     }  # fmt: skip
     assert called.reporting == {
-        "raw": "raw", "quick": True, "notes": ["a note"], "files": [("a", 64 * "0")], "dropped": "dropped",
+        "raw": {1: "raw"}, "quick": True, "notes": ["a note"], "files": [("a", 64 * "0")], "dropped": "dropped",
         "group": "subject", "methods": ["deep_lift", "lrp_gamma"], "seeds": 5, "epochs": 40, "seed": 7, "title": "Mine",
         "command": f"eegxai {line}",
     }  # fmt: skip

@@ -12,9 +12,17 @@ from torch import nn
 import eegxai_support as xs
 from eegxai_support.decoders import train
 from eegxai_support.report import decoding as stages
-from eegxai_support.report.decoding import Decoding, Fit, explained_by_one, groups_of, log_probability, train_left_out
+from eegxai_support.report.decoding import (
+    Decoding,
+    Fit,
+    answer_kind,
+    explained_by_one,
+    groups_of,
+    log_probability,
+    train_left_out,
+)
 from eegxai_support.report.evidence import evidence
-from eegxai_support.report.explaining import Explaining, _above_permuted, shares, trials_to_show
+from eegxai_support.report.explaining import Explaining, _above_permuted, mean_share, shares, trials_to_show
 from eegxai_support.report.make import unchanged
 from eegxai_support.report.parts import Parts, fingerprint
 from eegxai_support.report.receipts import Receipts, area_against_random
@@ -81,9 +89,12 @@ def test_evidence_is_the_own_output_against_the_mean_of_the_others(n_classes):
 def test_log_probabilities_of_every_kind_of_output():
     logits = np.random.default_rng(0).normal(size=(5, 3))
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    for outputs in (logits, p, np.log(p)):
-        np.testing.assert_allclose(np.exp(log_probability(outputs)), p, rtol=1e-6)
-    one = np.exp(log_probability(logits[:, :1]))
+    for kind, outputs in {"logits": logits, "probabilities": p, "log_probabilities": np.log(p)}.items():
+        assert answer_kind(outputs) == kind
+        np.testing.assert_allclose(np.exp(log_probability(outputs, kind)), p, rtol=1e-6)
+    assert answer_kind(p[:, :1]) == "probabilities"
+    np.testing.assert_allclose(np.exp(log_probability(p[:, :1], "probabilities")), np.c_[1 - p[:, 0], p[:, 0]])
+    one = np.exp(log_probability(logits[:, :1], answer_kind(logits[:, :1])))
     np.testing.assert_allclose(one[:, 1], 1 / (1 + np.exp(-logits[:, 0])))
     np.testing.assert_allclose(one.sum(1), 1)
 
@@ -159,10 +170,28 @@ def test_the_pattern_of_amplitudes_is_at_the_frequencies_of_the_classes():
         assert mean.idxmax() == freq
 
 
+def test_every_group_has_a_pattern_of_its_own_trials():
+    trials, model = flicker(n_trials=36), Power()
+    decoding = decoded(trials, [model])
+    rows = explained(decoding).run(_no_parts())["channels"].query("method == 'haufe_pattern' and network == 'trained'")
+    for run in np.unique(decoding.groups):
+        x = trials.signal[decoding.groups == run]
+        gradients = xs.amplitude_gradients(model, x).mean(1)
+        amplitude = np.abs(np.fft.rfft(x)).astype(float)
+        for label, name in enumerate(trials.class_names):
+            weights = gradients[label] - np.delete(gradients, label, axis=0).mean(0)
+            outputs = (amplitude * weights).sum((1, 2))
+            covariance = np.tensordot(outputs - outputs.mean(), amplitude, 1) / (len(x) - 1)
+            found = rows[(rows["group"] == run) & (rows["class"] == name)].set_index("channel")["value"]
+            np.testing.assert_allclose(found[CHANNELS], covariance.sum(1), rtol=1e-4)
+
+
 def test_shares_of_a_map_without_relevance_are_nan():
     found = shares(np.array([[1.0, -3.0], [0.0, 0.0]]))
     np.testing.assert_allclose(found[0], [0.25, 0.75])
     assert np.isnan(found[1]).all()
+    np.testing.assert_array_equal(mean_share(found), found[0])
+    assert np.isnan(mean_share(found[1:])).all()
 
 
 def test_trials_to_show_take_every_group_and_class_in_turn():
@@ -224,11 +253,11 @@ def test_seeds_decide_together_by_the_mean_of_their_logarithms():
     trials = flicker(n_classes=2)
     models = [linear(2, seed) for seed in range(3)]
     decoding = decoded(trials, models)
-    logits = np.mean([log_probability(xs.predict(m, trials)) for m in models], axis=0)
+    logits = np.mean([log_probability(xs.predict(m, trials), "logits") for m in models], axis=0)
     np.testing.assert_array_equal(decoding.together["predicted"], logits.argmax(1))
     assert decoding.accuracy == xs.accuracy(trials.label, logits.argmax(1), 2)
     table = decoding.predictions
-    own = np.take_along_axis(log_probability(xs.predict(models[1], trials)), trials.label[:, None], 1)[:, 0]
+    own = np.take_along_axis(log_probability(xs.predict(models[1], trials), "logits"), trials.label[:, None], 1)[:, 0]
     rows = table[table["seed"] == 1]
     np.testing.assert_allclose(rows["p_true"], np.exp(own), rtol=1e-6)
     np.testing.assert_allclose(rows["log_odds"], np.log(np.exp(own) / (1 - np.exp(own))), rtol=1e-4)

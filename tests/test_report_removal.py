@@ -403,6 +403,43 @@ def test_p_values_are_corrected_by_holm_and_a_picked_channel_counts_for_all():
     np.testing.assert_allclose(picked["p"], np.minimum(1, 3 * made["p"]))
 
 
+def test_a_class_with_more_trials_counts_no_more_than_the_others():
+    """Without the part the decoder answers the larger class: 0.8 of the answers are right, and nothing is known."""
+    label = (np.arange(50) % 5 == 0).astype(int)
+    trials = pd.DataFrame({"trial": np.arange(50), "group": np.arange(50) // 10, "label": label})
+    rng, tables = np.random.default_rng(0), []
+    for draw in range(-1, 8):
+        odds = np.where(label, -2.0, 2.0) if draw < 0 else 2 + rng.normal(0, 0.3, 50)
+        table = trials.assign(
+            draw=draw, log_odds=odds, correct=odds > 0, predicted=np.where(odds > 0, label, 1 - label)
+        )
+        tables.append(table.drop(columns=["group", "label"]))
+    removals = pd.concat(tables).assign(part="eyes", kind="components", source="eyes", seed=0, power=0.1, only=False)
+    made = interventions(pd.concat([removals, removals[removals["draw"] < 0].assign(only=True)]), trials).iloc[0]
+    assert made["accuracy"] == made["only"] == 0.5 and made["control"] == 1 and made["drop"] == 0.5
+    assert made["left_p"] == made["only_p"] == 1 and made["accuracy_low"] <= 0.5 <= made["accuracy_high"]
+
+
+def test_what_an_answer_is_does_not_depend_on_how_few_are_looked_at():
+    """One output, of which those to nothing but a part of the signal all lie between 0 and 1: logits they stay."""
+    trials, _, fits = recorded("eyes")
+    models = [OneLogit(fit.model) for fit in fits]
+    one = [fit._replace(model=model) for fit, model in zip(fits, models, strict=True)]
+    columns = ["part", "draw", "trial", "seed", "only", "correct", "log_odds"]
+    expected, found = (remove_parts(each, trials, n_controls=0)[columns] for each in (fits, one))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1e-4)
+
+
+class OneLogit(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        outputs = self.model(x)
+        return outputs[:, 1:] - outputs[:, :1]
+
+
 def test_chance_of_several_answers_is_that_of_one_where_they_agree():
     rng = np.random.default_rng(12)
     label, group = rng.integers(0, 3, 60), np.arange(60) // 20
@@ -413,6 +450,25 @@ def test_chance_of_several_answers_is_that_of_one_where_they_agree():
     assert above_chance(table) == pytest.approx(expected, abs=0.02)
     assert above_chance(twice) == above_chance(table)
     assert np.isnan(above_chance(table[:0]))
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_p_values_of_several_answers_are_those_of_a_loop(balanced):
+    rng = np.random.default_rng(13)
+    label, group = np.r_[np.zeros(14, int), np.ones(4, int), [5] * 6], np.arange(24) % 2
+    answers = np.where(rng.random((24, 3)) < 0.1, label[:, None], rng.choice([0, 1, 5, 7], (24, 3)))
+    n = 200
+
+    def score(label):
+        right = label[:, None] == answers
+        return np.mean([right[label == c].mean() for c in (0, 1, 5)]) if balanced else right.mean()
+
+    rng, permuted = np.random.default_rng(4), np.tile(label, (n, 1))
+    for value in (0, 1):
+        permuted[:, group == value] = rng.permuted(permuted[:, group == value], axis=1)
+    expected = (1 + sum(score(each) >= score(label) - 1e-12 for each in permuted)) / (n + 1)
+    found = xs.permutation_p_value(label, answers, group, balanced=balanced, n_permutations=n, seed=4)
+    assert found == pytest.approx(expected) and 0.01 < found < 0.99
 
 
 def head_of_sources(rng, n_trials=10):

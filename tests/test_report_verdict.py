@@ -75,7 +75,8 @@ def test_a_few_twins_do_not_explain_trials_that_have_none():
 def test_classes_in_blocks_are_a_leak():
     trials, _, _ = recorded("drift")
     label = (np.arange(len(trials)) % 15 > 7).astype(int)
-    order = order_accuracy(replace(trials, label=label), trials.metadata["run"])
+    metadata = trials.metadata.assign(onset=np.arange(len(trials)) * 5.0)
+    order = order_accuracy(replace(trials, label=label, metadata=metadata), trials.metadata["run"])
     assert order["accuracy"] > 0.9 and order["p"] < 0.01
     verdict = source_verdict({"interventions": judged("drift").reset_index()}, facts_of(0.9, order=order))
     assert verdict["source"] == "leak"
@@ -267,6 +268,23 @@ def test_blocks_are_found_by_onsets_whatever_the_order_of_the_trials():
     blocked = replace(trials, label=np.arange(60) % 15 // 8, metadata=trials.metadata.assign(onset=onset))
     mixed = blocked.subset(np.random.default_rng(1).permutation(60))
     assert order_accuracy(mixed, mixed.metadata["run"])["p"] < 0.05
+    unknown = blocked.subset(np.argsort(blocked.label, kind="stable"))
+    assert order_accuracy(unknown, unknown.metadata["run"])["p"] < 0.05
+    unknown = replace(unknown, metadata=unknown.metadata.drop(columns="onset"))
+    assert order_accuracy(unknown, unknown.metadata["run"]) is None
+
+
+def test_what_is_above_chance_is_counted_by_class():
+    """Nine of ten trials are of one class: an accuracy of 0.9 is nothing, and 0.9 - 1 / 2 no cost."""
+    rare = np.arange(100) % 10 == 0
+    table = pd.DataFrame({"trial": np.arange(100), "seed": 0, "group": 0, "label": rare.astype(int)})
+    table["predicted"] = np.where(np.arange(100) < 60, table["label"], 0)  # six of ten rare ones are found: 0.8
+    row = {"part": "eye blink", "kind": "components", "source": "eyes", "accuracy": 0.7, "control": 0.8, "drop": 0.1}
+    row |= {"p": 0.001, "p_holm": 0.001, "left_p": 0.001, "only": 0.6, "only_p": 0.01, "power": 0.1}
+    facts = facts_of(0.96)
+    facts["decoder"]["balanced_accuracy"] = 0.8
+    verdict = source_verdict({"interventions": pd.DataFrame([row]), "predictions": table}, facts)
+    assert verdict["source"] == "eyes" and verdict["number"] == pytest.approx(0.1 / 0.3)
 
 
 def test_a_part_costs_what_one_network_loses_not_what_all_seeds_together_do():

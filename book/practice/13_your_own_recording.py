@@ -254,11 +254,13 @@ peaks.round(2)
 # ## The report
 #
 # `make_report` does all of this, and what the earlier chapters added: several seeds, five methods, sanity checks, components, an untrained
-# network beside each number, parts of the signal removed, with controls as powerful. `raw` is the widest band at hand: components are
-# looked for there. The notes, files and dropped events of the reading go along, so that the page can tell.
+# network beside each number, parts of the signal removed, with controls as powerful. `raw` is the widest band at hand, by subject: components
+# are looked for there. The notes, files and dropped events of the reading go along, so that the page can tell.
 
 # %%
-wide = read.raw.copy().crop(tmax=40) if FAST and flicker else read.raw
+wide = read.by_subject
+if FAST and flicker:
+    wide = {subject: raw.copy().crop(tmax=40) for subject, raw in wide.items()}
 told = {"notes": read.notes, "files": read.files, "dropped": read.dropped}
 options = {"group": group, "epochs": 60, "quick": FAST, "seed": SEED}
 with warnings.catch_warnings():

@@ -79,8 +79,14 @@ def accuracy(label, predicted, n_classes: int | None = None) -> Accuracy:
         )
     return Accuracy(
         accuracy=float((label == predicted).mean()),
-        balanced=float(np.mean([(predicted[label == each] == each).mean() for each in np.unique(label)])),
+        balanced=float(((label == predicted) * class_weights(label)).mean()),
         chance=1 / (n_classes or int(classes[-1]) + 1),
         majority=float(np.bincount(label).max() / len(label)),
         n_trials=len(label),
     )
+
+
+def class_weights(label: np.ndarray) -> np.ndarray:
+    """Return a weight for each trial, 1 on average, with which all classes that occur count alike, (trial,)."""
+    classes, of_class, n_trials = np.unique(label, return_inverse=True, return_counts=True)
+    return (len(label) / (len(classes) * n_trials))[of_class]

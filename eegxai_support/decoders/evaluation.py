@@ -129,14 +129,23 @@ def cross_validate(fit: Fit, trials: Trials, *, by="run", tested=None) -> pd.Dat
     return pd.concat(tables, ignore_index=True)
 
 
-def permutation_p_value(label, predicted, group, *, n_permutations: int = 10_000, seed: int = 0) -> float:
+def permutation_p_value(
+    label, predicted, group, *, balanced: bool = False, n_permutations: int = 10_000, seed: int = 0
+) -> float:
     """Return the p-value of an accuracy under label permutation within groups.
+
+    The answers stay as they are, and so do the networks that gave them: the p-value asks whether these answers have to
+    do with the labels. Another training might have given others; several seeds show how much so.
 
     Parameters
     ----------
-    label, predicted : array-like of int, shape (trial,)
+    label : array-like of int, shape (trial,)
+    predicted : array-like of int, shape (trial,) or (trial, seed)
+        Of several networks, their mean accuracy is tested.
     group : array-like, shape (trial,)
         Labels are exchanged only within a group, such as a run: drifts from run to run are not evidence.
+    balanced : bool
+        Whether each class counts alike, however many trials it has.
     n_permutations, seed : int
 
     Returns
@@ -154,15 +163,22 @@ def permutation_p_value(label, predicted, group, *, n_permutations: int = 10_000
     .. [1] Phipson & Smyth (2010). Permutation P-values should never be zero. Stat. Appl. Genet. Mol. Biol. 9(1), 39.
     """
     label, predicted, group = np.asarray(label), np.asarray(predicted), np.asarray(group)
+    predicted = predicted[:, None] if predicted.ndim == 1 else predicted
     if label.dtype.kind not in "iu" or not len(label) == len(predicted) == len(group):
         raise ValueError(
             f"label ({label.dtype}), predicted and group have the lengths {len(label)}, {len(predicted)} and"
             f" {len(group)}; expected one whole number, one class and one group per trial."
         )
     rng = np.random.default_rng(seed)
-    n_right = np.zeros(n_permutations, int)
+    classes, of_class, n_of_class = np.unique(label, return_inverse=True, return_counts=True)
+    weight = 1 / n_of_class if balanced else np.ones(len(classes))
+    right = np.zeros(n_permutations + 1)  # the first is what was observed
     for value in np.unique(group):
         inside = group == value
-        permuted = rng.permuted(np.tile(label[inside], (n_permutations, 1)), axis=1)
-        n_right += (permuted == predicted[inside]).sum(1)
-    return float((1 + (n_right >= (label == predicted).sum()).sum()) / (1 + n_permutations))
+        drawn = rng.permuted(np.tile(of_class[inside], (n_permutations, 1)), axis=1)
+        drawn = np.concatenate([of_class[None, inside], drawn])
+        # How much each trial would add to the sum if it were of each class, so that a permutation only looks it up.
+        adds = (predicted[inside, :, None] == classes).sum(1) * weight
+        right += adds[np.arange(inside.sum()), drawn].sum(1)
+    rounding = 1e-9 * right[0]
+    return float((right >= right[0] - rounding).sum() / (1 + n_permutations))

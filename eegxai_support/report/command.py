@@ -159,7 +159,7 @@ def _report(given: argparse.Namespace) -> int:
             given.train or _loaded(given, recording.trials),
             recording.trials,
             given.out,
-            raw=recording.raw if recording.trials.metadata["subject"].nunique() == 1 else None,  # it is of all in one
+            raw=recording.by_subject,
             quick=given.quick,
             notes=recording.notes,
             files=recording.files,

@@ -128,12 +128,22 @@ class Decoding:
         return self.inputs.subset(fit.index)
 
     @cached_property
+    def outputs(self) -> list[np.ndarray]:
+        """What the network of each fit answers to its trials, (trial, output)."""
+        return [predict(fit.model, self.input_of(fit)) for fit in self.fits]
+
+    @cached_property
+    def answers(self) -> str:
+        """Kind of all these outputs, and so of those to changed trials, see `answer_kind`."""
+        return answer_kind(np.concatenate(self.outputs))
+
+    @cached_property
     def predictions(self) -> pd.DataFrame:
         """One row per network and trial: trial, seed, group, label, predicted, p_true, log_odds."""
         label = self.trials.label
         rows = []
-        for fit in self.fits:
-            log_p = log_probability(predict(fit.model, self.input_of(fit)))
+        for fit, outputs in zip(self.fits, self.outputs, strict=True):
+            log_p = log_probability(outputs, self.answers)
             own = log_p[np.arange(len(log_p)), label[fit.index]]
             others = np.log(-np.expm1(np.minimum(own, -1e-12)))  # the logarithm of 1 - p, where p rounds to 1 as well
             columns = {"trial": fit.index, "seed": fit.seed, "group": self.groups[fit.index], "label": label[fit.index]}
@@ -170,17 +180,26 @@ class Decoding:
         return self.p_value < ALPHA and self.accuracy.balanced > self.accuracy.chance
 
 
-def log_probability(outputs: np.ndarray) -> np.ndarray:
-    """Return log-probabilities of outputs of any kind.
+def answer_kind(outputs: np.ndarray) -> str:
+    """Say what outputs are, from those to many trials: of a few, logits may be between 0 and 1 by chance.
 
     A single output is of the second of two classes: its probability where all of them are between 0 and 1, as after a
     sigmoid, else its logit.
+
+    Returns
+    -------
+    {"logits", "probabilities", "log_probabilities"}
     """
+    if outputs.shape[1] == 1:
+        return "probabilities" if ((outputs >= 0) & (outputs <= 1)).all() else "logits"
+    return output_kind(torch.from_numpy(np.asarray(outputs, dtype=np.float64)))
+
+
+def log_probability(outputs: np.ndarray, kind: str) -> np.ndarray:
+    """Return log-probabilities, (trial, class), of outputs whose `answer_kind` is known."""
     outputs = torch.from_numpy(np.asarray(outputs, dtype=np.float64))
     if outputs.shape[1] == 1:
-        between = bool(((outputs >= 0) & (outputs <= 1)).all())
-        outputs = torch.cat([1 - outputs if between else torch.zeros_like(outputs), outputs], 1)
-    kind = output_kind(outputs)
+        outputs = torch.cat([1 - outputs if kind == "probabilities" else torch.zeros_like(outputs), outputs], 1)
     return (outputs.clamp(min=1e-300).log() if kind == "probabilities" else outputs.log_softmax(1)).numpy()
 
 

@@ -71,7 +71,9 @@ class Explaining:
             tables[name] = tables[name].groupby(keys, sort=False, as_index=False, dropna=False).mean()
         if "skipped" in tables:
             tables["skipped"] = tables["skipped"].drop_duplicates()
-        return tables | {"maps": _mean_maps(tables["maps"])}
+        if "maps" in tables:
+            tables["maps"] = _mean_maps(tables["maps"])
+        return tables
 
     def _fit(self, fit: Fit) -> Frames:
         given = self.decoding.input_of(fit)
@@ -113,7 +115,7 @@ class Explaining:
         rows = []
         for group, label, chosen in self._cells(fit):
             columns = {**about, "group": group, "class": self.decoding.trials.class_names[label], axis: places}
-            columns |= {"value": values[chosen].mean(0), "share": np.nanmean(share[chosen], axis=0)}
+            columns |= {"value": values[chosen].mean(0), "share": mean_share(share[chosen])}
             rows.append(pd.DataFrame(columns))
         return pd.concat(rows, ignore_index=True)
 
@@ -139,29 +141,37 @@ class Explaining:
         for group in pd.unique(groups):
             chosen = (groups == group) & np.isfinite(values).all(1)
             if chosen.any():
-                columns = {**about, "group": group, "kind": kinds, "share": np.nanmean(share[chosen], axis=0)}
+                columns = {**about, "group": group, "kind": kinds, "share": mean_share(share[chosen])}
                 rows.append(pd.DataFrame(columns | {"net": values[chosen].mean(0)}))
         return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
     def _patterns(self, fit: Fit, given: Trials, network: str, model: nn.Module) -> Frames:
-        """Haufe patterns of the mean amplitude gradient of each class: which amplitudes rise with the evidence."""
+        """Haufe patterns of the mean amplitude gradient of each class: which amplitudes rise with the evidence.
+
+        Each group has its own, of its own trials: an interval over groups is to show what differs between them.
+        """
         try:
-            gradients = amplitude_gradients(model, given.signal).mean(1)
+            gradients = amplitude_gradients(model, given.signal)
         except UnsupportedOperation as error:
             return {"skipped": pd.DataFrame({"section": [f"method {PATTERN}"], "reason": [str(error)]})}
         if len(gradients) == 1:
             gradients = np.concatenate([-gradients, gradients])
         against = (gradients.sum(0) - gradients) / (len(gradients) - 1)
-        patterns = haufe_patterns(gradients - against, np.abs(np.fft.rfft(given.signal)))
+        evidence_gradients, amplitude = gradients - against, np.abs(np.fft.rfft(given.signal))
+        groups, of_class = self.decoding.groups[fit.index], self.decoding.trials.class_names
         about = {"method": PATTERN, "network": network}
         channels, spectra = [], []
-        for group, label, _ in self._cells(fit):
-            here = {**about, "group": group, "class": self.decoding.trials.class_names[label]}
-            for tables, axis, places, values in (
-                (channels, "channel", given.info.ch_names, patterns[label].sum(1)),
-                (spectra, "frequency", frequencies(given), patterns[label].sum(0)),
-            ):
-                tables.append(pd.DataFrame({**here, axis: places, "value": values, "share": shares(values[None])[0]}))
+        for group in pd.unique(groups):
+            here = groups == group
+            patterns = haufe_patterns(evidence_gradients[:, here].mean(1), amplitude[here])
+            for label in np.unique(self.decoding.trials.label[fit.index][here]):
+                row = {**about, "group": group, "class": of_class[label]}
+                for tables, axis, places, values in (
+                    (channels, "channel", given.info.ch_names, patterns[label].sum(1)),
+                    (spectra, "frequency", frequencies(given), patterns[label].sum(0)),
+                ):
+                    share = shares(values[None])[0]
+                    tables.append(pd.DataFrame({**row, axis: places, "value": values, "share": share}))
         return {"channels": pd.concat(channels), "spectra": pd.concat(spectra)}
 
     def peaks(self, tables: Frames) -> pd.DataFrame:
@@ -171,7 +181,8 @@ class Explaining:
         class is compared with the largest means over as many trials drawn from each group whatever their class, which
         the relevance that all trials have alike cannot exceed. A frequency that does not pass their 95 % level is NaN.
         """
-        method = next((each for each in self.methods if each in set(tables["spectra"]["method"])), None)
+        known = set(tables["spectra"]["method"]) if "spectra" in tables else set()
+        method = next((each for each in self.methods if each in known), None)
         if method is None:
             return pd.DataFrame(columns=["method", "class", "channel", "frequency", "time", "frequency_level"])
         rows = []
@@ -210,6 +221,12 @@ def shares(values: np.ndarray) -> np.ndarray:
     size = np.abs(values)
     total = size.sum(1, keepdims=True)
     return np.divide(size, total, out=np.full_like(size, np.nan), where=total > 0)
+
+
+def mean_share(share: np.ndarray) -> np.ndarray:
+    """Return the mean over the trials that have shares; NaN where none has."""
+    known = share[np.isfinite(share).all(1)]
+    return known.mean(0) if len(known) else np.full(share.shape[1], np.nan)
 
 
 def trials_to_show(decoding: Decoding, n: int) -> np.ndarray:

@@ -199,17 +199,17 @@ def interventions(findings: Findings) -> Picture:
     ]
     rows = pd.concat(parts).dropna(subset="mean")
     decoder = findings.facts["decoder"]
-    fig = viz.plot_intervals(rows, "part", "run", reference=decoder["chance"], label="accuracy")
-    fig.axes[0].axvline(decoder["accuracy"], color="0.4", linestyle="--", linewidth=1, zorder=0)
+    fig = viz.plot_intervals(rows, "part", "run", reference=decoder["chance"], label="balanced accuracy")
+    fig.axes[0].axvline(decoder["balanced_accuracy"], color="0.4", linestyle="--", linewidth=1, zorder=0)
     worst = table.loc[(table["control"] - table["accuracy"]).fillna(-1).idxmax()]
     return Picture(
         "interventions",
         fig,
-        f"Accuracy without each of {len(table)} parts of the signal. Most is lost without {worst['part']}:"
+        f"Balanced accuracy without each of {len(table)} parts of the signal. Most is lost without {worst['part']}:"
         f" {worst['accuracy']:.2f}, against {number(float(worst['control']), 2)} for the control.",
-        "Accuracy after a part of the signal is removed, after as much power is removed elsewhere, and with that part"
-        f" alone, with 95 % intervals. Dotted: chance, {decoder['chance']:.2f}. Dashed: the whole signal,"
-        f" {decoder['accuracy']:.2f}.",
+        "Balanced accuracy after a part of the signal is removed, after as much power is removed elsewhere, and with"
+        f" that part alone, with 95 % intervals. Dotted: chance, {decoder['chance']:.2f}. Dashed: the whole signal,"
+        f" {decoder['balanced_accuracy']:.2f}.",
         ("interventions", "removals"),
     )
 

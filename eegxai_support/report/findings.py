@@ -10,6 +10,7 @@ import pandas as pd
 from eegxai_support.trials import Trials
 
 TRAINED, UNTRAINED = "trained", "untrained"  # of the column `network`
+PAGE, SAMPLE, TABLES = "report.html", "sample.safetensors", "tables"  # what lies in the folder of a report
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,3 +33,9 @@ class Findings:
     tables: dict[str, pd.DataFrame]
     maps: dict[str, np.ndarray]
     facts: dict
+
+    @property
+    def products(self) -> list[str]:
+        """Every file of the report but its receipt, as paths from its folder."""
+        tables = [*self.tables, *(f"maps_{method}" for method in self.maps)]
+        return [PAGE, SAMPLE, *self.facts["weights"], *(f"{TABLES}/{name}.parquet" for name in tables)]

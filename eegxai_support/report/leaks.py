@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from eegxai_support.decoders.accuracy import class_weights
 from eegxai_support.trials import Trials
 
 SHARED = 0.05  # of a trial: fewer samples in common are the rim of a window
 VALUES = 32  # bits of quantised values agree by chance, of so many not
 STRETCHES = 4  # of a recording: what drifts slowly is told by the quarter, and a fixed random sequence is not
 ORDER_P = 0.01
+ROUNDING = 1e-9  # of a mean of weights
 RECORDING = ["subject", "session", "run"]
 
 
@@ -75,38 +77,49 @@ def _same_time(trials: Trials) -> pd.DataFrame:
     return pairs.assign(share=share).loc[share > 0, columns]
 
 
-def _order(trials: Trials, recording: np.ndarray) -> pd.Series:
-    """Return how many trials of its recording stand before each: by their onsets, else as they are given."""
+def _order(trials: Trials, recording: np.ndarray) -> np.ndarray | None:
+    """Return how many trials of its recording stand before each, by their onsets, else as they are given.
+
+    None where there are no onsets and trials stand sorted by class: they may have been sorted after the recording.
+    """
     onset = trials.metadata.get("onset")
-    if onset is None or onset.dtype.kind not in "iuf" or onset.isna().any():
-        return pd.Series(recording).groupby(recording).cumcount()
-    return onset.reset_index(drop=True).groupby(recording).rank(method="first") - 1
+    if onset is not None and onset.dtype.kind in "iuf" and onset.notna().all():
+        return onset.reset_index(drop=True).groupby(recording).rank(method="first").to_numpy() - 1
+    place = pd.Series(recording).groupby(recording).cumcount().to_numpy()
+    label = pd.Series(trials.label).groupby(recording)
+    n_stretches = 1 + label.diff().fillna(0).ne(0).groupby(recording).sum()
+    return None if (n_stretches == label.nunique()).all() else place
 
 
-def order_accuracy(trials: Trials, group, seed: int = 0) -> dict:
+def order_accuracy(trials: Trials, group, seed: int = 0) -> dict | None:
     """Say how well the place of a trial in its recording tells the class, by other groups.
 
     Where the classes follow each other in blocks, everything that changes slowly tells them: gel that dries, a subject
-    who tires. Each trial is given the most frequent class of its quarter of a recording in the trials of other groups.
-    Quarters, since a fixed random sequence, which is the same in every run, tells nothing that drifts.
+    who tires. Each trial is given the class of which its quarter of a recording has most in the trials of other groups,
+    as a share of all trials of that class. Quarters, since a fixed random sequence, which is the same in every run,
+    tells nothing that drifts.
 
     Returns
     -------
-    dict
-        accuracy, and p that it is chance, by permutation within recordings.
+    dict or None
+        Balanced accuracy, and p that it is chance, by permutation within recordings. None where it is not known in
+        which order the trials were recorded.
     """
-    group = np.asarray(group)
+    group = np.unique(np.asarray(group), return_inverse=True)[1]
     recording = trials.metadata.groupby(RECORDING, sort=False).ngroup().to_numpy()
-    place = _order(trials, recording) / np.bincount(recording)[recording]
-    quarter = np.minimum((place * STRETCHES).to_numpy().astype(int), STRETCHES - 1)
+    order = _order(trials, recording)
+    if order is None:
+        return None
+    quarter = np.minimum((order / np.bincount(recording)[recording] * STRETCHES).astype(int), STRETCHES - 1)
+    share = 1 / np.bincount(trials.label, minlength=trials.n_classes).clip(1)
 
     def accuracy(label: np.ndarray) -> float:
         counts = np.zeros((group.max() + 1, STRETCHES, trials.n_classes))
-        np.add.at(counts, (group, quarter, label), 1)
+        np.add.at(counts, (group, quarter, label), share[label])
         others = counts.sum(axis=0) - counts  # of each group: the trials of all others
-        return float((others.argmax(axis=2)[group, quarter] == label).mean())
+        right = others.argmax(axis=2)[group, quarter] == label
+        return float((right * class_weights(label)).mean())
 
-    group = np.unique(group, return_inverse=True)[1]
     observed, label, rng = accuracy(trials.label), trials.label.copy(), np.random.default_rng(seed)
     null = []
     for _ in range(999):
@@ -114,4 +127,4 @@ def order_accuracy(trials: Trials, group, seed: int = 0) -> dict:
             inside = np.flatnonzero(recording == each)
             label[inside] = trials.label[rng.permutation(inside)]
         null.append(accuracy(label))
-    return {"accuracy": observed, "p": (1 + sum(it >= observed for it in null)) / 1000}
+    return {"accuracy": observed, "p": (1 + sum(it >= observed - ROUNDING for it in null)) / 1000}

@@ -22,16 +22,16 @@ from eegxai_support.model import model_size, name_of, record_of, unwrapped
 from eegxai_support.montages import scalp_positions
 from eegxai_support.provenance import package_digest, versions
 from eegxai_support.recordings import from_epochs
-from eegxai_support.report.components import kept_components
-from eegxai_support.report.decoding import Decoding, Prepare, explained_by_one, groups_of, train_left_out
+from eegxai_support.report.components import Components, kept_components
+from eegxai_support.report.decoding import Decoding, Fit, Prepare, explained_by_one, groups_of, train_left_out
 from eegxai_support.report.explaining import DEFAULT_METHODS, QUICK_METHODS, Explaining, trials_to_show
-from eegxai_support.report.findings import TRAINED, Findings
-from eegxai_support.report.leaks import order_accuracy, shared_samples
+from eegxai_support.report.findings import SAMPLE, TRAINED, Findings
+from eegxai_support.report.leaks import RECORDING, order_accuracy, shared_samples
 from eegxai_support.report.needed import interventions
 from eegxai_support.report.networks import describe
 from eegxai_support.report.page import write_page
 from eegxai_support.report.parts import COMPUTED_WITH, Frames, Parts, fingerprint
-from eegxai_support.report.receipt import SAMPLE, write_receipt
+from eegxai_support.report.receipt import remove_earlier, write_receipt
 from eegxai_support.report.receipts import Receipts
 from eegxai_support.report.removal import remove_parts
 from eegxai_support.report.sample import write_sample
@@ -43,6 +43,11 @@ N_SHOWN = 48
 N_CONTROLS, N_CONTROLS_QUICK = 20, 10
 FEWEST = 8  # trials of a class: with fewer neither an accuracy nor a mean map says much
 HIDDEN, WEIGHTS = ".parts", "weights"
+UNORDERED = (
+    "The trials are sorted by class and have no onsets, so that it could not be tested whether the classes followed"
+    " each other in blocks. Give the trials in the order of the recording, or their onsets in s as the column onset."
+)
+ONE_SCALE = "Trials were divided by one number for each recording, in which no label enters; its groups share it."
 REFERENCED = 1e-3  # mean over the channels, as a share of the standard deviation
 
 
@@ -129,8 +134,7 @@ def make_report(
     model = model if isinstance(model, str) else unwrapped(model)
     prepare = prepare or _default_preparation(model)
     groups = groups_of(trials, group) if isinstance(model, str) else None
-    question = [fingerprint(trials), test and fingerprint(test), group, methods, seeds, epochs, quick, seed]
-    parts = Parts(out_dir / HIDDEN, [*question, model if isinstance(model, str) else weights_digest(model)])
+    parts = Parts(out_dir / HIDDEN, [fingerprint(trials), test and fingerprint(test), group])
     if isinstance(model, str):
         numbers = range(seed, seed + (1 if quick else seeds))
         decoding = train_left_out(
@@ -139,13 +143,17 @@ def make_report(
         )  # fmt: skip
     else:
         decoding = explained_by_one(model, trials, test, prepare, group)
-    parts = parts.narrowed(*_decided_by(decoding))
-    tables, maps = _tables(decoding, raw, components, methods, quick=quick, seed=seed, parts=parts)
+    found = kept_components(decoding.trials.subset(decoding.explained), raw, components, seed=seed, parts=parts)
+    parts = parts.narrowed(*_decided_by(decoding), found.digest)
+    tables, maps = _tables(decoding, found, methods, quick=quick, seed=seed, parts=parts)
     if dropped is not None:
         tables["dropped"] = dropped
     facts = _facts(decoding, group, title=title, notes=notes, files=files, command=command, quick=quick)
     if groups is not None:
         tables["leaks"], facts["order"] = shared_samples(trials, groups), order_accuracy(trials, groups, seed)
+        facts["notes"] += [UNORDERED] * (facts["order"] is None)
+        if prepare is Trials.standardise and _within_recordings(trials, groups):
+            facts["notes"].append(ONE_SCALE)
     elif test is not None:
         tables["leaks"] = _shared_with_test(trials, test)
     tables["methods"] = method_verdicts(tables, facts)
@@ -153,7 +161,8 @@ def make_report(
     if not decoding.knows:  # the largest of values that mean nothing
         tables["peaks"] = tables["peaks"].assign(channel=None, time=np.nan, frequency=np.nan)
     findings = Findings(_explained(decoding), tables, maps, facts)
-    _write_sample(decoding, methods, out_dir)
+    remove_earlier(findings, out_dir)
+    _write_sample(decoding, list(maps), out_dir)
     page = write_page(findings, out_dir)
     write_receipt(findings, out_dir, facts["files"])
     return page
@@ -168,6 +177,12 @@ def _trials(given) -> Trials:
         if len({type(value) for value in column.dropna()}) > 1
     }
     return replace(trials, metadata=trials.metadata.assign(**mixed)) if mixed else trials
+
+
+def _within_recordings(trials: Trials, groups: np.ndarray) -> bool:
+    """Say whether a recording is split between groups."""
+    recordings = trials.metadata[RECORDING].assign(group=groups).groupby(RECORDING)
+    return bool(recordings["group"].nunique().max() > 1)
 
 
 def _checked_methods(methods: Iterable[str] | None, quick: bool) -> tuple[str, ...]:
@@ -214,19 +229,17 @@ def _decided_by(decoding: Decoding) -> list:
 
 
 def _tables(
-    decoding: Decoding, raw, own, methods: tuple[str, ...], *, quick: bool, seed: int, parts: Parts
+    decoding: Decoding, components: Components, methods: tuple[str, ...], *, quick: bool, seed: int, parts: Parts
 ) -> tuple[Frames, dict[str, np.ndarray]]:
     """Run the stages that need networks or recordings; return their tables and the maps to browse."""
-    components = kept_components(decoding.trials.subset(decoding.explained), raw, own, seed=seed, parts=parts)
-    parts = parts.narrowed(components.digest)
     reasons = [{"section": "components", "reason": components.reason}] * bool(components.reason)
     components = components if components.ica else None
     explaining = Explaining(decoding, methods, components, trials_to_show(decoding, N_SHOWN), seed)
     tables = explaining.run(parts)
-    maps = _to_arrays(tables.pop("maps"), _explained(decoding).signal.shape[1:])
+    maps = _to_arrays(tables.pop("maps"), _explained(decoding).signal.shape[1:]) if "maps" in tables else {}
     tables |= parts.frames("peaks", methods, seed, compute=lambda: {"peaks": explaining.peaks(tables)})
     tables |= Receipts(decoding, methods, seed, quick).run(parts)
-    channels = most_relevant(tables["channels"], methods)
+    channels = most_relevant(tables["channels"], methods) if "channels" in tables else []
     n_controls = N_CONTROLS_QUICK if quick else N_CONTROLS
     tables |= parts.frames("removals", channels, n_controls, seed, compute=lambda: {
         "removals": remove_parts(
@@ -248,16 +261,18 @@ def _tables(
     return tables, maps
 
 
-def _write_sample(decoding: Decoding, methods: tuple[str, ...], out_dir: Path) -> None:
+def _write_sample(decoding: Decoding, methods: Iterable[str], out_dir: Path) -> None:
     """Write a few trials with their numbers, and the weights of the network that they are of."""
     fit = decoding.fits[0]
-    path = out_dir / WEIGHTS / f"{fit.group}-seed{fit.seed}.safetensors"
+    path = out_dir / _weights(fit)
     if decoding.training is None:  # a network that was given
         described = describe(fit.model)
         save(fit.model, path, **({"network": described} if described else {}))
-    weights = path.relative_to(out_dir).as_posix()
-    supported = [method for method in methods if METHODS[method].applies_to(fit.model)]
-    write_sample(out_dir / SAMPLE, fit.model, decoding.inputs, fit.index, supported, weights=weights)
+    write_sample(out_dir / SAMPLE, fit.model, decoding.inputs, fit.index, methods, weights=_weights(fit))
+
+
+def _weights(fit: Fit) -> str:
+    return f"{WEIGHTS}/{fit.group}-seed{fit.seed}.safetensors"
 
 
 def _shared_with_test(trials: Trials, test: Trials) -> pd.DataFrame:
@@ -309,6 +324,7 @@ def _facts(decoding: Decoding, group: str, *, title, notes, files, command, quic
         "group": group,
         "n_groups": len(np.unique(decoding.groups[decoding.explained])),
         "seeds": decoding.seeds,
+        "weights": [_weights(fit) for fit in decoding.fits],
         "decoder": {
             "accuracy": right.accuracy,
             "balanced_accuracy": right.balanced,

@@ -9,6 +9,8 @@ import pandas as pd
 from scipy import stats
 from scipy.special import expit
 
+from eegxai_support.decoders import permutation_p_value
+from eegxai_support.decoders.accuracy import class_weights
 from eegxai_support.scoring import mean_and_interval
 
 FEWEST_GROUPS = 5  # fewer say nothing on how much groups differ: then trials are resampled
@@ -29,6 +31,8 @@ def interventions(removals: pd.DataFrame, trials: pd.DataFrame, *, n_channels: i
 
     Both compare the probability of the true class. Of right and wrong answers alone 45 trials tell little, while
     log-odds grow without bound where a network is sure, and shrink with the power whatever is removed.
+
+    Every class counts alike, however many trials it has: all accuracies here are balanced ones.
 
     Parameters
     ----------
@@ -65,7 +69,7 @@ def interventions(removals: pd.DataFrame, trials: pd.DataFrame, *, n_channels: i
     for part, table in removals.groupby("part", sort=False):
         row = {"part": part, **table[["kind", "source"]].iloc[0]} | _removed(table, unit, seed)
         only = table[table["only"]]
-        row |= {"only": only["correct"].mean(), "only_p": above_chance(only, seed), "unit": unit}
+        row |= {"only": balanced_accuracy(only), "only_p": above_chance(only, seed), "unit": unit}
         rows.append(row)
     made = pd.DataFrame(rows)
     made["p"] = np.minimum(1, made["p"] * np.where(made["kind"] == "channel", n_channels, 1))
@@ -77,7 +81,7 @@ def _removed(table: pd.DataFrame, unit: str, seed: int) -> dict:
     whole = table[~table["only"]]
     part, control = whole[whole["draw"] < 0], whole[whole["draw"] >= 0]
     row = {"power": part["power"].iloc[0], "left_p": above_chance(part, seed), "n_draws": control["draw"].nunique()}
-    row |= _interval(part, "accuracy", "correct", unit, seed)
+    row |= _interval(_alike(part, "correct"), "accuracy", "correct", unit, seed)
     names = [f"{name}{end}" for name in ("control", "drop") for end in ("", "_low", "_high")]
     row |= dict.fromkeys([*names, "p"], np.nan)
     if row["n_draws"] < FEWEST_DRAWS:
@@ -85,9 +89,28 @@ def _removed(table: pd.DataFrame, unit: str, seed: int) -> dict:
     keys = ["trial", "seed"]
     mean = control.groupby(keys)[["correct", "p_true"]].mean()
     paired = part.merge(mean, on=keys, suffixes=("", "_control"))  # trials of subjects that have controls
-    paired["drop"] = paired["correct_control"] - paired["correct"].astype(float)
+    paired = _alike(paired, "correct", "correct_control", "p_true", "p_true_control")
+    paired["drop"] = paired["correct_control"] - paired["correct"]
     row |= _interval(paired, "control", "correct_control", unit, seed) | _interval(paired, "drop", "drop", unit, seed)
-    return row | {"p": costs_more(paired, control, unit)}
+    return row | {"p": costs_more(paired, _alike(control, "p_true"), unit)}
+
+
+def _alike(table: pd.DataFrame, *values: str) -> pd.DataFrame:
+    """Weigh values so that in their mean over rows every class counts alike."""
+    weight = class_weights(table["label"].to_numpy())
+    return table.assign(**{name: table[name] * weight for name in values})
+
+
+def balanced_accuracy(answers: pd.DataFrame) -> float:
+    """Return the mean over classes of the share of right answers; NaN without any.
+
+    Parameters
+    ----------
+    answers : DataFrame
+        label and predicted.
+    """
+    right = answers["label"] == answers["predicted"]
+    return float(right.groupby(answers["label"]).mean().mean())
 
 
 def costs_more(paired: pd.DataFrame, control: pd.DataFrame, unit: str) -> float:
@@ -106,9 +129,13 @@ def costs_more(paired: pd.DataFrame, control: pd.DataFrame, unit: str) -> float:
 
 
 def _interval(table: pd.DataFrame, name: str, value: str, unit: str, seed: int) -> dict:
-    """Return the mean over trials, and an interval over units and seeds."""
+    """Return the mean over trials, and an interval over units and seeds.
+
+    Samples of trials differ in how many of each class they hold, and so may reach beyond what an accuracy can be.
+    """
     found = mean_and_interval(table.assign(**{value: table[value].astype(float)}), "part", value, unit=unit, seed=seed)
-    return {name: table[value].mean(), f"{name}_low": found["low"].iloc[0], f"{name}_high": found["high"].iloc[0]}
+    low, high = found.loc[0, ["low", "high"]].clip(-1, 1)
+    return {name: table[value].mean(), f"{name}_low": low, f"{name}_high": high}
 
 
 def _above_zero(values: pd.Series) -> float:
@@ -127,7 +154,7 @@ def _below(case: float, sample: pd.Series) -> float:
 
 
 def above_chance(table: pd.DataFrame, seed: int = 0) -> float:
-    """Return the p-value of the mean accuracy over seeds under permutation of labels within groups.
+    """Return the p-value of the mean balanced accuracy over seeds under permutation of labels within groups.
 
     Parameters
     ----------
@@ -138,20 +165,15 @@ def above_chance(table: pd.DataFrame, seed: int = 0) -> float:
     Returns
     -------
     float
-        As `permutation_p_value`, of which this is the form for several answers to each trial; NaN without trials.
+        See `permutation_p_value`; NaN without trials.
     """
     if not len(table):
         return np.nan
     answers = table.pivot_table("predicted", "trial", "seed", aggfunc="first")
     known = table.drop_duplicates("trial").set_index("trial").loc[answers.index]
-    label, group, answers = known["label"].to_numpy(), known["group"].to_numpy(), answers.to_numpy()
-    rng, n_right = np.random.default_rng(seed), np.zeros(N_PERMUTATIONS)
-    for value in pd.unique(group):
-        inside = group == value
-        permuted = rng.permuted(np.tile(label[inside], (N_PERMUTATIONS, 1)), axis=1)
-        n_right += (permuted[:, :, None] == answers[inside]).sum((1, 2))
-    observed = (label[:, None] == answers).sum()
-    return float((1 + (n_right >= observed).sum()) / (1 + N_PERMUTATIONS))
+    return permutation_p_value(
+        known["label"], answers, known["group"], balanced=True, n_permutations=N_PERMUTATIONS, seed=seed
+    )
 
 
 def _holm(p: Iterable[float]) -> np.ndarray:

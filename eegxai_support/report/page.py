@@ -11,10 +11,9 @@ import mne
 from eegxai_support.files import expanded, write_whole
 from eegxai_support.recordings.results import write_recorded
 from eegxai_support.report.browser import map_tables
-from eegxai_support.report.findings import Findings
-from eegxai_support.report.sections import SECTIONS, TABLES, Page
+from eegxai_support.report.findings import PAGE, TABLES, Findings
+from eegxai_support.report.sections import SECTIONS, Page
 
-NAME = "report.html"
 STYLE = Path(__file__).with_name("page.css")
 HEAD = (
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -66,7 +65,7 @@ def write_page(findings: Findings, out_dir: str | Path) -> Path:
     report.add_custom_css(STYLE.read_text(encoding="utf-8"))
     for name, parts in SECTIONS.items():
         report.add_html("\n".join(parts(page)), name, tags=("report",))
-    path = out_dir / NAME
+    path = out_dir / PAGE
     write_whole(path, _rendered(report))
     return path
 
@@ -88,7 +87,7 @@ def title(findings: Findings) -> str:
 def _rendered(report: mne.Report) -> str:
     """Return the page that MNE makes, mended for keyboards, screen readers and phones."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / NAME
+        path = Path(folder) / PAGE
         report.save(path, open_browser=False, overwrite=True, verbose="error")
         page = path.read_text(encoding="utf-8")
     start = page.index("<body")  # the scripts before it are left as they are

@@ -106,7 +106,7 @@ def _model(findings: Findings) -> str:
         f" accuracy was {decoder['balanced_accuracy']:.2f} (accuracy"
         f" {decoder['accuracy']:.2f}{', ' * bool(spread)}{spread}; {counted(decoder['n_trials'], 'trial')}; chance"
         f" {decoder['chance']:.2f}, most frequent class {decoder['majority']:.2f}; {p_value(decoder['p'])} by"
-        f" permutation of the labels within each {group}).{above}"
+        f" permutation of the labels within each {group}, given these networks).{above}"
     )
 
 

@@ -29,21 +29,14 @@ from eegxai_support.files import (
 )
 from eegxai_support.provenance import package_digest, versions
 from eegxai_support.recordings.results import read_recorded
-from eegxai_support.report.findings import Findings
+from eegxai_support.report.findings import SAMPLE, Findings
 from eegxai_support.report.networks import load_network
 from eegxai_support.report.sample import check_sample, read_sample
 from eegxai_support.trials import Trials
 
-RECEIPT, SAMPLE, PREDICTIONS = "receipt.json", "sample.safetensors", "tables/predictions.parquet"
+RECEIPT, PREDICTIONS = "receipt.json", "tables/predictions.parquet"
 SCHEMA = Path(__file__).with_name("receipt.schema.json")
 FORM = 1  # of the receipt; a reader can tell what to expect
-PRODUCTS = (
-    "*.html",
-    "*.bib",
-    "*.safetensors",
-    "tables/*",
-    "weights/*",
-)  # what a report consists of, besides the receipt
 # What the numbers are computed with. On other versions of these, or another kind of processor, they may be rounded
 # otherwise, or come from a method that was mended since.
 LIBRARIES = ("eegxai-support", "torch", "numpy", "scipy", "mne", "braindecode")
@@ -79,9 +72,29 @@ def write_receipt(findings: Findings, out_dir: str | Path, files: Iterable[tuple
     return path
 
 
+def remove_earlier(findings: Findings, out_dir: str | Path) -> None:
+    """Remove the receipt of an earlier report, and those of its files that this one does not write again.
+
+    Only what that receipt lists and still is as it was written: all else in the folder is its owner's.
+    """
+    out_dir = expanded(out_dir)
+    path = out_dir / RECEIPT
+    try:
+        earlier = json.loads(read_sealed(path, required=True))
+        listed = earlier["files"] | earlier["weights"]
+    except (OSError, ValueError, KeyError):  # none, damaged, or another file of that name
+        return
+    path.unlink()
+    for name, digest in listed.items():
+        left = out_dir / name
+        inside = left.resolve().is_relative_to(out_dir.resolve())
+        if name not in findings.products and inside and left.is_file() and file_digest(left) == digest:
+            left.unlink()
+
+
 def _content(findings: Findings, out_dir: Path, files: Iterable[tuple[str, str]]) -> dict:
     facts, tables = findings.facts, findings.tables
-    hashes = {path.relative_to(out_dir).as_posix(): file_digest(path) for path in _products(out_dir)}
+    hashes = {name: file_digest(out_dir / name) for name in sorted(findings.products) if (out_dir / name).is_file()}
     return {
         "form": FORM,
         "title": facts["title"],
@@ -138,10 +151,6 @@ def _from(folder: Path, path: str) -> str:
         return Path(os.path.relpath(expanded(path), folder)).as_posix()
     except ValueError:  # on another drive
         return str(expanded(path).absolute())
-
-
-def _products(out_dir: Path) -> list[Path]:
-    return sorted({path for pattern in PRODUCTS for path in out_dir.glob(pattern) if path.is_file()})
 
 
 def _strict(content: object) -> object:

@@ -61,6 +61,8 @@ class Receipts:
             except UnsupportedOperation:
                 continue
             tables += self._sanity(fit.model, given, method)
+        if not maps:
+            return {}
         x, target = given.signal, evidence(given.label)
         frames = {
             "sanity": pd.concat(tables, ignore_index=True),

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from eegxai_support.decoders import predict
 from eegxai_support.model import simplify, unwrapped
 from eegxai_support.report.components import Components
-from eegxai_support.report.decoding import log_probability
+from eegxai_support.report.decoding import answer_kind, log_probability
 from eegxai_support.report.pieces import (
     LINE_WIDTH,
     Pieces,
@@ -117,6 +117,8 @@ def remove_parts(
          np.searchsorted(explained, fit.index)) for fit in fits
     ]  # fmt: skip
     total = float(np.square(shown.signal, dtype=np.float64).sum())
+    whole = prepared(shown.signal, slice(None))
+    kind = answer_kind(np.concatenate([predict(model, whole[rows]) for model, _, rows in predictors]))
     descriptions, numbers = [], []
     changed = _changed(shown, rows_of, components, tuple(channels), n_controls, seed)
     at_once = max(1, BLOCK // shown.signal.size)
@@ -129,7 +131,8 @@ def remove_parts(
             except ValueError:  # trials of nothing else than the part may be none, such as one channel and zeros
                 continue
         for model, model_seed, rows in predictors if ready else ():
-            outputs = log_probability(predict(model, np.concatenate([signal[rows] for _, signal, _ in ready])))
+            outputs = predict(model, np.concatenate([signal[rows] for _, signal, _ in ready]))
+            outputs = log_probability(outputs, kind)
             for (description, _, present), log_p in zip(ready, np.split(outputs, len(ready)), strict=True):
                 here = rows[present[rows]]
                 judged = _judged(log_p[present[rows]], shown.label[here])
@@ -169,16 +172,12 @@ class _Prepared:
     def of(cls, prepare, trials: Trials, explained: np.ndarray) -> _Prepared:
         if prepare is None:
             return cls(None, trials, explained, np.float32(1), np.float32(0))
-        x, y = trials.signal[explained], prepare(trials).signal[explained]
-        if x.shape != y.shape:
+        ready = prepare(trials).signal
+        if ready.shape != trials.signal.shape:
             return cls(prepare, trials, explained, None, None)
-        # In float64: over many samples, rounding in the mean of a channel with an offset would look like a change.
-        x, y = x.astype(np.float64), y.astype(np.float64)
-        centre = x.mean(axis=2, keepdims=True)
-        spread = np.square(x - centre).sum(axis=2, keepdims=True)
-        gain = ((x - centre) * y).sum(axis=2, keepdims=True) / np.where(spread > 0, spread, np.inf)
-        offset = y.mean(axis=2, keepdims=True) - gain * centre
-        if np.abs(gain * x + offset - y).max() > AFFINE * np.abs(y).max():
+        fitted = [_line(trials.signal[row], ready[row]) for row in explained]
+        gain, offset, off = (np.array(each) for each in zip(*fitted, strict=True))
+        if off.max() > AFFINE * max(np.abs(ready[row]).max() for row in explained):
             return cls(prepare, trials, explained, None, None)
         return cls(prepare, trials, explained, gain.astype(np.float32), offset.astype(np.float32))
 
@@ -189,6 +188,19 @@ class _Prepared:
         whole = self.trials.signal.copy()
         whole[self.explained[rows]] = signal
         return self.prepare(replace(self.trials, signal=whole, truth=None)).signal[self.explained[rows]]
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the gain and offset of each channel that take x to y, (channel, 1), and the largest that they are off.
+
+    In float64: over many samples, rounding in the mean of a channel with an offset would look like a change.
+    """
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    centre = x.mean(axis=1, keepdims=True)
+    spread = np.square(x - centre).sum(axis=1, keepdims=True)
+    gain = ((x - centre) * y).sum(axis=1, keepdims=True) / np.where(spread > 0, spread, np.inf)
+    offset = y.mean(axis=1, keepdims=True) - gain * centre
+    return gain, offset, np.abs(gain * x + offset - y).max()
 
 
 def _changed(shown: Trials, rows_of: list, components, channels, n_controls: int, seed: int) -> Iterator[tuple]:

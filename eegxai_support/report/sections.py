@@ -13,7 +13,7 @@ import pandas as pd
 from eegxai_support.report import figures, paper
 from eegxai_support.report.browser import n_samples_a_column, trial_browser
 from eegxai_support.report.figures import Picture, picture_bytes
-from eegxai_support.report.findings import Findings
+from eegxai_support.report.findings import TABLES, Findings
 from eegxai_support.report.markup import (
     badge,
     bullets,
@@ -31,7 +31,6 @@ from eegxai_support.report.markup import (
 )
 from eegxai_support.report.methods import title_of
 
-TABLES = "tables"
 SCRIPT = Path(__file__).with_name("page.js")
 
 
@@ -122,7 +121,8 @@ def _explainable(page: Page) -> Iterator[str]:
             "Accuracy": f"{decoder['accuracy']:.3f}{f' ({spread})' if spread else ''}",
             "Chance": f"{decoder['chance']:.3f}",
             "Most frequent class": f"{decoder['majority']:.3f}",
-            "Permutation test": f"{p_value(decoder['p'])}, labels permuted within each {facts['group']}",
+            "Permutation test": f"{p_value(decoder['p'])}, labels permuted within each {facts['group']}, given these"
+            " networks",
             "Network": f"{model['name']}, {counted(model['n_parameters'], 'parameter')}",
             "Seeds": listed(facts["seeds"]) if facts["seeds"] else None,
             "Channels of the network": model.get("chs_info"),
@@ -231,7 +231,8 @@ def _interventions(findings: Findings) -> str:
             "accuracy with it alone": [_two(it) for it in rows["only"]],
         }
     )  # fmt: skip
-    return table(shown, "Parts of the signal removed, beside a control that loses as much power.", file="interventions")
+    caption = "Parts of the signal removed, beside a control that loses as much power. Accuracies are balanced."
+    return table(shown, caption, file="interventions")
 
 
 def _two(value: float) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from eegxai_support.report.leaks import ORDER_P
-from eegxai_support.report.needed import above_chance
+from eegxai_support.report.needed import above_chance, balanced_accuracy
 from eegxai_support.report.removal import ALL_BUT_BRAIN, MIDDLE
 from eegxai_support.scoring import area_under_curve, mean_and_interval
 
@@ -42,7 +42,7 @@ WORDS = {
 def source_verdict(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> dict:
     """Say what the decoder uses, from a closed list.
 
-    Rules in their order; the first that applies decides.
+    Rules in their order; the first that applies decides. Accuracies are balanced: every class counts alike.
 
     1. nothing: the accuracy could be chance (p ≥ 0.05, or balanced accuracy not above chance).
     2. leak: trials share samples with trials of other groups, and those that do not are not decoded above chance; or
@@ -92,9 +92,9 @@ def _mean_over_seeds(tables, decoder) -> float:
     """Return the accuracy of one network on average, as that without a part is; all seeds together are better."""
     predictions = tables.get("predictions")
     if predictions is None or not len(predictions):
-        return decoder["accuracy"]
-    found = (predictions["label"] == predictions["predicted"]).mean()
-    return found if found > decoder["chance"] else decoder["accuracy"]
+        return decoder["balanced_accuracy"]
+    found = balanced_accuracy(predictions)
+    return found if found > decoder["chance"] else decoder["balanced_accuracy"]
 
 
 def _nothing(tables, facts, decoder) -> dict | None:
@@ -111,10 +111,10 @@ def _nothing(tables, facts, decoder) -> dict | None:
 
 def _leak(tables, facts, decoder) -> dict | None:
     order = facts.get("order")
-    if order and order["p"] < ORDER_P and order["accuracy"] >= decoder["accuracy"]:
+    if order and order["p"] < ORDER_P and order["accuracy"] >= decoder["balanced_accuracy"]:
         rule = (
             f"The quarter of the recording in which a trial stands tells its class with {order['accuracy']:.2f}, the"
-            f" decoder with {decoder['accuracy']:.2f}."
+            f" decoder with {decoder['balanced_accuracy']:.2f}."
         )
         text = "The classes follow each other in blocks: whatever changes slowly tells them, on both sides of a split."
         return _verdict("leak", rule, order["accuracy"], text)

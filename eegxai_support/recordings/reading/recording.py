@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import mne
+import numpy as np
 import pandas as pd
 
 from eegxai_support.files import expanded
 from eegxai_support.recordings.own import MICROVOLT, from_epochs
 from eegxai_support.recordings.reading.channels import alike, excluded, placed, referenced, renamed, typed
-from eegxai_support.recordings.reading.cutting import Cut, cut_epochs, cut_raw, enough
+from eegxai_support.recordings.reading.cutting import Cut, Part, cut_epochs, cut_raw, enough
 from eegxai_support.recordings.reading.events import ask, chosen, class_names, events_of
 from eegxai_support.recordings.reading.groups import grouped, origin
 from eegxai_support.recordings.reading.opened import digests, existing, files_of, noted, opened, sources
@@ -29,10 +31,11 @@ class Recording:
     trials : Trials
         Of all files. Metadata: subject, session, run, the onset of each event in seconds from the beginning of its file
         where that is known, further columns that the file has of its events or epochs, and blocks where asked for.
-    raw : mne.io.BaseRaw or mne.BaseEpochs
-        The widest band at hand, for independent components: the recordings one after the other, renamed, placed and
-        re-referenced as the trials are, in volts, but neither filtered nor resampled, with the channels that are no
-        EEG; of epochs, the epochs before these were filtered, resampled or cropped.
+    by_subject : dict
+        subject -> `mne.io.BaseRaw` or `mne.BaseEpochs`, the widest band at hand, for independent components: the
+        recordings one after the other, renamed, placed and re-referenced as the trials are, in volts, but neither
+        filtered nor resampled, with the channels that are no EEG; of epochs, the epochs before these were filtered,
+        resampled or cropped.
     notes : tuple of str
         What was renamed, left out, guessed, re-referenced, filtered, resampled, warned of: a sentence each.
     files : tuple of (str, str)
@@ -42,10 +45,15 @@ class Recording:
     """
 
     trials: Trials
-    raw: mne.io.BaseRaw | mne.BaseEpochs
+    by_subject: dict[int | str, mne.io.BaseRaw | mne.BaseEpochs]
     notes: tuple[str, ...]
     files: tuple[tuple[str, str], ...]
     dropped: pd.DataFrame
+
+    @cached_property
+    def raw(self) -> mne.io.BaseRaw | mne.BaseEpochs:
+        """The recordings of all subjects one after the other."""
+        return _joined(list(self.by_subject.values()))
 
 
 def read_recording(
@@ -181,7 +189,7 @@ def read_recording(
     trials = replace(trials, metadata=grouped(trials, group, n_blocks, notes))
     return Recording(
         trials=trials,
-        raw=_in_volts(_joined([part.wide for part in parts if continuous or part.epochs is not None]), unit, notes),
+        by_subject=_by_subject(parts, who["subject"], unit, notes),
         notes=tuple(dict.fromkeys(notes)),
         files=digests([*files, *filter(None, event_files)]),
         dropped=dropped,
@@ -216,11 +224,25 @@ def _with(epochs: mne.BaseEpochs, row: pd.Series) -> pd.DataFrame:
     return metadata.assign(**{name: value for name, value in row.items() if name not in metadata})
 
 
+def _by_subject(parts: list[Part], subjects: Iterable, unit: str, notes: list[str]) -> dict:
+    """Return the recordings of each subject; epochs of one file may be of several."""
+    found: dict[int | str, list] = {}
+    for part, subject in zip(parts, subjects, strict=True):
+        if isinstance(part.wide, mne.io.BaseRaw):
+            found.setdefault(subject, []).append(part.wide)
+        elif part.epochs is not None:
+            of_epoch = part.epochs.metadata["subject"].to_numpy()
+            for each in pd.unique(of_epoch):
+                found.setdefault(each, []).append(part.wide[np.flatnonzero(of_epoch == each)])
+    return {subject: _in_volts(_joined(insts), unit, notes) for subject, insts in found.items()}
+
+
 def _joined(insts: list):
     if len(insts) == 1:
         return insts[0]
     if isinstance(insts[0], mne.BaseEpochs):
         return mne.concatenate_epochs(insts, verbose="ERROR")
+    insts = [insts[0].copy(), *insts[1:]]  # MNE appends the others to the first
     try:
         return mne.concatenate_raws(insts, verbose="ERROR")
     except ValueError:  # files of one amplifier can have other gains, which MNE keeps apart until the data are loaded
