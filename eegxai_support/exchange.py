@@ -10,8 +10,6 @@ type "misc" would keep its numbers as they are, but has no place on the head.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import mne
 import numpy as np
 from mne.time_frequency import EpochsSpectrum, EpochsSpectrumArray, Spectrum
@@ -20,9 +18,6 @@ from eegxai_support.attribution import Attribution
 from eegxai_support.filters import Filters
 from eegxai_support.model import needed
 from eegxai_support.trials import Trials
-
-if TYPE_CHECKING:
-    pass
 
 # How many times the number inside MNE shows, by the type of the channel: µV for V, and mV/m² for V/m².
 SHOWN = {"eeg": 1e6, "csd": 1e3}

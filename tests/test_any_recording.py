@@ -360,6 +360,16 @@ def test_a_montage_places_what_it_knows(tmp_path, from_file):
     )
 
 
+@pytest.mark.parametrize("name", ["1005", "1020", "postfixed"])
+def test_a_montage_is_found_by_the_name_that_mne_gave_it_before(folder, name):
+    warnings.simplefilter("error", FutureWarning)  # which MNE gives for the old name, and next an error
+    now = mne.create_info(["C3", "Cz", "C4"], SFREQ, "eeg").set_montage(f"colin27_{name}")
+    made = read(folder / "a_raw.fif", montage=f"standard_{name}")
+    places = [[channel["loc"][:3] for channel in info["chs"]] for info in (made.trials.info, now)]
+    np.testing.assert_allclose(*places, atol=1e-6)
+    assert any(f"the montage colin27_{name}" in note for note in made.notes)
+
+
 def test_bad_parts_and_ends_drop_trials_which_are_counted(tmp_path):
     raw = recording()
     raw.annotations.append(ONSET[2] / SFREQ, 0.5, "BAD_blink").append(ONSET[5] / SFREQ, 0.5, "bad muscle")
@@ -406,6 +416,8 @@ def test_epochs_of_one_file_may_be_of_several_subjects(tmp_path):
     epochs.metadata = pd.DataFrame({"subject": np.repeat(["a", "b"], 6), "run": 1})
     epochs.save(tmp_path / "both-epo.fif", verbose=False)
     made = read(tmp_path / "both-epo.fif")
+    assert {f"The epochs' metadata says the {name} of each." for name in ("subject", "run")} <= set(made.notes)
+    assert not any(note.startswith(("Runs are", "Subject ")) for note in made.notes)
     whole = epochs.get_data(copy=False)
     for subject, rows in (("a", slice(6)), ("b", slice(6, 12))):
         np.testing.assert_allclose(made.by_subject[subject].get_data(copy=False), whole[rows], atol=1e-11)

@@ -204,8 +204,9 @@ def test_the_adapted_network_is_the_one_that_the_message_promises():
         (lambda z: z.mean(), ValueError, "Keep the axis of trials"),
     ],
 )
-def test_outputs_in_another_form_are_refused_at_every_function(after, error, message):
-    model = Net(after)
+@pytest.mark.parametrize("before", [lambda x: x, lambda x: x[:, 0]], ids=["3 axes", "4 axes"])
+def test_outputs_in_another_form_are_refused_at_every_function(after, error, message, before):
+    model = Net(after, before)
     for function in (
         lambda: attribute(model, X, 0, "gradient"),
         lambda: xs.predict(model, X),
@@ -214,6 +215,11 @@ def test_outputs_in_another_form_are_refused_at_every_function(after, error, mes
     ):
         with pytest.raises(error, match=message):
             function()
+
+
+def test_the_advice_for_a_tuple_of_a_network_of_four_axes_works():
+    chosen = xs.adapted(Net(lambda z: (z, 0), lambda x: x[:, 0]), output=lambda output: output[0])
+    np.testing.assert_array_equal(xs.predict(chosen, X), xs.predict(Net(), X))
 
 
 def test_the_advice_for_an_axis_before_the_outputs_keeps_them():

@@ -1,8 +1,10 @@
 """The commands: what reaches the functions behind them, and what people are told where something is wrong."""
 
 import json
+import os
 import shlex
 import signal
+import subprocess
 import sys
 import tomllib
 import warnings
@@ -263,11 +265,13 @@ def test_stopped_by_hand_it_says_that_it_goes_on(called, capsys, monkeypatch):
 
 
 def test_a_warning_is_a_line_and_comes_once(called, capsys, monkeypatch):
+    rng = np.random.default_rng(0)
+
     def warns(*_, **__):
         for _ in range(2):
             warnings.warn("the scale\nis odd", stacklevel=1)
             warnings.warn("the scale is odd", RuntimeWarning, stacklevel=2)
-            warnings.warn("another", xs.BaselineWarning, stacklevel=1)
+            warnings.warn(f"another, {rng.random():.3g} of {rng.integers(1, 9)}", xs.BaselineWarning, stacklevel=1)
             warnings.warn("will change", DeprecationWarning, stacklevel=1)
             warnings.warn("will change soon", FutureWarning, stacklevel=1)
         raise ValueError("the end")
@@ -275,7 +279,9 @@ def test_a_warning_is_a_line_and_comes_once(called, capsys, monkeypatch):
     monkeypatch.setattr(xs, "read_recording", warns)
     before = warnings.showwarning
     assert main(["report", *TRAIN.split()]) == 2
-    lines = ["note: the scale is odd", "note: another", "the end"]
+    first = np.random.default_rng(0)
+    another = f"note: another, {first.random():.3g} of {first.integers(1, 9)}"
+    lines = ["note: the scale is odd", another, "the end"]
     assert capsys.readouterr().err.splitlines() == [f"eegxai report: {line}" for line in lines]
     assert warnings.showwarning is before
 
@@ -409,3 +415,11 @@ def test_verify_lists_what_was_looked_at(status, code, said, called, capsys, mon
     assert asked == {"path": "it/receipt.json", "network": "my_nets:build"}
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == [status, "file", "report.html:", "why"] and said in lines[2]
+
+
+def test_threads_of_a_command_sleep_while_they_wait_unless_the_shell_says_otherwise():
+    code = "import os, sys, eegxai_support.__main__; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    for given, expected in (({}, "PASSIVE False"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE False")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+        ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert ran.stdout.strip() == expected

@@ -276,7 +276,7 @@ def test_references_are_those_of_what_was_used():
     found = set(re.findall(r"@\w+\{(\w+),", paper.references(make_findings())))
     assert found >= {"shrikumar2017learning", "sundararajan2017axiomatic", "bach2015pixel", "simonyan2014deep",
                      "haufe2014interpretation", "lawhern2018eegnet", "gramfort2013meg", "pion2019iclabel",
-                     "adebayo2018sanity"}  # fmt: skip
+                     "adebayo2018sanity", "pernet2020issues"}  # fmt: skip
     assert "selvaraju2017grad" not in found
     few = paper.references(make_findings(methods=("grad_cam",), without=("components", "sanity")))
     assert "selvaraju2017grad" in few and "iclabel" not in few and "shrikumar" not in few
@@ -298,6 +298,12 @@ def test_every_method_has_its_reference_and_every_reference_is_that_of_the_book(
 )  # fmt: skip
 def test_numbers_are_written_as_they_are_read(value, said):
     assert markup.number(value) == said
+
+
+def test_intervals_have_the_digits_that_tell_something():
+    assert markup.number(-103.64, 2) == "−104" and markup.number(103.64) == "104"
+    found = [markup.interval(*ends) for ends in ((0.431, 0.708), (-305.49, 103.64), (-0.0034, 0.0051))]
+    assert found == [f"95 % interval {ends}" for ends in ("0.43 to 0.71", "−305 to 104", "−0.0034 to 0.0051")]
 
 
 def test_long_tables_say_where_the_rest_is():

@@ -508,14 +508,24 @@ def test_components_of_the_file_are_taken_as_they_are():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda trials, raw: (trials, None), "7-38 Hz"),
+        (lambda trials, raw: (trials, None), r"7-38 Hz.*trials alone: give make_report the recording.*raw="),
+        (
+            lambda trials, raw: (trials_of(trials.signal, sfreq=80.0), None),
+            r"rate is 80 Hz; ICLabel needs 100 Hz or more\. There are the trials",
+        ),
         (lambda trials, raw: (trials.pick(NAMES[:6]), raw), "6 channels are too few"),
         (lambda trials, raw: (trials.pick(NAMES[:3]), raw), "expected at least 4"),
         (lambda trials, raw: (trials, raw.copy().drop_channels(["EEG C3-Ref"])), "lacks channels of the trials: C3"),
         (lambda trials, raw: (trials_of(trials.signal, subject=np.arange(10) % 2), raw), "is of one subject"),
-        (lambda trials, raw: (trials, raw.copy().filter(None, 35, verbose=False)), "35 Hz"),
+        (
+            lambda trials, raw: (trials, raw.copy().filter(None, 35, verbose=False)),
+            r"-35 Hz, too narrow.*recording's own",
+        ),
         (lambda trials, raw: (trials, raw.copy().crop(0, 2.3)), "460 samples give|400 samples give"),
-        (lambda trials, raw: (trials, raw.copy().resample(90, verbose=False)), "Hz"),
+        (
+            lambda trials, raw: (trials, raw.copy().resample(90, verbose=False)),
+            r"is 90 Hz.*needs 100 Hz.*neither --band nor --res",
+        ),
         (lambda trials, raw: (trials, "raw.fif"), "."),
     ],
 )

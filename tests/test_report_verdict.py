@@ -125,20 +125,21 @@ def test_padding_is_no_sample_and_onsets_tell_what_a_baseline_hides():
     assert not len(shared_samples(replace(trials, metadata=apart), np.arange(4)))
 
 
-COLUMNS = ["part", "kind", "source", "accuracy", "control", "drop", "p_holm", "left_p", "only", "only_p"]
+COLUMNS = ["part", "kind", "source", "accuracy", "control", "drop", "p_holm", "left_p", "only", "only_p", "power"]
 
 
 def table_of(*rows):
     made = pd.DataFrame([dict(zip(COLUMNS, row, strict=True)) for row in rows])
-    return made.assign(p=made["p_holm"], power=0.2)
+    return made.assign(p=made["p_holm"])
 
 
-EYES = ("eye blink", "components", "eyes", 0.6, 0.88, 0.28, 0.001, 0.01, 0.8, 0.001)
-BRAIN = ("brain", "components", "brain", 0.6, 0.85, 0.25, 0.001, 0.01, 0.8, 0.001)
-CLEANED = ("all that is not brain", "joint", "", 0.85, np.nan, np.nan, np.nan, 0.001, np.nan, np.nan)
-DRIFT = ("below 1.5 Hz", "band", "drift", 0.55, 0.9, 0.35, 0.001, 0.3, 0.85, 0.001)
-O2 = ("O2 alone", "channel", "channel", 0.55, 0.9, 0.35, 0.001, 0.3, 0.5, 0.4)
-MIDDLE = ("6-20 Hz", "band", "", 0.55, np.nan, np.nan, np.nan, 0.3, 0.85, 0.001)
+EYES = ("eye blink", "components", "eyes", 0.6, 0.88, 0.28, 0.001, 0.01, 0.8, 0.001, 0.2)
+BRAIN = ("brain", "components", "brain", 0.6, 0.85, 0.25, 0.001, 0.01, 0.8, 0.001, 0.2)
+CLEANED = ("all that is not brain", "joint", "", 0.85, np.nan, np.nan, np.nan, 0.001, np.nan, np.nan, 0.2)
+DRIFT = ("below 1.5 Hz", "band", "drift", 0.55, 0.9, 0.35, 0.001, 0.3, 0.85, 0.001, 0.2)
+O2 = ("O2 alone", "channel", "channel", 0.55, 0.9, 0.35, 0.001, 0.3, 0.5, 0.4, 0.2)
+MIDDLE = ("6-20 Hz", "band", "", 0.55, np.nan, np.nan, np.nan, 0.3, 0.85, 0.001, 0.2)
+REST = ("left by the components", "components", "", 0.7, np.nan, np.nan, np.nan, 0.001, 0.7, 0.001, 0.6)
 
 
 def changed(row, **values):
@@ -165,6 +166,10 @@ def changed(row, **values):
         ([O2, EYES], "eyes"),  # likewise
         ([MIDDLE], "brain"),
         ([MIDDLE, changed(EYES, p_holm=1.0, drop=0.0, accuracy=0.9)], "cannot tell"),  # components are made
+        ([MIDDLE, REST], "brain"),  # components are made, but hold less than half of the power
+        ([MIDDLE, changed(REST, power=0.5)], "cannot tell"),
+        ([MIDDLE, REST, EYES], "eyes"),
+        ([changed(MIDDLE, only_p=0.2), REST], "cannot tell"),
         ([changed(MIDDLE, only_p=0.2)], "cannot tell"),
         ([changed(MIDDLE, accuracy=0.85)], "cannot tell"),
     ],

@@ -16,7 +16,8 @@ from studies import report
 
 FREQUENCIES = (13.0, 17.0, 21.0)
 FOUND = {1: (13, 17, 21), 3: (13, 34, 10), 12: (13, 17, 21)}  # Hz, of the largest relevance of each class
-SOURCES = {1: "eyes", 2: "brain", 3: "nothing"}  # of the reports in their order, then none can tell
+MIDDLE_BAND = "Components leave 80%, but 6-20 Hz alone, where eyes and muscles have little, decodes."
+SAID = {1: ("eyes", "A rule."), 2: ("brain", "A rule."), 3: ("nothing", "A rule."), 8: ("brain", MIDDLE_BAND)}
 LEVEL, RELEVANCE = 0.5, {1: 0.8, 3: 0.8, 12: 0.4}
 PARTS = ["part", "kind", "source", "power", "accuracy", "control", "drop", "drop_low", "drop_high", "p_holm", "left_p"]
 PARTS += ["only", "only_p"]
@@ -51,7 +52,7 @@ def spectra(subject):
     return pd.concat(rows)
 
 
-def receipt(trials, source, subject):
+def receipt(trials, said, subject):
     """As the report writes it: no frequency where the relevance does not pass the level."""
     shown = RELEVANCE.get(subject, 0.4) > LEVEL
     peaks = {
@@ -62,7 +63,7 @@ def receipt(trials, source, subject):
     decoder = {"accuracy": 0.75, "balanced_accuracy": 0.7, "chance": 0.5, "n_trials": n_trials, "p": 0.01, "low": 0.6}
     return {
         "decoder": decoder,
-        "verdict": {"source": source, "number": 0.8, "rule": "A rule.", "text": ""},
+        "verdict": {"source": said[0], "rule": said[1], "number": 0.8, "text": ""},
         "peaks": peaks,
     }
 
@@ -70,7 +71,7 @@ def receipt(trials, source, subject):
 def parts():
     """Blinks and a drift, which stand for eyes and for the drift, and two ways to find what is the brain's."""
     known = [("eye blink", "eyes", 0.6, 0.7), ("brain", "brain", 0.68, 0.58), ("below 1.5 Hz", "drift", 0.5, 0.72)]
-    known += [("brain too", "brain", 0.61, 0.65), ("left", "", 0.4, 0.5)]
+    known += [("brain too", "brain", 0.61, 0.65), ("left", "", 0.4, 0.5), ("6-20 Hz", "", 0.55, 0.63)]
     rows = [
         {"part": part, "source": source, "accuracy": without, "only": only} for part, source, without, only in known
     ]
@@ -90,8 +91,8 @@ def asked():
 
     def make_report(model, trials, folder, **options):
         made.append({"model": model, "trials": trials, **options})
-        subject, source = trials.metadata["subject"].iloc[0], SOURCES.get(len(made), "cannot tell")
-        (Path(folder) / "receipt.json").write_text(json.dumps(receipt(trials, source, subject)))
+        subject, said = trials.metadata["subject"].iloc[0], SAID.get(len(made), ("cannot tell", "A rule."))
+        (Path(folder) / "receipt.json").write_text(json.dumps(receipt(trials, said, subject)))
         write_recorded(parts(), Path(folder) / "tables" / "interventions.parquet", {})
         write_recorded(spectra(subject), Path(folder) / "tables" / "spectra.parquet", {})
 
@@ -132,7 +133,8 @@ def test_a_verdict_has_the_accuracy_without_the_part_that_it_names(asked):
     table = asked.verdicts.set_index("case")[["part", "accuracy_without", "accuracy_alone"]]
     assert table.loc["from the cue"].tolist() == ["eye blink", 0.6, 0.7]
     assert table.loc["one subject"].tolist() == ["brain too", 0.61, 0.65]  # of two the one that costs more
-    assert table.iloc[2:].isna().all(axis=None)  # "nothing" and "cannot tell" are no part
+    assert table.iloc[-1].tolist() == ["6-20 Hz", 0.55, 0.63]  # the rule has it in the place of components
+    assert table.iloc[2:-1].isna().all(axis=None)  # "nothing" and "cannot tell" are no part
 
 
 def test_labels_are_permuted_within_runs_and_in_that_case_alone(asked):

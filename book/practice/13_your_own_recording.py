@@ -270,7 +270,8 @@ print(*sorted(path.name for path in page.parent.iterdir() if not path.name.start
 
 # %% [markdown]
 # Open `report.html` in a browser; it is one file and asks no other host for anything. `tables` has the numbers behind its figures,
-# `weights` the networks. `receipt.json` says the same to programs, see [receipt of a report](../receipt.md).
+# `weights` the networks. Its section "For your paper" says what was done in the order that the COBIDAS recommendations for EEG and MEG ask
+# for {footcite:p}`pernet2020issues`, with the references as BibTeX. `receipt.json` says the same to programs, see [receipt of a report](../receipt.md).
 
 # %%
 receipt = json.loads((page.parent / "receipt.json").read_text())
@@ -317,8 +318,8 @@ refused[["what", "name"]]
 # ## A network of your own
 #
 # Yours may want another form of input, or return more than outputs. This one takes (trial, 1, channel, time), as many do, and
-# returns its features as well. An axis of one is added without asking where nothing else stands in the way; here we say both, and
-# first provoke the message that asks for the second.
+# returns its features as well. Every function adds an axis of one where a network wants it; which of several outputs is meant it cannot
+# know, and says how to choose. A training of yours adds no axis, so here we say both.
 
 
 # %% tags=["hide-input"]
@@ -342,7 +343,7 @@ train, test = middle.subset(groups != last), middle.subset(groups == last)
 torch.manual_seed(SEED)
 mine = Mine(len(trials.info.ch_names), len(names))
 try:
-    xs.attribute(xs.adapted(mine, input=lambda x: x.unsqueeze(1)), test.signal, 0, "deep_lift")
+    xs.attribute(mine, test.signal, 0, "deep_lift")
 except TypeError as error:
     print(error)
 own = xs.adapted(mine, input=lambda x: x.unsqueeze(1), output=lambda output: output[0])

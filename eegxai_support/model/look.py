@@ -191,10 +191,11 @@ def _run(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> tuple[obje
             raise
         first = error
     try:
-        wider = _derivable(model, (rows[0].unsqueeze(1), *rows[1:]))
+        made, cut = _derivable(model, (rows[0].unsqueeze(1), *rows[1:]))
     except Exception:
-        wider = None, ""
-    if not isinstance(wider[0], Tensor) or len(wider[0]) != len(rows[0]) or not own:
+        made = cut = None
+    # A tuple and the like, or one number for all trials, is let through: `_with_matrix` says what to do about it.
+    if made is None or not own or (isinstance(made, Tensor) and made.ndim and len(made) != len(rows[0])):
         shapes = ", ".join(str(tuple(each.shape)) for each in rows)
         what = " and further inputs " if len(rows) > 1 else " "
         raise ValueError(
@@ -204,7 +205,7 @@ def _run(model: nn.Module, rows: tuple[Tensor, ...], *, own: bool) -> tuple[obje
             " the trials, a row for each, goes to attribute and predict as extra=(rows,)."
         ) from first
     model.register_forward_pre_hook(lambda module, args: (args[0].unsqueeze(1), *args[1:]))
-    return *wider, "input=lambda x: x.unsqueeze(1)"
+    return made, cut, "input=lambda x: x.unsqueeze(1)"
 
 
 def _check_batch_size(model: nn.Module, rows: tuple[Tensor, ...], error: ValueError) -> None:

@@ -18,6 +18,7 @@ from eegxai_support.montages import located
 from eegxai_support.report.parts import Parts, fingerprint
 from eegxai_support.report.pieces import LINE_WIDTH, line_frequency
 from eegxai_support.sources import fit_ica, label_components, remove_components
+from eegxai_support.sources.ica import lacking
 from eegxai_support.trials import Trials
 
 N_COMPONENTS = 30  # at most: enough for eyes, muscles and a dozen places of the cortex
@@ -28,6 +29,14 @@ MAX_SFREQ = 250.0  # Hz; ICLabel looks at 1-100 Hz
 HIGHPASS = 1.0  # Hz: drifts are no source, and take components
 PIECE = 2.0  # s, of a recording without events
 COLUMNS = ["subject", "component", "label", "probability", "origin"]
+
+# What helps where band or rate are too narrow, by whether there is a recording beside the trials.
+REMEDIES = {
+    True: "These are the recording's own, which neither --band nor --resample changes: give the file as it was before"
+    " it was filtered or resampled.",
+    False: "There are the trials alone: give make_report the recording as well, raw=…, as it was before the filter and"
+    " the resampling. The trials may stay as they are.",
+}
 
 Recording = mne.io.BaseRaw | mne.BaseEpochs
 
@@ -188,6 +197,8 @@ def _read(own: tuple[mne.preprocessing.ICA, pd.DataFrame], trials: Trials):
 def _fitted(trials: Trials, source, n_components: int, seed: int):
     """Fit and label the components of a subject's recording, or of the trials where there is none."""
     broadband = trials.rereference() if source is None else _epochs(source, trials)
+    if why := lacking(broadband.info):
+        raise ValueError(f"{why} {REMEDIES[source is not None]}")
     n_samples = len(broadband) * len(broadband.times)
     n_channels = len(trials.info.ch_names)
     n = min(n_components, n_channels - 1, int(np.sqrt(n_samples / SAMPLES_PER_WEIGHT)))

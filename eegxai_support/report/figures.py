@@ -104,12 +104,13 @@ def class_maps(findings: Findings) -> Picture:
     largest = [f"{title_of(method)}: {_largest(table, method)}" for method in pd.unique(table["method"])]
     fig = draw_heads(means, findings)
     shape = "Heads" if any(len(ax.images) for ax in fig.axes) else "Bars, one for each channel,"
+    speaks, against = ("Red speaks", "blue") if findings.facts["knows"] else ("Dark speaks", "light")
     return Picture(
         "heads",
         fig,
         f"{shape} for {listed(findings.facts['class_names'])}. Largest by {'; '.join(largest)}.",
         "Evidence for the true class at each channel: sum over time, mean over trials of the class and"
-        f" {_units(findings)}. Red speaks for the class, blue against it; each method has its own scale. A Haufe"
+        f" {_units(findings)}. {speaks} for the class, {against} against it; each method has its own scale. A Haufe"
         " pattern shows which amplitudes rise with the evidence, in a unit of its own. Largest by"
         f" {'; '.join(largest)}.",
         ("channels",),

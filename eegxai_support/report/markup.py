@@ -36,7 +36,7 @@ def number(value: object, digits: int = 3) -> str:
     if value and not 1e-3 <= abs(value) < 1e5:
         mantissa, power = f"{value:.1e}".split("e")
         return f"{mantissa} × 10{str(int(power)).translate(RAISED)}".replace("-", "−")
-    return f"{value:.{digits}g}".replace("-", "−") if abs(value) < 1000 else f"{value:.0f}".replace("-", "−")
+    return f"{value:.{digits}g}".replace("-", "−") if abs(value) < 10**digits else f"{value:.0f}".replace("-", "−")
 
 
 def p_value(value: float | None) -> str:
@@ -50,6 +50,8 @@ def interval(low: float, high: float, digits: int = 2) -> str:
     """Return a 95 % interval, or nothing where there is none."""
     if any(it is None or not math.isfinite(it) for it in (low, high)):
         return ""
+    if not 0.1 <= max(abs(low), abs(high)) < 10:
+        return f"95 % interval {number(float(low), digits)} to {number(float(high), digits)}"
     return f"95 % interval {low:.{digits}f} to {high:.{digits}f}".replace("-", "−")
 
 

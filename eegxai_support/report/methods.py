@@ -51,6 +51,7 @@ CITED = {
     "Deep4Net": ("schirrmeister2017deep",),
     "InterpretableCNN": ("cui2023eeg",),
     "MNE-Python": ("gramfort2013meg",),
+    "COBIDAS": ("pernet2020issues",),
     "permutation": ("phipson2010permutation",),
     "interval over trials and draws": ("owen2007pigeonhole",),
     "components": ("lee1999independent", "pion2019iclabel"),

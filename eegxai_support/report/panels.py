@@ -27,6 +27,7 @@ from eegxai_support.viz.parts import (
 
 LINES = ("-", "--", "-.", ":")  # classes differ without their colour, too
 PATTERN = "haufe_pattern"
+BESIDE = 1.2  # how far spectra are drawn: beyond the pass-band nothing is left but its slope
 
 
 def over_groups(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
@@ -91,7 +92,8 @@ def draw_courses(table: pd.DataFrame, findings: Findings, axis: str, quantity: s
             _permuted_level(ax, findings, method, axis)
             ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         ax.set_title(title_of(method))
-        ax.set_xlim(rows[axis].min(), rows[axis].max())
+        last = findings.trials.info["lowpass"] * BESIDE if axis == "frequency" else np.inf
+        ax.set_xlim(rows[axis].min(), min(last, rows[axis].max()))
         ax.yaxis.set_major_locator(MaxNLocator(4))
     fig.supxlabel("time (s)" if axis == "time" else "frequency (Hz)", fontsize=9)
     fig.supylabel("evidence (logit)" if quantity == "value" else "share of the relevance", fontsize=9)

@@ -1,7 +1,10 @@
 """What a paper says of the analysis: the methods paragraph, filled with what was done, and the references.
 
-Its order is that of the COBIDAS recommendations for MEG and EEG (participants and design, acquisition and
+Its order is that of the COBIDAS recommendations for MEG and EEG [1]_ (participants and design, acquisition and
 preprocessing, the model, the statistics, what was found), and every number in it is one of the tables or facts.
+
+.. [1] Pernet et al. (2020). Issues and recommendations from the OHBM COBIDAS MEEG committee for reproducible EEG and
+   MEG research. Nature Neuroscience 23(12), 1473-1483.
 """
 
 from __future__ import annotations
@@ -29,9 +32,9 @@ def methods_paragraphs(findings: Findings) -> list[str]:
 
 
 def references(findings: Findings) -> str:
-    """Return the BibTeX entries of everything that was used."""
+    """Return the BibTeX entries of everything that was used, and of the recommendations that the order is from."""
     tables, model = findings.tables, findings.facts["model"]["name"]
-    used = ["MNE-Python", model, "permutation", *_methods(findings)]
+    used = ["MNE-Python", "COBIDAS", model, "permutation", *_methods(findings)]
     used += [name for name in ("spectra", "components", "sanity", "robustness", "faithfulness") if name in tables]
     if "peaks" in tables:
         used.append("surrogates")
@@ -65,7 +68,7 @@ def _data(findings: Findings) -> str:
             f" {counted(explained['subject'].nunique(), 'participant')}"
             f" ({listed(f'{n} {name}' for name, n in classes.items())}), recorded in"
             f" {counted(facts['n_groups'], facts['group'])}.",
-            f"Trials run from {facts['tmin']:g} to {facts['tmax']:.4g} s relative to the event and hold"
+            f"Trials run from {facts['tmin']:.4g} to {facts['tmax']:.4g} s relative to the event and hold"
             f" {counted(len(facts['ch_names']), 'channel')} at {facts['sfreq']:g} Hz (reference:"
             f" {facts['reference']}).",
             f"The signal was filtered to {band[0]:g}-{band[1]:g} Hz." if band else "",

@@ -137,7 +137,7 @@ def _explainable(page: Page) -> Iterator[str]:
     yield definitions(
         {
             "Trials": f"{counted(len(findings.trials), 'trial')} of {counted(len(facts['ch_names']), 'channel')},"
-            f" {facts['tmin']:g} to {facts['tmax']:.4g} s",
+            f" {facts['tmin']:.4g} to {facts['tmax']:.4g} s",
             "Sampling rate": f"{facts['sfreq']:g} Hz",
             "Band": f"{band[0]:g} to {band[1]:g} Hz" if band else None,
             "Unit": paper.unit_of(facts),
@@ -225,8 +225,10 @@ def _interventions(findings: Findings) -> str:
             "share of the power": [f"{share:.1%}" for share in rows["power"]],
             "accuracy without it": [_two(it) for it in rows["accuracy"]],
             "without as much power elsewhere": [_two(it) for it in rows["control"]],
-            "drop (95 % interval)": [f"{_two(r.drop)} ({_two(r.drop_low)} to {_two(r.drop_high)})"
-                                     for r in rows[["drop", "drop_low", "drop_high"]].itertuples()],
+            "drop (95 % interval)": [
+                f"{_two(r.drop)} ({_two(r.drop_low)} to {_two(r.drop_high)})" if r.drop == r.drop else number(r.drop)
+                for r in rows[["drop", "drop_low", "drop_high"]].itertuples()
+            ],
             "p (Holm)": [number(it, 2) for it in rows["p_holm"]],
             "accuracy with it alone": [_two(it) for it in rows["only"]],
         }
@@ -306,8 +308,9 @@ def _methods(findings: Findings) -> str:
 
 def _paper(page: Page) -> Iterator[str]:
     yield paragraph(
-        "To copy and to cut down. Every number in it is one of this page; what the page does not know (participants,"
-        " amplifier, task, ethics) is for you to add."
+        "To copy and to cut down, in the order of the COBIDAS recommendations for MEG and EEG (Pernet et al., 2020)."
+        " Every number in it is one of this page; what the page does not know (participants, amplifier, task, ethics)"
+        " is for you to add."
     )
     yield code("\n\n".join(paper.methods_paragraphs(page.findings)), "Methods", "paper-methods")
     captions = [f"Figure {n}. {picture.caption}" for n, picture in enumerate(page.pictures, 1)]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from eegxai_support.report.leaks import ORDER_P
 from eegxai_support.report.needed import above_chance, balanced_accuracy
-from eegxai_support.report.removal import ALL_BUT_BRAIN, MIDDLE
+from eegxai_support.report.removal import ALL_BUT_BRAIN, LEFT, MIDDLE
 from eegxai_support.scoring import area_under_curve, mean_and_interval
 
 SOURCES = ("brain", "eyes", "muscle", "line", "drift", "edge", "channel", "leak", "nothing", "cannot tell")
@@ -22,6 +22,7 @@ ALPHA = 0.05
 # Of the accuracy above chance. In EEGBCI from the cue, where the eyes are known to be read, their components carry half
 # (chapter 12); a part that carries less than a quarter contributes, and is not the explanation.
 EXPLAINS = 0.25
+UNKNOWN = 0.5  # share of the power: components that leave more are no witnesses
 LEAKED = 0.05  # share of trials with a twin: fewer do not lift an accuracy by more than that
 # Largest delta, as a share of the change of the output. Integrated gradients reach 3e-4 on real trials and DeepLIFT
 # 3e-7, input times gradient, which promises nothing, 0.4 to 0.8 (chapter 04).
@@ -53,8 +54,9 @@ def source_verdict(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> dict:
        components of any other kind, at least that quarter, and decode alone, the verdict is eyes.
     4. brain: no such part is needed, and the brain's components are: more than as powerful ones, or because trials
        without the components of eyes, muscles, heart and loose electrodes, drift and mains are still decoded above
-       chance while trials without the brain's lose that quarter. Without components: no such part is needed, and 6-20
-       Hz alone is decoded above chance, where neither eyes nor muscles have much.
+       chance while trials without the brain's lose that quarter. Without components, or where these leave more than
+       half of the power to something else, as the mean of electrodes of one place is: no such part is needed, 6-20 Hz
+       alone is decoded above chance, where neither eyes nor muscles have much, and without it that quarter is lost.
     5. cannot tell, with the reason.
 
     Parameters
@@ -175,10 +177,13 @@ def _brain(found: pd.DataFrame, above: float) -> dict | None:
             )
             return _verdict("brain", rule, cleaned["accuracy"], text)
     middle = _row(found, f"{MIDDLE[0]:g}-{MIDDLE[1]:g} Hz")
-    if not (found["kind"] == "components").any() and middle is not None:
+    known, left = (found["kind"] == "components").any(), _row(found, LEFT)
+    missed = left is not None and left["power"] > UNKNOWN
+    if middle is not None and (missed or not known):
         if middle["only_p"] < ALPHA and middle["cost"] / above >= EXPLAINS:
+            why = f"Components leave {left['power']:.0%} of the power" if missed else "No components could be made"
             rule = (
-                f"No components could be made, but {middle['part']} alone, where eyes and muscles have little power,"
+                f"{why}, but {middle['part']} alone, where eyes and muscles have little power,"
                 f" decodes with {middle['only']:.2f} (p = {middle['only_p']:.2g}), and the accuracy without it is"
                 f" {middle['accuracy']:.2f}."
             )

@@ -166,14 +166,33 @@ def _broadband(trials: Trials | mne.io.BaseRaw | mne.BaseEpochs) -> mne.BaseEpoc
     return copy.set_eeg_reference("average", verbose=False)
 
 
-def _check_broadband(info: mne.Info) -> None:
+def lacking(info: mne.Info) -> str:
+    """Say what the band and the rate lack for telling brain, eyes and muscles apart; "" where they suffice."""
+    return " ".join(filter(None, (_narrow(info), _slow(info))))
+
+
+def _narrow(info: mne.Info) -> str:
     low, high = info["highpass"], info["lowpass"]
-    if low > HIGHPASS or high < LOWPASS:
+    if low <= HIGHPASS and high >= LOWPASS:
+        return ""
+    return (
+        f"The pass-band is {low:g}-{high:g} Hz, too narrow to tell brain, eyes and muscles apart; expected"
+        f" {HIGHPASS:g}-{LOWPASS:g} Hz or wider."
+    )
+
+
+def _slow(info: mne.Info) -> str:
+    if info["sfreq"] >= ICLABEL_SFREQ:
+        return ""
+    return f"The sampling rate is {info['sfreq']:g} Hz; ICLabel needs {ICLABEL_SFREQ:g} Hz or more."
+
+
+def _check_broadband(info: mne.Info) -> None:
+    if narrow := _narrow(info):
         raise ValueError(
-            f"The pass-band is {low:g}-{high:g} Hz, too narrow to tell brain, eyes and muscles apart. Load the same"
-            " trials broadband, such as load_eegbci(…, l_freq=1, h_freq=79), or take the recording as it was before the"
-            " filter, and fit and label the components on that; component_relevance and remove_components then take the"
-            " filtered trials."
+            f"{narrow} Load the same trials broadband, such as load_eegbci(…, l_freq=1, h_freq=79), or take the"
+            " recording as it was before the filter, and fit and label the components on that; component_relevance and"
+            " remove_components then take the filtered trials."
         )
 
 
@@ -189,10 +208,10 @@ def _not_for_iclabel(epochs: mne.BaseEpochs) -> list[str]:
     unplaced = np.array(epochs.ch_names)[~(np.isfinite(position).all(1) & position.any(1))]
     if len(unplaced):
         refused.append(f"Channels without a position: {', '.join(unplaced[:8])}. Set a montage, or leave them out.")
-    if epochs.info["sfreq"] < ICLABEL_SFREQ:
+    if slow := _slow(epochs.info):
         refused.append(
-            f"The trials are sampled at {epochs.info['sfreq']:g} Hz; ICLabel needs {ICLABEL_SFREQ:g} Hz or more. Load"
-            " them without resampling."
+            f"{slow} Where these were resampled, fit and label the components on the recording as it was before;"
+            " component_relevance and remove_components then take the resampled trials."
         )
     signal = epochs.get_data(verbose=False)
     share = np.sqrt(np.square(signal.mean(1)).mean() / np.square(signal).mean())

@@ -84,6 +84,7 @@ def placed(inst, montage: str | Path | None, notes: list[str]) -> None:
 
 
 def _placed_by(inst, montage: str | Path, notes: list[str]) -> None:
+    montage = _current_name(montage)
     places = _montage(montage)
     known = {name.lower(): name for name in places.ch_names}
     eeg = set(_eeg(inst))
@@ -102,6 +103,12 @@ def _placed_by(inst, montage: str | Path, notes: list[str]) -> None:
     with noted(notes):
         inst.set_montage(places, on_missing="ignore", verbose="WARNING")
     _note_positions(inst, f"the montage {montage}", names, notes)
+
+
+def _current_name(montage: str | Path) -> str | Path:
+    """Return the name that a montage has since MNE 1.13, where the one before is given: the positions are the same."""
+    renamed = str(montage).replace("standard_", "colin27_", 1)
+    return renamed if renamed in mne.channels.get_builtin_montages() else montage
 
 
 def _montage(montage: str | Path) -> mne.channels.DigMontage:

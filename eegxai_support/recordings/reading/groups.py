@@ -9,7 +9,7 @@ import mne
 import numpy as np
 import pandas as pd
 
-from eegxai_support.trials import Trials, check_complete, unknown_name
+from eegxai_support.trials import Trials, check_complete, unknown_name, with_usual_names
 
 SUBJECT = re.compile(
     r"(?:^|[^a-z])(?:sub-([a-z0-9]+)|subj(?:ect)?[-_ ]?(\d+)|s(\d{2,3})(?=r\d|[^a-z0-9]|$))", re.IGNORECASE
@@ -23,6 +23,9 @@ def origin(insts: list[mne.io.BaseRaw | mne.BaseEpochs], paths: list[Path], note
     """Return subject, session and run of each recording, as far as files say, with a note of where that was read."""
     told = [_subject(inst, path) for inst, path in zip(insts, paths, strict=True)]
     subjects = [subject for subject, _ in told]
+    said = {name: all(_says(inst, name) for inst in insts) for name in ("subject", "run")}
+    notes += [f"The epochs' metadata says the {name} of each." for name, is_said in said.items() if is_said]
+    told = [] if said["subject"] else told
     for subject, why in dict.fromkeys(told):
         files = [path.name for path, it in zip(paths, told, strict=True) if it == (subject, why)]
         notes.append(f"Subject {subject}, {why}: {', '.join(files)}.")
@@ -31,10 +34,16 @@ def origin(insts: list[mne.io.BaseRaw | mne.BaseEpochs], paths: list[Path], note
     keys = list(zip(subjects, sessions, runs, strict=True))
     if None in runs or len(set(keys)) < len(keys):
         runs = list(range(1, len(paths) + 1))
-        notes.append(f"Runs are counted from 1 to {len(paths)}, one a file, in the order given.")
+        which = f"counted from 1 to {len(paths)}, one a file, in the order given"
     else:
-        notes.append(f"Runs are numbered as the names of the files say: {', '.join(map(str, runs))}.")
+        which = f"numbered as the names of the files say: {', '.join(map(str, runs))}"
+    notes += [] if said["run"] else [f"Runs are {which}."]
     return pd.DataFrame({"subject": subjects, "session": sessions, "run": runs})
+
+
+def _says(inst: mne.io.BaseRaw | mne.BaseEpochs, column: str) -> bool:
+    metadata = getattr(inst, "metadata", None)
+    return metadata is not None and column in with_usual_names(metadata)
 
 
 def _subject(inst, path: Path) -> tuple[int | str, str]:

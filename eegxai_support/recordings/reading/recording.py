@@ -110,8 +110,9 @@ def read_recording(
     reference : "average" or names of channels, optional
         By default the recording's own. Bad channels do not count in the average.
     montage : str or path, optional
-        Positions: the name of a montage of MNE, or a file of positions. By default those of the file or, where it has
-        none, those of the electrodes' 10-05 names.
+        Positions: the name of a montage of MNE, or a file of positions. Names of MNE before 1.13 are taken too, such as
+        standard_1020 for colin27_1020. By default those of the file or, where it has none, those of the electrodes'
+        10-05 names.
     rename : mapping of str to str, optional
         New name of channels by their name in the file.
     exclude : iterable of str
