@@ -423,6 +423,17 @@ def test_epochs_of_one_file_may_be_of_several_subjects(tmp_path):
         np.testing.assert_allclose(made.by_subject[subject].get_data(copy=False), whole[rows], atol=1e-11)
 
 
+def test_events_are_known_by_the_last_part_of_their_names_where_one_alone_has_it(tmp_path):
+    raw = recording()
+    kinds = {"left": "Comment/left", "right": "Comment/right"}
+    raw.annotations.rename(kinds)
+    made = read(saved(raw, tmp_path / "kinds_raw.fif"))
+    assert made.trials.class_names == ("left", "right") and len(made.trials) == 12
+    raw.annotations.description[np.flatnonzero(raw.annotations.description == "Comment/left")[0]] = "Stimulus/left"
+    with pytest.raises(ValueError, match=r"asks for 'left', which is not in .*Comment/left"):
+        read(saved(raw, tmp_path / "kinds_raw.fif"))
+
+
 def test_gains_that_differ_are_joined(tmp_path):
     pytest.importorskip("edfio")
     for name, span in (("run1", 40), ("run2", 80)):

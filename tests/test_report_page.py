@@ -33,7 +33,7 @@ NASTY = '<script>alert(1)</script> "it\'s" & </script><b>'
 def quick(monkeypatch):
     """Draw nothing: the words of a page are tried without its pictures."""
     monkeypatch.setattr(sections, "picture_bytes", lambda figure, grey: b"")
-    for name in ("draw_heads", "draw_courses"):
+    for name in ("draw_heads", "draw_courses", "draw_learning"):
         monkeypatch.setattr(figures, name, lambda *_: Figure())
     for name in ("intervals", "agreement", "conservation", "sensitivity", "perturbation_curves"):
         monkeypatch.setattr(figures.viz, f"plot_{name}", lambda *_, **__: figure_with_axes())
@@ -70,7 +70,7 @@ def test_title_says_that_a_decoder_is_at_chance_and_maps_are_grey(monkeypatch, q
     for name, content in re.findall(r'<figure id="([^"]+)".*?data:image/webp;base64,([^"]+)', page, re.S):
         grey[name] = base64.b64decode(content) == b"grey"
     maps = {"heads", "agreement", "times-value", "times-share", "spectra-value", "spectra-share", "sources"}
-    assert {name for name, it in grey.items() if it} == (set() if knows else maps) and len(grey) == 13
+    assert {name for name, it in grey.items() if it} == (set() if knows else maps) and len(grey) == 14
     assert (browser._content(make_findings(**TINY, knows=knows))["palette"][0] == "#ffffff") is not knows
 
 
@@ -136,7 +136,7 @@ def test_a_figure_that_refuses_its_numbers_says_why(quick, tmp_path):
 def test_every_figure_has_an_alternative_with_a_number_and_names_its_tables(quick, tmp_path):
     page = written(make_findings(**TINY), tmp_path)
     alternatives = re.findall(r'<img alt="([^"]*)"', page)
-    assert len(alternatives) == len(re.findall("<figure id=", page)) == 13
+    assert len(alternatives) == len(re.findall("<figure id=", page)) == 14
     assert all(re.search(r"\d", it) and len(it) > 40 for it in alternatives)
     for name in re.findall(r"tables/([\w]+)\.parquet", page):
         assert (tmp_path / "tables" / f"{name}.parquet").is_file(), name
@@ -167,6 +167,21 @@ def test_heads_show_the_mean_over_groups_and_name_the_largest():
     everything = rows[(rows["method"] == "deep_lift") & (rows["network"] == "trained")]
     limit = everything.groupby(["class", "channel"])["value"].mean().abs().max()
     assert np.allclose(bar.get_ylim(), (-limit, limit))
+
+
+def test_learning_curves_are_means_over_seeds_one_for_each_fold():
+    findings = make_findings(**TINY)
+    table = findings.tables["training"]
+    table.loc[table["seed"] == 1, "train_loss"] += 1  # which moves every mean by half of it
+    picture = figures.learning(findings)
+    loss, accuracy = picture.figure.axes
+    folds = pd.unique(table["group"])
+    assert [line.get_label() for line in loss.lines] == [str(fold) for fold in folds]
+    first = table[(table["group"] == folds[0]) & (table["seed"] == 0)]
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), first["train_loss"] + 0.5)
+    last = table[table["epoch"] == table["epoch"].max()].groupby("group")["train_accuracy"].mean()
+    assert f"ends at {last.min():.2f} to {last.max():.2f}" in picture.alt
+    assert accuracy.lines[-1].get_ydata()[0] == findings.facts["decoder"]["chance"]
 
 
 def test_intervals_go_over_groups():
@@ -341,6 +356,7 @@ def test_page_does_not_scroll_sideways_on_a_phone(opened):
     page, _ = opened
     page.set_viewport_size(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert page.evaluate("(it => it.scrollWidth <= it.clientWidth)(document.querySelector('#learning .picture'))")
     wide = page.evaluate(
         "[...document.querySelectorAll('.wide')].map((it) => [it.scrollWidth > it.clientWidth + 1,"
         " getComputedStyle(it.querySelector('caption'), '::after').content])"

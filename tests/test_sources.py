@@ -310,9 +310,7 @@ def test_a_narrow_band_is_refused(separated):
 def test_labels_need_a_rate_that_iclabel_can_use(separated):
     trials, _, ica = separated
     slow = trials_of(trials.signal, ch_names=NAMES[:8], lowpass=40.0, sfreq=80.0)
-    with pytest.raises(
-        ValueError, match=r"rate is 80 Hz; ICLabel needs 100 Hz or more\. Where these were resampled, fit"
-    ):
+    with pytest.raises(ValueError, match=r"rate is 80 Hz; ICLabel needs 100 Hz or more\. Where these were resampled"):
         label_components(ica, slow)
 
 

@@ -15,7 +15,7 @@ from eegxai_support import viz
 from eegxai_support.report.findings import Findings
 from eegxai_support.report.markup import counted, interval, listed, number
 from eegxai_support.report.methods import title_of
-from eegxai_support.report.panels import draw_courses, draw_heads, over_groups
+from eegxai_support.report.panels import draw_courses, draw_heads, draw_learning, over_groups
 from eegxai_support.scoring import mean_and_interval
 
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue: how light they look
@@ -93,6 +93,24 @@ def decoder_accuracy(findings: Findings) -> Picture:
         f"Accuracy by {unit}: from {lowest:.2f} to {highest:.2f}; chance is {decoder['chance']:.2f}.",
         f"Accuracy of each {unit}, mean over seeds, with 95 % intervals over trials and seeds. {lines}{part}",
         ("predictions",),
+    )
+
+
+def learning(findings: Findings) -> Picture:
+    """Draw loss and accuracy by epoch, a line for each fold."""
+    table, chance = findings.tables["training"], findings.facts["decoder"]["chance"]
+    ends = table.loc[table.groupby(["group", "seed"], sort=False)["epoch"].idxmax()]
+    of_fold = ends.groupby("group")["train_accuracy"].mean()
+    reached = f"{of_fold.min():.2f} to {of_fold.max():.2f}"
+    folds, seeds = counted(len(of_fold), "fold"), counted(table["seed"].nunique(), "seed")
+    return Picture(
+        "learning",
+        draw_learning(table, chance),
+        f"Loss and accuracy by epoch, a line for each of {folds}. The accuracy ends at {reached}.",
+        f"Loss and accuracy on the trials of the training, of {folds} with one {findings.facts['group']} or more left"
+        f" out, mean over {seeds}. The accuracy ends at {reached}; dotted: chance, {chance:.2f}. It says whether the"
+        " networks have learnt these trials, not whether they know others.",
+        ("training",),
     )
 
 

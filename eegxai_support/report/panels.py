@@ -14,6 +14,7 @@ from scipy import stats
 from eegxai_support.report.findings import Findings
 from eegxai_support.report.methods import title_of
 from eegxai_support.viz.parts import (
+    OKABE_ITO,
     WIDTH,
     class_title,
     colour,
@@ -28,6 +29,8 @@ from eegxai_support.viz.parts import (
 LINES = ("-", "--", "-.", ":")  # classes differ without their colour, too
 PATTERN = "haufe_pattern"
 BESIDE = 1.2  # how far spectra are drawn: beyond the pass-band nothing is left but its slope
+COLUMN = 3.4  # inches: what a phone shows without scrolling
+LEARNING = {"train_loss": "loss (nats)", "train_accuracy": "accuracy"}
 
 
 def over_groups(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
@@ -98,6 +101,25 @@ def draw_courses(table: pd.DataFrame, findings: Findings, axis: str, quantity: s
     fig.supxlabel("time (s)" if axis == "time" else "frequency (Hz)", fontsize=9)
     fig.supylabel("evidence (logit)" if quantity == "value" else "share of the relevance", fontsize=9)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return fig
+
+
+@styled
+def draw_learning(table: pd.DataFrame, chance: float) -> Figure:
+    """Draw loss and accuracy by epoch on the trials of the training, a line for each fold, mean over seeds."""
+    fig = new_figure(COLUMN, 3.8, None)
+    axes = fig.subplots(2, 1, sharex=True)
+    for ax, (column, label) in zip(axes, LEARNING.items(), strict=True):
+        for k, (fold, rows) in enumerate(table.groupby("group", sort=False)):
+            mean = rows.groupby("epoch")[column].mean()
+            style = LINES[k // len(OKABE_ITO) % len(LINES)]
+            ax.plot(mean.index, mean, color=colour(k), linestyle=style, label=str(fold))
+        ax.set(ylabel=label)
+        ax.set_ylim(0, 1.02 if column == "train_accuracy" else None)
+    axes[1].axhline(chance, color="0.4", linestyle=":", linewidth=1, zorder=0)
+    axes[1].set_xlabel("epoch")
+    axes[1].xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig
 
 

@@ -132,6 +132,8 @@ def _explainable(page: Page) -> Iterator[str]:
         }
     )
     yield page.figure(figures.decoder_accuracy, "predictions")
+    if "training" in findings.tables:  # a network that was given has none
+        yield page.figure(figures.learning)
     yield heading("The trials")
     band = facts.get("band")
     yield definitions(

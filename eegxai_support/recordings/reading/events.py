@@ -148,6 +148,7 @@ def chosen(tables: list[pd.DataFrame], wanted: Mapping, paths: list[Path]) -> li
     """Return the events of the classes that are wanted, with the class of each; refuse those that no recording has."""
     there = Counter(event for table in tables for event in table.event)
     option = "events" if any(isinstance(key, int) for key in wanted.values()) else "annotations"
+    wanted = {name: _by_last_part(key, there) for name, key in wanted.items()}
     for key in wanted.values():
         if key not in there:
             held = ", ".join(f"{event} ({n})" for event, n in _counted(there)) or "none"
@@ -159,6 +160,14 @@ def chosen(tables: list[pd.DataFrame], wanted: Mapping, paths: list[Path]) -> li
     name_of = {key: name for name, key in wanted.items()}
     kept = [table[table.event.isin(list(name_of))] for table in tables]
     return [table.assign(**{"class": table.event.map(name_of)}).reset_index(drop=True) for table in kept]
+
+
+def _by_last_part(key: str | int, there: Counter) -> str | int:
+    """Return the one event that ends with a name: BrainVision's files say what kind an event is, as in Comment/T1."""
+    if key in there or not isinstance(key, str):
+        return key
+    ending = [event for event in there if isinstance(event, str) and event.rpartition("/")[2] == key]
+    return ending[0] if len(ending) == 1 else key
 
 
 def ask(raws: list[mne.io.BaseRaw], event_files: list[Path | None], paths: list[Path]) -> ValueError:
