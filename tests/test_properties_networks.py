@@ -80,7 +80,8 @@ def effect_of(task, batch_size, method="perturbation"):
         task.model, x, scale=0.5 * task.unit, n_iterations=6, method=method, batch_size=batch_size
     )
     # A p-value counts draws and jumps from one to the next.
-    assert ((effect.p_value > 0) & (effect.p_value <= 1) | np.isnan(effect.correlation)).all()
+    p_value = effect.p_value[~np.isnan(effect.p_value)]
+    assert (p_value >= 1e-9 * (method == "perturbation")).all() and (p_value <= 1).all()  # gradients may be all alike
     return np.stack([effect.correlation, effect.low, effect.high])
 
 
