@@ -1,6 +1,8 @@
 """What the tests of properties share: trials and networks of any size, and which public names a property speaks of."""
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from zlib import crc32
 
 import mne
@@ -9,6 +11,7 @@ import pandas as pd
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from torch import nn
 
 import eegxai_support as xs
@@ -25,6 +28,7 @@ settings.register_profile(
     suppress_health_check=list(HealthCheck),
 )
 settings.load_profile("eegxai")
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "eegxai_hypothesis")  # where it keeps what it read of the sources
 
 COVERED: dict[str, list[str]] = {}
 CH_NAMES = "Fz C3 Cz C4 Pz P3 P4 F3".split()
