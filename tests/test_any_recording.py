@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import hide
+from refusals import on_the_page
 from scipy.io import savemat
 
 import eegxai_support as xs
@@ -720,6 +721,7 @@ def test_a_fault_is_named_with_its_remedy(faulty, fault):
         read(paths, **options)
     *_, last = raised.traceback
     assert "eegxai_support" in str(last.path), f"raised in {last.path}"
+    assert on_the_page("Reading a recording", fault, str(raised.value)), raised.value
 
 
 def test_a_reader_that_is_not_installed_is_named_with_its_extra(faulty, monkeypatch):

@@ -104,7 +104,15 @@ def test_page(opened):
     assert width <= PHONE["width"], f"scrolls sideways on a phone: {width} px"
 
 
-@pytest.mark.parametrize("opened", ["index", "practice/13_your_own_recording"], indirect=True)
+@pytest.mark.parametrize("opened", ["when_it_says_no"], indirect=True)
+def test_table_of_faults_is_read_on_a_phone_without_scrolling(opened):
+    page, _ = opened
+    page.set_viewport_size(PHONE)
+    assert page.locator(".refusals").count() == 4
+    assert page.evaluate("[...document.querySelectorAll('.refusals')].every((it) => it.scrollWidth <= it.clientWidth)")
+
+
+@pytest.mark.parametrize("opened", ["when_it_says_no", "practice/13_your_own_recording"], indirect=True)
 def test_page_is_whole_for_keyboards_and_screen_readers(opened):
     page, _ = opened
     page.set_viewport_size(PHONE)  # where most tables scroll

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
+from refusals import on_the_page
 from test_report_explaining import flicker, linear
 
 import eegxai_support as xs
@@ -26,8 +27,8 @@ def small(**options):
     return flicker(n_trials=48, n_classes=2, **options)
 
 
-def make(trials, folder, **options):
-    return make_report("InterpretableCNN", trials, folder, **SMALL | options)
+def make(trials, folder, model="InterpretableCNN", **options):
+    return make_report(model, trials, folder, **SMALL | options)
 
 
 @pytest.fixture(scope="module")
@@ -235,16 +236,44 @@ FAULTS = {
     "one group": (lambda t: replace(t, metadata=t.metadata.assign(run=1)), {}, "All trials are of one run"),
     "no seed": (None, {"seeds": 0}, "seeds is 0"),
     "no epoch": (None, {"epochs": 0}, "epochs is 0"),
+    "a network that has seen all trials": (
+        None,
+        lambda t: {"model": trained_on(t)},
+        "All 48 trials are among those that the Sequential was trained on",
+    ),
+    "test trials that the network has seen": (
+        None,
+        lambda t: {"model": trained_on(t), "test": t.subset(t.metadata["run"] == 1)},
+        "16 of 16 test trials are among those",
+    ),
+    "a network for other channels": (
+        None,
+        lambda t: {"model": xs.InterpretableCNN(5, 2, t.signal.shape[2], kernel_length=9)},
+        "has 4 channels but the model expects 5",
+    ),
+    "a network for another rate": (None, lambda t: {"model": made_for(t, 2 * t.sfreq)}, "was made for"),
 }
+
+
+def trained_on(trials):
+    return xs.train(linear(2), trials, epochs=1).model
+
+
+def made_for(trials, sfreq):
+    model = linear(2)
+    model.sfreq = sfreq
+    return model
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_cannot_be_reported_is_refused_before_anything_is_written(fault, tmp_path):
     change, options, message = FAULTS[fault]
     trials = small() if change is None else change(small())
-    with pytest.raises(ValueError, match=message):
+    options = options(trials) if callable(options) else options
+    with pytest.raises(ValueError, match=message) as raised:
         make(trials, tmp_path / "out", **options)
-    assert not (tmp_path / "out").exists()
+    assert on_the_page("A report", fault, str(raised.value)), raised.value
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 def test_the_channel_with_the_largest_share_of_each_method_is_removed_alone():

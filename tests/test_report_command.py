@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from conftest import ROOT
 from networks import NETWORKS, build
+from refusals import on_the_page
 from test_imports import in_a_fresh_process
 
 import eegxai_support as xs
@@ -62,6 +63,7 @@ def called(monkeypatch, tmp_path, weights):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     xs.save(weights, "weights.safetensors")
+    (tmp_path / "text.safetensors").write_text("What a pity, this is text.")
     (tmp_path / "my_nets.py").write_text("from test_report_command import build_network as build\nnothing = 3\n")
     monkeypatch.delitem(sys.modules, "my_nets", raising=False)
     return asked
@@ -206,11 +208,18 @@ REFUSED = [
     ("a.fif --train EEGNet --out my_nets.py", "--out my_nets.py is a file; expected a folder"),
     ("a.fif --model none.safetensors --out it", "none.safetensors does not exist; expected a .safetensors file"),
     ("a.fif --model my_nets.py --out it", "my_nets.py ends with .py; expected weights in a .safetensors file"),
+    ("a.fif --model weights.pt --out it", "is a pickle"),
+    ("a.fif --model text.safetensors --out it", "text.safetensors is no whole safetensors file"),
     (f"{MODEL} --network my_nets", "network is 'my_nets'; expected 'module:callable'"),
     (f"{MODEL} --network no_nets:build", "'no_nets:build' cannot be imported (No module named 'no_nets')"),
     (f"{MODEL} --network my_nets:other", "'my_nets:other' names nothing"),
     (f"{MODEL} --network my_nets:nothing", "TypeError: 'int' object is not callable"),
 ]
+
+
+def key(arguments):
+    """Return what is wrong with a command, without what is right with all of them."""
+    return arguments.removeprefix(TRAIN).removeprefix(MODEL).strip() or "nothing"
 
 
 @pytest.mark.parametrize(("arguments", "said"), REFUSED)
@@ -222,6 +231,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(arguments, said, called, ca
     line = told(capsys)
     assert code == 2 and line.startswith("eegxai report: ") and said in line
     assert called.reporting is None
+    assert on_the_page("The command line", key(arguments), line), line
 
 
 class Strange(Exception):

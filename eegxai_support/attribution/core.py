@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from inspect import signature
 
 import numpy as np
 import torch
@@ -109,10 +110,19 @@ def attribute(model, x, target, method, *, baseline=None, batch_size=None, extra
     process allows elsewhere.
     """
     kind = _lookup(method)
+    _check_options(method, kind, options)
     with torch.inference_mode(False), torch.enable_grad():
         seen = look(model, x, extra=extra)
         with frozen(seen.model), exact(seen.model):
             return _attribute(seen, target, method, kind, baseline, batch_size, options)
+
+
+def _check_options(method: str, kind: Method, options: dict) -> None:
+    _, *parameters = signature(kind.compute).parameters.values()
+    taken = [each.name for each in parameters]
+    unknown = [name for name in options if name not in taken]
+    if unknown and not any(each.kind is each.VAR_KEYWORD for each in parameters):
+        raise TypeError(f"{method} takes no option {unknown[0]!r}; expected {', '.join(taken) or 'none at all'}.")
 
 
 def _attribute(seen: Look, target, method: str, kind: Method, baseline, batch_size, options: dict) -> Attribution:

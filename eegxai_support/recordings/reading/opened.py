@@ -125,7 +125,7 @@ def readable(path: Path) -> Iterator[None]:
     except (_Refused, MemoryError):
         raise
     except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         needs = re.search(r"the module (\S+) is needed", said)
         if needs or isinstance(error, ImportError) or "HDF reader" in said:  # a .set of MATLAB's format 7.3
             name = needs[1] if needs else getattr(error, "name", "pymatreader")
