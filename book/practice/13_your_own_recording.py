@@ -298,7 +298,7 @@ found
 verdicts = xs.recorded("report_verdicts").set_index("case")
 answers = {"from the cue": "eyes", "one subject": "brain", "labels permuted": "nothing"}
 assert all(verdicts.loc[case, "source"] == source for case, source in answers.items())
-verdicts[["n_trials", "accuracy", "p", "source", "part", "accuracy_without", "accuracy_alone"]].round(3)
+verdicts[["n_trials", "accuracy", "p", "source", "part", "accuracy_without", "accuracy_alone"]].round(4)
 
 # %% [markdown]
 # Of flicker it says *brain* where 6 to 20 Hz alone decode, and else, above chance, that it cannot tell: eight electrodes over one place leave
@@ -306,7 +306,7 @@ verdicts[["n_trials", "accuracy", "p", "source", "part", "accuracy_without", "ac
 # tell*, so what it says there now is no test of it. What the page does show of each light is the peak; beside it, the decision by power alone.
 
 # %% tags=["hide-input"]
-recorded = xs.recorded("report_peaks").round(3)
+recorded = xs.recorded("report_peaks").round(4)
 above = recorded["p"] < 0.05
 assert (recorded["passed"] & recorded["harmonic"].isin([1, 2]))[above].all()
 assert recorded.loc[~above, "reported"].isna().all()
@@ -316,7 +316,8 @@ missed = recorded.loc[~above & (recorded["by_power_p"] < 0.05), "case"].unique()
 print("the network knows nothing, power alone does:", *missed, sep="\n- ")
 print("peaks above the level in subjects at chance:", recorded.loc[~above, "passed"].sum(), "of", (~above).sum())
 columns = ["case", "accuracy", "p", "by_power", "by_power_p"]
-recorded.pivot(index=columns, columns="class", values="reported").reset_index(columns[1:])
+shown = recorded.pivot(index=columns, columns="class", values="reported").reset_index(columns[1:])
+shown.loc[recorded["case"].unique()]
 
 # %% [markdown]
 # Wherever the network decodes above chance, each peak is at the light or at twice its frequency, above the level of permuted classes.
