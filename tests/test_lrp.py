@@ -529,9 +529,9 @@ def test_layer_that_never_runs():
 @pytest.mark.parametrize(
     ("method", "options", "error", "message"),
     [
-        ("lrp_epsilon", {"gamma": 1}, TypeError, r"lrp_epsilon\(\) got an unexpected keyword argument 'gamma'"),
-        ("lrp_gamma", {"alpha": 2}, TypeError, r"lrp_gamma\(\) got an unexpected keyword argument 'alpha'"),
-        ("lrp_z_plus", {"alpha": 2}, TypeError, r"lrp_z_plus\(\) got an unexpected keyword argument 'alpha'"),
+        ("lrp_epsilon", {"gamma": 1}, TypeError, "lrp_epsilon takes no option 'gamma'; expected"),
+        ("lrp_gamma", {"alpha": 2}, TypeError, "lrp_gamma takes no option 'alpha'; expected"),
+        ("lrp_z_plus", {"alpha": 2}, TypeError, "lrp_z_plus takes no option 'alpha'; expected"),
         ("lrp_epsilon", {"epsilon": 0}, ValueError, "epsilon is 0"),
         ("lrp_gamma", {"gamma": -1}, ValueError, "gamma is -1"),
         ("lrp_alpha_beta", {"alpha": 0.5}, ValueError, "alpha is 0.5"),

@@ -142,8 +142,9 @@ def make_report(
         )  # fmt: skip
     else:
         decoding = explained_by_one(model, trials, test, prepare, group)
+    decided = _decided_by(decoding)  # refuses a network that does not fit, before components take their time
     found = kept_components(decoding.trials.subset(decoding.explained), raw, components, seed=seed, parts=parts)
-    parts = parts.narrowed(*_decided_by(decoding), found.digest)
+    parts = parts.narrowed(*decided, found.digest)
     tables, maps = _tables(decoding, found, methods, quick=quick, seed=seed, parts=parts)
     if dropped is not None:
         tables["dropped"] = dropped
