@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from eegxai_support.report import command, doctor
 
 # What a library will change one day is for those who call it, not for those who call this command.
+NUMBER = re.compile(r"(?<![\w.-])\d+(\.\d+)?(e[+-]?\d+)?(?![\w-])")  # by itself: that of a channel or a run is a name
 OF_LIBRARIES = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
 
 
@@ -84,9 +85,9 @@ SAYING = (ValueError, TypeError, OSError, ImportError, NotImplementedError)  # w
 
 @contextmanager
 def _plain_warnings(prog: str) -> Iterator[None]:
-    """Show each warning once, as a line without the place in a source that it came from.
+    """Show each kind of warning once, as a line without the place in a source that it came from.
 
-    Fifteen networks have fifteen numbers to say the same with: of such warnings the first is shown.
+    Fifteen networks have fifteen numbers to say the same with: of warnings that differ in these the first is shown.
     """
     shown = set()
 
@@ -94,7 +95,7 @@ def _plain_warnings(prog: str) -> Iterator[None]:
         from tqdm import tqdm
 
         said = " ".join(str(message).split())
-        if (kind := re.sub(r"\d[\d.e+-]*", "0", said)) not in shown:
+        if (kind := NUMBER.sub("0", said)) not in shown:
             shown.add(kind)
             tqdm.write(f"{prog}: note: {said}", file=sys.stderr)  # below the bars, not within them
 

@@ -431,6 +431,8 @@ def test_events_are_known_by_the_last_part_of_their_names_where_one_alone_has_it
     made = read(saved(raw, tmp_path / "kinds_raw.fif"))
     assert made.trials.class_names == ("left", "right") and len(made.trials) == 12
     raw.annotations.description[np.flatnonzero(raw.annotations.description == "Comment/left")[0]] = "Stimulus/left"
+    with pytest.raises(ValueError, match="several classes the same event"):
+        read(tmp_path / "kinds_raw.fif", annotations={"a": "left", "b": "Comment/left", "c": "right"})
     with pytest.raises(ValueError, match=r"asks for 'left', which is not in .*Comment/left"):
         read(saved(raw, tmp_path / "kinds_raw.fif"))
 

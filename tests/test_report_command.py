@@ -282,6 +282,8 @@ def test_a_warning_is_a_line_and_comes_once(called, capsys, monkeypatch):
         for _ in range(2):
             warnings.warn("the scale\nis odd", stacklevel=1)
             warnings.warn("the scale is odd", RuntimeWarning, stacklevel=2)
+            warnings.warn("EEG 001 of run-1 and C3 are flat", stacklevel=2)
+            warnings.warn("EEG 001 of run-2 and C4 are flat", stacklevel=2)
             warnings.warn(f"another, {rng.random():.3g} of {rng.integers(1, 9)}", xs.BaselineWarning, stacklevel=1)
             warnings.warn("will change", DeprecationWarning, stacklevel=1)
             warnings.warn("will change soon", FutureWarning, stacklevel=1)
@@ -292,7 +294,8 @@ def test_a_warning_is_a_line_and_comes_once(called, capsys, monkeypatch):
     assert main(["report", *TRAIN.split()]) == 2
     first = np.random.default_rng(0)
     another = f"note: another, {first.random():.3g} of {first.integers(1, 9)}"
-    lines = ["note: the scale is odd", another, "the end"]
+    flat = [f"note: EEG 001 of run-{run} and {name} are flat" for run, name in ((1, "C3"), (2, "C4"))]
+    lines = ["note: the scale is odd", *flat, another, "the end"]
     assert capsys.readouterr().err.splitlines() == [f"eegxai report: {line}" for line in lines]
     assert warnings.showwarning is before
 

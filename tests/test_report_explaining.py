@@ -186,6 +186,13 @@ def test_every_group_has_a_pattern_of_its_own_trials():
             np.testing.assert_allclose(found[CHANNELS], covariance.sum(1), rtol=1e-4)
 
 
+def test_a_group_of_two_trials_has_no_pattern_and_ends_no_report():
+    trials = flicker(n_trials=36)
+    few = replace(trials, metadata=trials.metadata.assign(run=np.r_[np.zeros(34, int), 1, 1]))
+    rows = explained(decoded(few, [Power()])).run(_no_parts())["channels"]
+    assert rows.groupby("method")["group"].nunique().to_dict() == {"deep_lift": 2, "haufe_pattern": 1}
+
+
 def test_shares_of_a_map_without_relevance_are_nan():
     found = shares(np.array([[1.0, -3.0], [0.0, 0.0]]))
     np.testing.assert_allclose(found[0], [0.25, 0.75])

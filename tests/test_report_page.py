@@ -316,6 +316,7 @@ def test_numbers_are_written_as_they_are_read(value, said):
 
 def test_intervals_have_the_digits_that_tell_something():
     assert markup.number(-103.64, 2) == "−104" and markup.number(103.64) == "104"
+    assert markup.number(99.7, 2) == "100" and markup.number(999.7) == "1000"
     found = [markup.interval(*ends) for ends in ((0.431, 0.708), (-305.49, 103.64), (-0.0034, 0.0051))]
     assert found == [f"95 % interval {ends}" for ends in ("0.43 to 0.71", "−305 to 104", "−0.0034 to 0.0051")]
 

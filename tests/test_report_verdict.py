@@ -277,6 +277,8 @@ def test_blocks_are_found_by_onsets_whatever_the_order_of_the_trials():
     assert order_accuracy(unknown, unknown.metadata["run"])["p"] < 0.05
     unknown = replace(unknown, metadata=unknown.metadata.drop(columns="onset"))
     assert order_accuracy(unknown, unknown.metadata["run"]) is None
+    apart = replace(unknown, metadata=unknown.metadata.assign(run=unknown.label))  # a run has one class
+    assert order_accuracy(apart, apart.metadata["run"])["p"] == 1
 
 
 def test_what_is_above_chance_is_counted_by_class():

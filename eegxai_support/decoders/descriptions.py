@@ -44,18 +44,18 @@ def describe(model: nn.Module) -> str | None:
         network.
     """
     model = unwrapped(model)
-    if type(model) in OWN:
-        sizes = {name: getattr(model, name) for name in ("n_chans", "n_outputs", "n_times")}
-        config = sizes | OWN[type(model)](model)
-    elif type(model).__module__.startswith("braindecode.models."):
-        config = model.get_config()
-    else:
+    if type(model) not in OWN and not type(model).__module__.startswith("braindecode.models."):
         return None
-    text = to_json({"name": type(model).__name__, "config": config})
     try:
+        if type(model) in OWN:
+            sizes = {name: getattr(model, name) for name in ("n_chans", "n_outputs", "n_times")}
+            config = sizes | OWN[type(model)](model)
+        else:
+            config = model.get_config()
+        text = to_json({"name": type(model).__name__, "config": config})
         with forked(torch.device("cpu")):
             again = described({NETWORK_KEY: text}, "it")
-    except Exception:  # whatever a network says of options that JSON could not hold
+    except Exception:  # whatever a network says of options that JSON cannot hold
         return None
     return text if _form(again) == _form(model) else None
 

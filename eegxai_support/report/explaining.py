@@ -27,6 +27,7 @@ DEFAULT_METHODS = ("deep_lift", "integrated_gradients", "lrp_epsilon", "input_x_
 QUICK_METHODS = ("deep_lift", "saliency")
 PATTERN = "haufe_pattern"  # of amplitude gradients: the one entry of the tables that is no method of `attribute`
 N_PERMUTATIONS = 1000
+FEWEST = 3  # trials of a group whose covariance makes a pattern: two lie on a line
 LEVEL = 0.95  # of the surrogates
 REST = "left by the components"
 MEANS = {"channels", "times", "spectra", "sources"}
@@ -163,6 +164,8 @@ class Explaining:
         channels, spectra = [], []
         for group in pd.unique(groups):
             here = groups == group
+            if here.sum() < FEWEST:
+                continue
             patterns = haufe_patterns(evidence_gradients[:, here].mean(1), amplitude[here])
             for label in np.unique(self.decoding.trials.label[fit.index][here]):
                 row = {**about, "group": group, "class": of_class[label]}
@@ -172,7 +175,7 @@ class Explaining:
                 ):
                     share = shares(values[None])[0]
                     tables.append(pd.DataFrame({**row, axis: places, "value": values, "share": share}))
-        return {"channels": pd.concat(channels), "spectra": pd.concat(spectra)}
+        return {"channels": pd.concat(channels), "spectra": pd.concat(spectra)} if channels else {}
 
     def peaks(self, tables: Frames) -> pd.DataFrame:
         """Where the evidence of each class is largest, by channel, frequency and time, and what chance has.

@@ -88,7 +88,8 @@ def _order(trials: Trials, recording: np.ndarray) -> np.ndarray | None:
     place = pd.Series(recording).groupby(recording).cumcount().to_numpy()
     label = pd.Series(trials.label).groupby(recording)
     n_stretches = 1 + label.diff().fillna(0).ne(0).groupby(recording).sum()
-    return None if (n_stretches == label.nunique()).all() else place
+    tells = (label.nunique() > 1) & (label.size() > label.nunique())  # one class, or one trial of each, has no order
+    return None if tells.any() and (n_stretches == label.nunique())[tells].all() else place
 
 
 def order_accuracy(trials: Trials, group, seed: int = 0) -> dict | None:

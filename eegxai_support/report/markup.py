@@ -36,7 +36,8 @@ def number(value: object, digits: int = 3) -> str:
     if value and not 1e-3 <= abs(value) < 1e5:
         mantissa, power = f"{value:.1e}".split("e")
         return f"{mantissa} × 10{str(int(power)).translate(RAISED)}".replace("-", "−")
-    return f"{value:.{digits}g}".replace("-", "−") if abs(value) < 10**digits else f"{value:.0f}".replace("-", "−")
+    said = f"{value:.{digits}g}"
+    return (f"{value:.0f}" if "e" in said else said).replace("-", "−")
 
 
 def p_value(value: float | None) -> str:

@@ -11,11 +11,11 @@ from scipy.special import expit
 
 from eegxai_support.decoders import permutation_p_value
 from eegxai_support.decoders.accuracy import class_weights
-from eegxai_support.scoring import mean_and_interval
+from eegxai_support.scoring.intervals import times_drawn
 
 FEWEST_GROUPS = 5  # fewer say nothing on how much groups differ: then trials are resampled
 FEWEST_DRAWS = 3  # to say how much as powerful parts differ
-N_PERMUTATIONS = 2000
+N_PERMUTATIONS = N_BOOTSTRAP = 2000
 
 
 def interventions(removals: pd.DataFrame, trials: pd.DataFrame, *, n_channels: int = 1, seed: int = 0) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def _removed(table: pd.DataFrame, unit: str, seed: int) -> dict:
     whole = table[~table["only"]]
     part, control = whole[whole["draw"] < 0], whole[whole["draw"] >= 0]
     row = {"power": part["power"].iloc[0], "left_p": above_chance(part, seed), "n_draws": control["draw"].nunique()}
-    row |= _interval(_alike(part, "correct"), "accuracy", "correct", unit, seed)
+    row |= _interval(part, "accuracy", "correct", unit, seed)
     names = [f"{name}{end}" for name in ("control", "drop") for end in ("", "_low", "_high")]
     row |= dict.fromkeys([*names, "p"], np.nan)
     if row["n_draws"] < FEWEST_DRAWS:
@@ -89,10 +89,10 @@ def _removed(table: pd.DataFrame, unit: str, seed: int) -> dict:
     keys = ["trial", "seed"]
     mean = control.groupby(keys)[["correct", "p_true"]].mean()
     paired = part.merge(mean, on=keys, suffixes=("", "_control"))  # trials of subjects that have controls
-    paired = _alike(paired, "correct", "correct_control", "p_true", "p_true_control")
-    paired["drop"] = paired["correct_control"] - paired["correct"]
+    paired["drop"] = paired["correct_control"] - paired["correct"].astype(float)
     row |= _interval(paired, "control", "correct_control", unit, seed) | _interval(paired, "drop", "drop", unit, seed)
-    return row | {"p": costs_more(paired, _alike(control, "p_true"), unit)}
+    draws = pd.concat([_alike(draw, "p_true") for _, draw in control.groupby("draw")])
+    return row | {"p": costs_more(_alike(paired, "p_true", "p_true_control"), draws, unit)}
 
 
 def _alike(table: pd.DataFrame, *values: str) -> pd.DataFrame:
@@ -129,13 +129,21 @@ def costs_more(paired: pd.DataFrame, control: pd.DataFrame, unit: str) -> float:
 
 
 def _interval(table: pd.DataFrame, name: str, value: str, unit: str, seed: int) -> dict:
-    """Return the mean over trials, and an interval over units and seeds.
+    """Return the mean over classes of a class's mean, with a 95 % interval: units and seeds are drawn anew.
 
-    Samples of trials differ in how many of each class they hold, and so may reach beyond what an accuracy can be.
+    Each sample has its own number of trials of a class, so that its mean is a ratio; a class that it lacks is left out.
     """
-    found = mean_and_interval(table.assign(**{value: table[value].astype(float)}), "part", value, unit=unit, seed=seed)
-    low, high = found.loc[0, ["low", "high"]].clip(-1, 1)
-    return {name: table[value].mean(), f"{name}_low": low, f"{name}_high": high}
+    axes = [pd.factorize(table[column]) for column in ("label", unit, "seed")]
+    cells = np.zeros((2, *(len(values) for _, values in axes)))  # of what is averaged, and how many there are
+    numbers = np.stack([table[value].to_numpy(float), np.ones(len(table))])
+    np.add.at(cells, (slice(None), *(codes for codes, _ in axes)), numbers)
+    rng = np.random.default_rng(seed)
+    units, seeds = (times_drawn(rng, size, N_BOOTSTRAP) for size in cells.shape[2:])
+    total, number = np.einsum("bu,xcus,bs->xbc", units, cells, seeds, optimize=True)
+    means = np.nanmean(np.where(number > 0, total / np.maximum(number, 1), np.nan), axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    total, number = cells.sum((2, 3))
+    return {name: float((total / number).mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def _above_zero(values: pd.Series) -> float:

@@ -28,7 +28,7 @@ from eegxai_support.viz.parts import (
 
 LINES = ("-", "--", "-.", ":")  # classes differ without their colour, too
 PATTERN = "haufe_pattern"
-BESIDE = 1.2  # how far spectra are drawn: beyond the pass-band nothing is left but its slope
+BESIDE = 1.5  # how far spectra are drawn, over the pass-band: its slope, on which mains may be, and no more
 COLUMN = 3.4  # inches: what a phone shows without scrolling
 LEARNING = {"train_loss": "loss (nats)", "train_accuracy": "accuracy"}
 

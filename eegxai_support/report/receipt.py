@@ -75,13 +75,14 @@ def write_receipt(findings: Findings, out_dir: str | Path, files: Iterable[tuple
 def remove_earlier(findings: Findings, out_dir: str | Path) -> None:
     """Remove the receipt of an earlier report, and those of its files that this one does not write again.
 
-    Only what that receipt lists and still is as it was written: all else in the folder is its owner's.
+    Only what that receipt lists and still is as it was written: all else in the folder is its owner's. Weights stay:
+    they took long, and another report may take them again.
     """
     out_dir = expanded(out_dir)
     path = out_dir / RECEIPT
     try:
         earlier = json.loads(read_sealed(path, required=True))
-        listed = earlier["files"] | earlier["weights"]
+        listed = earlier["files"]
     except (OSError, ValueError, KeyError):  # none, damaged, or another file of that name
         return
     path.unlink()

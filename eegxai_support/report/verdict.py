@@ -22,7 +22,7 @@ ALPHA = 0.05
 # Of the accuracy above chance. In EEGBCI from the cue, where the eyes are known to be read, their components carry half
 # (chapter 12); a part that carries less than a quarter contributes, and is not the explanation.
 EXPLAINS = 0.25
-UNKNOWN = 0.5  # share of the power: components that leave more are no witnesses
+UNKNOWN = 0.5  # share of the power: where components leave more, a band may speak for the brain in their place
 LEAKED = 0.05  # share of trials with a twin: fewer do not lift an accuracy by more than that
 # Largest delta, as a share of the change of the output. Integrated gradients reach 3e-4 on real trials and DeepLIFT
 # 3e-7, input times gradient, which promises nothing, 0.4 to 0.8 (chapter 04).
@@ -43,7 +43,8 @@ WORDS = {
 def source_verdict(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> dict:
     """Say what the decoder uses, from a closed list.
 
-    Rules in their order; the first that applies decides. Accuracies are balanced: every class counts alike.
+    Rules in their order; the first that applies decides. Accuracies are balanced, every class counts alike; the p-value
+    of the decoder is that of its accuracy.
 
     1. nothing: the accuracy could be chance (p ≥ 0.05, or balanced accuracy not above chance).
     2. leak: trials share samples with trials of other groups, and those that do not are not decoded above chance; or

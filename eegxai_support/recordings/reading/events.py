@@ -158,6 +158,10 @@ def chosen(tables: list[pd.DataFrame], wanted: Mapping, paths: list[Path]) -> li
                 f" {held}.{near}"
             )
     name_of = {key: name for name, key in wanted.items()}
+    if len(name_of) < len(wanted):
+        raise ValueError(
+            f"{option} gives several classes the same event of {_files(paths)}: {wanted}; expected one for each."
+        )
     kept = [table[table.event.isin(list(name_of))] for table in tables]
     return [table.assign(**{"class": table.event.map(name_of)}).reset_index(drop=True) for table in kept]
 
