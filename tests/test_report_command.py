@@ -271,7 +271,13 @@ def test_stopped_by_hand_it_says_that_it_goes_on(called, capsys, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(xs, "read_recording", stopped)
-    assert main(["report", *TRAIN.split(), "--debug"]) == 130
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell that runs this in the background ignores it
+    try:
+        assert main(["report", *TRAIN.split(), "--debug"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "\neegxai report: stopped. The same command goes on where it was.\n"
 
 
