@@ -36,7 +36,7 @@ def save(model: nn.Module, path: str | Path, **metadata) -> None:
     path : str or Path
     **metadata
         Kept in the file's header: text as it is, everything else as JSON. ``network`` stands in the place of the
-        description; None leaves it out.
+        description; None says that there is none.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 from scipy.special import expit
 
-from eegxai_support.decoders import permutation_p_value
+from eegxai_support.decoders import accuracy, permutation_p_value
 from eegxai_support.decoders.accuracy import class_weights
 from eegxai_support.scoring.intervals import times_drawn
 
@@ -109,8 +109,7 @@ def balanced_accuracy(answers: pd.DataFrame) -> float:
     answers : DataFrame
         label and predicted.
     """
-    right = answers["label"] == answers["predicted"]
-    return float(right.groupby(answers["label"]).mean().mean())
+    return accuracy(answers["label"], answers["predicted"]).balanced if len(answers) else np.nan
 
 
 def costs_more(paired: pd.DataFrame, control: pd.DataFrame, unit: str) -> float:
