@@ -377,12 +377,8 @@ class Mine(torch.nn.Module):
 
 
 # %%
-last = pd.unique(groups)[-1:]
-while (
-    len(last) < len(pd.unique(groups)) - 1
-    and np.bincount(trials.label[np.isin(groups, last)], minlength=len(names)).min() < 8
-):
-    last = pd.unique(groups)[-len(last) - 1 :]  # a report asks for eight trials of each class
+held_out = counts.loc[pd.unique(groups)[:0:-1]].cumsum().min(axis=1)  # from the last run backwards, without the first
+last = held_out.index[: (held_out >= 8).argmax() + 1]  # a report asks for eight trials of each class
 train, test = middle.subset(~np.isin(groups, last)), middle.subset(np.isin(groups, last))
 torch.manual_seed(SEED)
 mine = Mine(len(trials.info.ch_names), len(names))
