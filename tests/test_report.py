@@ -16,7 +16,8 @@ from test_report_explaining import flicker, linear
 
 import eegxai_support as xs
 from eegxai_support.recordings.results import read_recorded
-from eegxai_support.report.make import make_report, most_relevant
+from eegxai_support.report.judging import most_relevant
+from eegxai_support.report.make import make_report
 from eegxai_support.report.verdict import SOURCES
 
 ABOUT = {"title": "Flicker", "notes": ["A note."], "command": "eegxai report x.fif"}
@@ -71,7 +72,7 @@ def test_a_report_that_is_there_is_not_computed_again(report, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("computed again")
 
-    for name in ("decoding.train", "explaining.attribute", "receipts.attribute", "make.remove_parts"):
+    for name in ("decoding.train", "explaining.attribute", "receipts.attribute", "judging.remove_parts"):
         monkeypatch.setattr(f"eegxai_support.report.{name}", never)
     make(trials, page.parent, **ABOUT)
     assert before == {path: path.read_bytes() for path in (page.parent / "tables").iterdir()}

@@ -5,42 +5,38 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import mne
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import binomtest
 from torch import nn
 
 from eegxai_support.attribution import METHODS
 from eegxai_support.decoders import save
 from eegxai_support.files import expanded
-from eegxai_support.model import model_size, name_of, record_of, unwrapped
+from eegxai_support.model import model_size, name_of, record_of
 from eegxai_support.montages import scalp_positions
 from eegxai_support.provenance import package_digest, versions
-from eegxai_support.recordings import from_epochs
 from eegxai_support.report.components import Components, kept_components
-from eegxai_support.report.decoding import Decoding, Fit, Prepare, explained_by_one, groups_of, train_left_out
+from eegxai_support.report.decoding import Decoding, Fit, Prepare
 from eegxai_support.report.explaining import DEFAULT_METHODS, QUICK_METHODS, Explaining, trials_to_show
-from eegxai_support.report.findings import SAMPLE, TRAINED, Findings
-from eegxai_support.report.leaks import RECORDING, order_accuracy, shared_samples
-from eegxai_support.report.needed import interventions
+from eegxai_support.report.findings import SAMPLE, Findings
+from eegxai_support.report.judging import decoder_facts, removed_parts
+from eegxai_support.report.leaks import RECORDING
 from eegxai_support.report.page import write_page
 from eegxai_support.report.parts import COMPUTED_WITH, Frames, Parts, fingerprint
+from eegxai_support.report.question import Question, check_numbers
 from eegxai_support.report.receipt import remove_earlier, write_receipt
 from eegxai_support.report.receipts import Receipts
-from eegxai_support.report.removal import remove_parts
+from eegxai_support.report.removal import N_CONTROLS
 from eegxai_support.report.sample import write_sample
 from eegxai_support.report.verdict import method_verdicts, source_verdict
-from eegxai_support.trials import Trials, concatenate, unknown_name
+from eegxai_support.trials import Trials, unknown_name
 
-MAX_FOLDS = 5
 N_SHOWN = 48
-N_CONTROLS, N_CONTROLS_QUICK = 20, 10
-FEWEST = 8  # trials of a class: with fewer neither an accuracy nor a mean map says much
+N_CONTROLS_QUICK = 10
 HIDDEN, WEIGHTS = ".parts", "weights"
 UNORDERED = (
     "The trials are sorted by class and have no onsets, so that it could not be tested whether the classes followed"
@@ -123,25 +119,13 @@ def make_report(
         Trials without classes or with too few, one group only, methods that do not exist, or a network that does not
         fit the trials or has seen them all.
     """
-    trials, test = _trials(trials), None if test is None else _trials(test)
     methods = _checked_methods(methods, quick)
-    for name, number in (("seeds", seeds), ("epochs", epochs)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name} is {number}; expected 1 or more.")
-    _check_classes(trials if test is None else test)
+    check_numbers(seeds=seeds, epochs=epochs)
     out_dir = expanded(out_dir)
-    model = model if isinstance(model, str) else unwrapped(model)
-    prepare = prepare or _default_preparation(model)
-    groups = groups_of(trials, group) if isinstance(model, str) else None
-    parts = Parts(out_dir / HIDDEN, [fingerprint(trials), test and fingerprint(test), group])
-    if isinstance(model, str):
-        numbers = range(seed, seed + (1 if quick else seeds))
-        decoding = train_left_out(
-            model, trials, prepare, groups, seeds=list(numbers), epochs=epochs, max_groups=MAX_FOLDS,
-            folder=out_dir / WEIGHTS, parts=parts,
-        )  # fmt: skip
-    else:
-        decoding = explained_by_one(model, trials, test, prepare, group)
+    question = Question.of(model, trials, test, prepare, group)
+    numbers = list(range(seed, seed + (1 if quick else seeds)))
+    parts = question.parts(out_dir / HIDDEN)
+    decoding = question.decoded(numbers, epochs, out_dir / WEIGHTS, parts)
     decided = _decided_by(decoding)  # refuses a network that does not fit, before components take their time
     found = kept_components(decoding.trials.subset(decoding.explained), raw, components, seed=seed, parts=parts)
     parts = parts.narrowed(*decided, found.digest)
@@ -149,13 +133,13 @@ def make_report(
     if dropped is not None:
         tables["dropped"] = dropped
     facts = _facts(decoding, group, title=title, notes=notes, files=files, command=command, quick=quick)
-    if groups is not None:
-        tables["leaks"], facts["order"] = shared_samples(trials, groups), order_accuracy(trials, groups, seed)
+    leaks, facts["order"] = question.leaks(seed)
+    if leaks is not None:
+        tables["leaks"] = leaks
+    if question.groups is not None:
         facts["notes"] += [UNORDERED] * (facts["order"] is None)
-        if prepare is Trials.standardise and _within_recordings(trials, groups):
+        if question.prepare is Trials.standardise and _within_recordings(question.trials, question.groups):
             facts["notes"].append(ONE_SCALE)
-    elif test is not None:
-        tables["leaks"] = _shared_with_test(trials, test)
     tables["methods"] = method_verdicts(tables, facts)
     facts["verdict"] = source_verdict(tables, facts)
     if not decoding.knows:  # the largest of values that mean nothing
@@ -166,17 +150,6 @@ def make_report(
     page = write_page(findings, out_dir)
     write_receipt(findings, out_dir, facts["files"])
     return page
-
-
-def _trials(given) -> Trials:
-    """Return trials, a column of whose metadata holds values of one type: tables on disk have no other."""
-    trials = given if isinstance(given, Trials) else from_epochs(given)
-    mixed = {
-        name: column.astype(object).where(column.isna(), column.astype(str))
-        for name, column in trials.metadata.items()
-        if len({type(value) for value in column.dropna()}) > 1
-    }
-    return replace(trials, metadata=trials.metadata.assign(**mixed)) if mixed else trials
 
 
 def _within_recordings(trials: Trials, groups: np.ndarray) -> bool:
@@ -197,28 +170,6 @@ def _checked_methods(methods: Iterable[str] | None, quick: bool) -> tuple[str, .
     return methods
 
 
-def _check_classes(trials: Trials) -> None:
-    trials.require_classes("make_report")
-    counts = np.bincount(trials.label, minlength=trials.n_classes)
-    if trials.n_classes < 2:
-        raise ValueError(f"All trials are of the class {trials.class_names[0]}; a decoder needs two or more.")
-    if counts.min() < FEWEST:
-        named = ", ".join(f"{name} {n}" for name, n in zip(trials.class_names, counts, strict=True))
-        raise ValueError(
-            f"Trials of each class: {named}; a report needs {FEWEST} of each. Leave the rare classes out, or join them"
-            " with others."
-        )
-
-
-def _default_preparation(model: nn.Module | str) -> Prepare:
-    return Trials.standardise if isinstance(model, str) else unchanged
-
-
-def unchanged(trials: Trials) -> Trials:
-    """Return the trials as they are."""
-    return trials
-
-
 def _decided_by(decoding: Decoding) -> list:
     """Return what numbers depend on besides the arguments, as JSON holds it: inputs, weights and answers.
 
@@ -232,32 +183,24 @@ def _tables(
     decoding: Decoding, components: Components, methods: tuple[str, ...], *, quick: bool, seed: int, parts: Parts
 ) -> tuple[Frames, dict[str, np.ndarray]]:
     """Run the stages that need networks or recordings; return their tables and the maps to browse."""
-    reasons = [{"section": "components", "reason": components.reason}] * bool(components.reason)
-    components = components if components.ica else None
-    explaining = Explaining(decoding, methods, components, trials_to_show(decoding, N_SHOWN), seed)
+    explaining = Explaining(
+        decoding, methods, components if components.ica else None, trials_to_show(decoding, N_SHOWN), seed
+    )
     tables = explaining.run(parts)
     maps = _to_arrays(tables.pop("maps"), _explained(decoding).signal.shape[1:]) if "maps" in tables else {}
     tables |= parts.frames("peaks", methods, seed, compute=lambda: {"peaks": explaining.peaks(tables)})
     tables |= Receipts(decoding, methods, seed, quick).run(parts)
-    channels = most_relevant(tables["channels"], methods) if "channels" in tables else []
     n_controls = N_CONTROLS_QUICK if quick else N_CONTROLS
-    tables |= parts.frames("removals", channels, n_controls, seed, compute=lambda: {
-        "removals": remove_parts(
-            decoding.fits, decoding.recorded, components, decoding.prepared, channels=channels, n_controls=n_controls,
-            seed=seed,
-        )
-    })  # fmt: skip
-    n_channels = len(decoding.trials.info.ch_names)
-    tables["trials"] = _list_of_trials(decoding)
-    tables["interventions"] = interventions(tables["removals"], tables["trials"], n_channels=n_channels, seed=seed)
-    if components is not None:
-        tables["components"] = components.table
+    striking = [method for method in QUICK_METHODS if method in methods] or methods  # as `judge_decoder` has them
+    removed = removed_parts(
+        decoding, components, tables.get("channels"), striking, n_controls=n_controls, seed=seed, parts=parts
+    )
+    skipped = [tables.get("skipped"), removed["skipped"]]
+    tables |= removed | {"skipped": pd.concat(skipped).drop_duplicates(ignore_index=True)}
     if decoding.training is not None:
         tables["training"] = decoding.training
     tables["predictions"] = decoding.predictions
     tables["shown"] = pd.DataFrame({"trial": explaining.shown})
-    skipped = [tables.get("skipped"), pd.DataFrame(reasons, columns=["section", "reason"])]
-    tables["skipped"] = pd.concat(skipped).drop_duplicates(ignore_index=True)
     return tables, maps
 
 
@@ -273,20 +216,6 @@ def _weights(fit: Fit) -> str:
     return f"{WEIGHTS}/{fit.group}-seed{fit.seed}.safetensors"
 
 
-def _shared_with_test(trials: Trials, test: Trials) -> pd.DataFrame:
-    """Return which test trials hold samples of the others, numbered within the test trials."""
-    is_test = np.arange(len(trials) + len(test)) >= len(trials)
-    leaks = shared_samples(concatenate([trials, test]), is_test)
-    return leaks[leaks["trial"] >= len(trials)].assign(trial=leaks["trial"] - len(trials)).reset_index(drop=True)
-
-
-def most_relevant(channels: pd.DataFrame, methods: Iterable[str]) -> list[str]:
-    """Return the channels with the largest shares in the maps of trained networks, one of each method."""
-    trained = channels[channels["network"] == TRAINED]
-    mean = trained.groupby(["method", "channel"], sort=False)["share"].mean()
-    return list(dict.fromkeys(mean[method].idxmax() for method in methods if method in mean))
-
-
 def _to_arrays(maps: pd.DataFrame, shape: tuple[int, int]) -> dict[str, np.ndarray]:
     """Return the maps of each method, in the order of their trials."""
     ordered = maps.sort_values("trial", kind="stable").groupby("method", sort=False)["map"]
@@ -298,17 +227,8 @@ def _explained(decoding: Decoding) -> Trials:
     return decoding.inputs.subset(decoding.explained)
 
 
-def _list_of_trials(decoding: Decoding) -> pd.DataFrame:
-    trials, number = decoding.trials, np.arange(len(decoding.trials))
-    known = trials.metadata[["subject", "session", "run"]].astype(str).reset_index(drop=True)
-    columns = {"group": decoding.groups, "label": trials.label, "class": np.array(trials.class_names)[trials.label]}
-    return pd.DataFrame({"trial": number}).join(known).assign(**columns, explained=np.isin(number, decoding.explained))
-
-
 def _facts(decoding: Decoding, group: str, *, title, notes, files, command, quick: bool) -> dict:
-    given, model, right = _explained(decoding), decoding.fits[0].model, decoding.accuracy
-    hits = round(right.accuracy * right.n_trials)
-    interval = binomtest(hits, right.n_trials).proportion_ci(method="wilson")
+    given, model = _explained(decoding), decoding.fits[0].model
     return {
         "title": title or f"What {name_of(model)} uses to tell {' from '.join(given.class_names)}",
         "model": {
@@ -323,16 +243,7 @@ def _facts(decoding: Decoding, group: str, *, title, notes, files, command, quic
         "n_groups": len(np.unique(decoding.groups[decoding.explained])),
         "seeds": decoding.seeds,
         "weights": [_weights(fit) for fit in decoding.fits],
-        "decoder": {
-            "accuracy": right.accuracy,
-            "balanced_accuracy": right.balanced,
-            "chance": right.chance,
-            "majority": right.majority,
-            "n_trials": right.n_trials,
-            "p": decoding.p_value,
-            "low": float(interval.low),
-            "high": float(interval.high),
-        },
+        "decoder": decoder_facts(decoding),
         "knows": bool(decoding.knows),
         "class_names": list(given.class_names),
         "ch_names": list(given.info.ch_names),

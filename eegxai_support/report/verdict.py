@@ -72,11 +72,9 @@ def source_verdict(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> dict:
     dict
         source (one of `SOURCES`), rule (a sentence), number (float or None), text (what it means).
     """
-    decoder = facts["decoder"]
-    found = tables.get("interventions")
-    for rule in (_nothing, _leak):
-        if verdict := rule(tables, facts, decoder):
-            return verdict
+    if verdict := without_removals(tables, facts):
+        return verdict
+    decoder, found = facts["decoder"], tables.get("interventions")
     if found is None or not len(found):
         text = "What the decoder uses may be the brain or not: nothing could be tried."
         return _verdict("cannot tell", f"No part of the signal could be removed{_why(tables)}.", None, text)
@@ -85,6 +83,11 @@ def source_verdict(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> dict:
     found = found.assign(cost=whole - found["accuracy"], share=found["drop"] / above)
     found["explains"] = (found["p_holm"] < ALPHA) & (found["share"] >= EXPLAINS)
     return _not_brain(found, above) or _brain(found, above) or _unknown(found, tables)
+
+
+def without_removals(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> dict | None:
+    """Apply the rules that need no part of the signal removed, 1 and 2 of `source_verdict`; None where neither does."""
+    return _nothing(facts["decoder"]) or _leak(tables, facts)
 
 
 def _verdict(source: str, rule: str, number, text: str = "") -> dict:
@@ -100,7 +103,7 @@ def _mean_over_seeds(tables, decoder) -> float:
     return found if found > decoder["chance"] else decoder["balanced_accuracy"]
 
 
-def _nothing(tables, facts, decoder) -> dict | None:
+def _nothing(decoder: Mapping) -> dict | None:
     p, balanced, chance = decoder["p"], decoder["balanced_accuracy"], decoder["chance"]
     if p < ALPHA and balanced > chance:
         return None
@@ -112,8 +115,8 @@ def _nothing(tables, facts, decoder) -> dict | None:
     return _verdict("nothing", rule, balanced, text)
 
 
-def _leak(tables, facts, decoder) -> dict | None:
-    order = facts.get("order")
+def _leak(tables, facts) -> dict | None:
+    decoder, order = facts["decoder"], facts.get("order")
     if order and order["p"] < ORDER_P and order["accuracy"] >= decoder["balanced_accuracy"]:
         rule = (
             f"The quarter of the recording in which a trial stands tells its class with {order['accuracy']:.2f}, the"
