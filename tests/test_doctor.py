@@ -248,10 +248,10 @@ def test_a_folder_that_cannot_be_written_to_is_noticed(folders, monkeypatch):
         assert line.status == WARN and "Read-only file system" in line.found and "nothing is kept" in line.remedy
 
 
-def test_a_font_that_lacks_signs_is_named(monkeypatch):
+def test_a_font_that_lacks_signs_is_named(monkeypatch, tmp_path):
     import matplotlib
 
-    monkeypatch.setenv("MPLCONFIGDIR", "anywhere")
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
     assert alone(doctor.fonts) == Line("fonts", OK, "DejaVuSans.ttf")
     with matplotlib.rc_context({"font.family": "STIXSizeOneSym"}):
         line = alone(doctor.fonts)

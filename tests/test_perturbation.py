@@ -152,7 +152,9 @@ def test_a_channel_that_the_network_does_not_read_gets_nothing(method):
     with torch.no_grad():
         model.weight.view(6, 4, 17)[:, 2] = 0
     values = attribute(model, x, 0, method, baseline=baseline).values
-    np.testing.assert_array_equal(values[:, 2], 0)
+    # Differences of two outputs, which a processor may round otherwise at another place of a batch.
+    largest = np.abs(output(model, x, 0)).max()
+    np.testing.assert_allclose(values[:, 2], 0, atol=8 * np.finfo(float).eps * largest)
     assert (values[:, [0, 1, 3]] != 0).all()
 
 

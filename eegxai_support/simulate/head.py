@@ -47,7 +47,7 @@ def dipole_topography(
     """
     if orientation not in ORIENTATIONS:
         raise unknown_name("orientation", orientation, ORIENTATIONS)
-    radial = _turned(electrode_directions((electrode,))[0], lowered)
+    radial = turned(electrode_directions((electrode,))[0], lowered)
     forwards = np.array([0.0, 1.0, 0.0])  # head coordinates: y runs to the nose
     moment = radial if orientation == "radial" else forwards - radial * (radial @ forwards)
     potential = lead_field(radial[None], ch_names, head) @ moment
@@ -63,7 +63,8 @@ def electrode_directions(ch_names: tuple[str, ...]) -> np.ndarray:
     return np.stack([place / np.linalg.norm(place) for place in located])
 
 
-def _turned(direction: np.ndarray, degrees: float) -> np.ndarray:
+def turned(direction: np.ndarray, degrees: float) -> np.ndarray:
+    """Turn a unit vector towards the neck, shape (3,)."""
     down = np.array([0.0, 0.0, -1.0])
     down -= direction * (direction @ down)
     angle = np.deg2rad(degrees)
