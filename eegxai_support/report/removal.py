@@ -313,6 +313,7 @@ def _by_channel(signals: list[np.ndarray], channel: int, i: int) -> Pieces:
 
 def _bands(shown: Trials, frequency: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield the bands that are removed: name, source, and which frequencies are inside."""
+    yield "trend", "", np.arange(len(frequency)) < 3
     # In the cosine transform the lowest two of a short trial are its mean and its slope, whatever their frequency.
     yield f"below {DRIFT:g} Hz", "drift", (frequency < DRIFT) | (np.arange(len(frequency)) < 2)
     yield f"below {SLOW:g} Hz", "", frequency < SLOW

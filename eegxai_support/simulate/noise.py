@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from eegxai_support.simulate.head import lead_field
 
 BACKGROUND_RMS = 10.0  # µV, mean over the channels: eyes-open resting EEG
 SENSOR_RMS = 1.0  # µV, a good amplifier and electrode
+SILENT = 1e-6  # of the largest variance: axes that a reference or an interpolation has emptied
+FLOOR = 1e-3  # of an axis's mean power: where a filter has left nothing, a quotient by the power has no meaning
 _BATCH = 256  # trials whose spectra are in memory at a time
 
 
@@ -80,6 +82,41 @@ class Noise:
         """
         coefficients = np.fft.rfft(self.axes.T @ x, norm="ortho") * np.sqrt(self.weight / self.spectrum)
         return coefficients.reshape(*x.shape[:-2], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class EstimatedNoise(Noise):
+    """Noise of a recording, as if it were stationary and Gaussian, and independent along its principal axes.
+
+    Parameters
+    ----------
+    measured : ndarray, shape (axis, frequency)
+        Mean squared coefficient of the orthonormal DFT, in the square of the trials' unit.
+    of_channel : ndarray, shape (channel,)
+        Variance in each channel.
+    """
+
+    measured: np.ndarray
+    of_channel: np.ndarray
+
+    @property
+    def channel_variance(self) -> np.ndarray:
+        """Variance in each channel, shape (channel,)."""
+        return self.of_channel
+
+    @cached_property
+    def spectrum(self) -> np.ndarray:
+        """Mean squared coefficient of the orthonormal DFT, shape (axis, frequency)."""
+        return np.maximum(self.measured, FLOOR * self.measured.mean(axis=1, keepdims=True))
+
+    @classmethod
+    def of(cls, signal: np.ndarray, sfreq: float) -> EstimatedNoise:
+        """Estimate the law from trials without a source: principal axes, and the mean spectrum along each."""
+        flat = signal.astype(np.float64).swapaxes(0, 1).reshape(signal.shape[1], -1)
+        variance, axes = np.linalg.eigh(np.cov(flat, ddof=0))
+        kept = variance > SILENT * variance[-1]
+        power = np.square(np.abs(np.fft.rfft(axes[:, kept].T @ signal, norm="ortho"))).mean(axis=0)
+        return cls(axes[:, kept], variance[kept], signal.shape[2], sfreq, power, flat.var(axis=1))
 
 
 @lru_cache(maxsize=16)

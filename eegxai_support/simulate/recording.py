@@ -44,10 +44,12 @@ class Recording:
         """Time of each sample in seconds, shape (time,)."""
         return self.tmin + np.arange(self.n_times) / self.sfreq
 
-    @property
-    def background(self) -> Noise:
-        """Noise without artefacts and without a suppressor."""
-        return noises.background(self.ch_names, self.head, self.n_times, self.sfreq)
+    def background(self, suppressor: str | None, shared: np.ndarray | None) -> Noise:
+        """Noise without artefacts."""
+        about = self.ch_names, self.head, self.n_times, self.sfreq
+        if suppressor is None:
+            return noises.background(*about)
+        return noises.background_with_suppressor(*about, suppressor, shared)
 
     def envelope(self, peak: float, width: float, what: str) -> np.ndarray:
         """Gaussian over the time axis; `width` is its full width at half its height."""

@@ -8,7 +8,7 @@ import mne
 import numpy as np
 import scipy
 
-from eegxai_support.simulate.noise import Noise
+from eegxai_support.simulate.noise import EstimatedNoise, Noise
 from eegxai_support.trials import Trials
 
 SUPPORT_LEVEL = 0.05  # of the largest absolute value of the truth in a trial
@@ -22,14 +22,17 @@ class Scenario:
     Parameters
     ----------
     components : ndarray, shape (class, component, channel, time)
-        Noise-free signal of each class in µV. One component: the signal itself. Two: sine parts u and v of a signal
+        Noise-free signal of each class. One component: the signal itself. Two: sine parts u and v of a signal
         u cos φ + v sin φ whose phase φ is drawn uniformly in each trial.
     noise : Noise
-        Of the background without artefacts.
+        Of the background without artefacts; an `EstimatedNoise` where that is a recording.
+    unit : str
+        Of components and noise.
     """
 
     components: np.ndarray
     noise: Noise
+    unit: str = "uV"
 
     def log_likelihood(self, signal: np.ndarray) -> np.ndarray:
         """Log-likelihood ratio of each class against noise alone, averaged over the unknown phase.
@@ -37,7 +40,7 @@ class Scenario:
         Parameters
         ----------
         signal : ndarray, shape (trial, channel, time)
-            In µV.
+            In the scenario's unit.
 
         Returns
         -------
@@ -87,14 +90,45 @@ class SimulatedTrials(Trials):
         Raises
         ------
         ValueError
-            The trials hold artefacts, or were cropped or their channels or unit changed since they were simulated.
+            The background is a recording; the trials hold artefacts, or were cropped or their channels or unit changed
+            since they were simulated.
         """
-        drawn = self.scenario is not None and not self.artefacts and self.unit == "uV"
+        if self.planted:
+            raise ValueError(
+                "These sources were planted in a recording, whose law nobody knows, so that no decoder is known to be"
+                " ideal. estimated_log_likelihood() takes the law for a stationary Gaussian one with the covariance and"
+                " the spectra of these trials."
+            )
+        return self._log_likelihood("ideal")
+
+    def estimated_log_likelihood(self) -> np.ndarray:
+        """Log-likelihood ratio of each class for trials in a recording, shape (trial, class).
+
+        The noise is taken for stationary, Gaussian, and independent along its principal axes. Axes and spectra are
+        those of all trials without their source, in which no label enters. Where the recording is none of that, a
+        decoder may be better than this one.
+
+        Raises
+        ------
+        ValueError
+            The background is simulated, and its law known; or as `ideal_log_likelihood`.
+        """
+        if self.scenario is not None and not self.planted:
+            raise ValueError("The law of a simulated background is known: ask ideal_log_likelihood() instead.")
+        return self._log_likelihood("estimated")
+
+    @property
+    def planted(self) -> bool:
+        """Whether the background is a recording, as far as it is known."""
+        return self.scenario is not None and isinstance(self.scenario.noise, EstimatedNoise)
+
+    def _log_likelihood(self, which: str) -> np.ndarray:
+        drawn = self.scenario is not None and not self.artefacts and self.unit == self.scenario.unit
         if not drawn or self.signal.shape[1:] != self.scenario.components.shape[2:]:
             raise ValueError(
-                "The ideal decoder knows the law of simulated trials as they were drawn: without artefacts, whole, in"
-                " µV. Ask it before trials are cropped or scaled or their channels change, and set blink_rate and"
-                " muscle_rate to 0."
+                f"The {which} decoder knows the law of simulated trials as they were drawn: without artefacts, whole,"
+                " in their unit. Ask it before trials are cropped or scaled or their channels change, and set"
+                " blink_rate and muscle_rate to 0."
             )
         return self.scenario.log_likelihood(self.signal)
 

@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy
 
-from eegxai_support.montages import canonical_names
 from eegxai_support.simulate.artefacts import BLINK_LOWERED, BLINK_WIDTH, MUSCLE_LOW
 from eegxai_support.simulate.head import dipole_topography, electrode_directions, lead_field, turned
+from eegxai_support.simulate.planted import electrodes
+from eegxai_support.simulate.scenario import SimulatedTrials
 from eegxai_support.trials import Trials, unknown_name
 
 AMPLITUDE = {
     "blinks": 100.0,
     "glances": 50.0,
-    "muscle": 15.0,
+    "muscle": 30.0,
     "line": 8.0,
     "drift": 60.0,
     "edge": 60.0,
@@ -78,7 +79,7 @@ def add_shortcut(
         "edge": a transient that decays within some hundredths of the trial, at its beginning or at its end.
         "channel": noise of one loose electrode.
     strength : float
-        1 is an amplitude that is common in recordings: 100 µV for blinks, 50 for glances, 15 for muscles (root mean
+        1 is an amplitude that is common in recordings: 100 µV for blinks, 50 for glances, 30 for muscles (root mean
         square), 8 for the mains, 60 for drift and edge, 40 for the electrode.
     reliability : float
         Probability that a trial of the last class has the artefact, and that one of the first has none (or that the
@@ -98,8 +99,8 @@ def add_shortcut(
         Unknown kind, trials without classes or of one class only, another unit, a channel that is not in the 10-05
         system, mains that the sampling rate does not hold, or a number out of its range.
     """
-    if kind not in KINDS:
-        raise unknown_name("shortcut", kind, KINDS)
+    if kind not in SHORTCUTS:
+        raise unknown_name("shortcut", kind, SHORTCUTS)
     trials.require_classes("add_shortcut")
     if trials.n_classes < 2:
         raise ValueError(f"All trials are of the class {trials.class_names[0]}; a shortcut tells two or more apart.")
@@ -113,26 +114,11 @@ def add_shortcut(
     of_class = 1 - reliability + (2 * reliability - 1) * trials.label / (trials.n_classes - 1)
     present = rng.random(len(trials)) < of_class
     amplitude = strength * AMPLITUDE[kind] * PER_UNIT[trials.unit]
-    added = KINDS[kind](_Scene(trials, _names(trials), present, amplitude, rng))
+    added = SHORTCUTS[kind](_Scene(trials, electrodes(trials), present, amplitude, rng))
     if np.abs(trials.signal.mean(1)).max() < REFERENCED * trials.signal.std():
         added -= added.mean(axis=1, keepdims=True)
-    return replace(trials, signal=(trials.signal + added).astype(np.float32), **_known(trials))
-
-
-def _known(trials: Trials) -> dict:
-    """Say of simulated trials that their background has no known law any more."""
-    return {"artefacts": True} if hasattr(trials, "artefacts") else {}
-
-
-def _names(trials: Trials) -> tuple[str, ...]:
-    names = canonical_names(trials.info.ch_names)
-    unknown = [given for given, name in zip(trials.info.ch_names, names, strict=True) if name is None]
-    if unknown:
-        raise ValueError(
-            f"{', '.join(unknown)} are no electrodes of the 10-05 system, so that it is not known what an artefact does"
-            " there. Rename them, or pick the others."
-        )
-    return tuple(names)
+    known = {"artefacts": True} if isinstance(trials, SimulatedTrials) else {}
+    return replace(trials, signal=(trials.signal + added).astype(np.float32), **known)
 
 
 def _blinks(scene: _Scene) -> np.ndarray:
@@ -198,7 +184,7 @@ def _outer(topography: np.ndarray, course: np.ndarray) -> np.ndarray:
     return np.einsum("c,nt->nct", topography, course)
 
 
-KINDS: dict[str, Callable[[_Scene], np.ndarray]] = {
+SHORTCUTS: dict[str, Callable[[_Scene], np.ndarray]] = {
     "blinks": _blinks,
     "glances": _glances,
     "muscle": _muscle,
