@@ -64,7 +64,7 @@ from .recordings import (
     read_recording,
     recorded,
 )
-from .report import make_report, verify_receipt
+from .report import judge_decoder, make_report, verify_receipt
 from .sanity import (
     data_randomisation_test,
     efficient_mprt,
@@ -85,7 +85,7 @@ from .scoring import (
     score_maps,
     sensitivity_test,
 )
-from .simulate import SimulatedTrials, simulate
+from .simulate import SimulatedTrials, add_shortcut, simulate
 from .sources import component_relevance, fit_ica, label_components, read_components, remove_components
 from .spectral import (
     REGIONS,
@@ -135,6 +135,7 @@ __all__ = [
     "ablate_units",
     "accuracy",
     "adapted",
+    "add_shortcut",
     "amplitude_gradients",
     "amplitude_perturbation",
     "area_under_curve",
@@ -165,6 +166,7 @@ __all__ = [
     "from_epochs",
     "frozen",
     "haufe_patterns",
+    "judge_decoder",
     "label_components",
     "label_randomisation_test",
     "load",

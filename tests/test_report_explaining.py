@@ -23,8 +23,8 @@ from eegxai_support.report.decoding import (
 )
 from eegxai_support.report.evidence import evidence
 from eegxai_support.report.explaining import Explaining, _above_permuted, mean_share, shares, trials_to_show
-from eegxai_support.report.question import unchanged
 from eegxai_support.report.parts import Parts, fingerprint
+from eegxai_support.report.question import unchanged
 from eegxai_support.report.receipts import Receipts, area_against_random
 
 SFREQ, N_TIMES = 64.0, 64

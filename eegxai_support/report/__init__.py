@@ -4,5 +4,5 @@ import lazy_loader
 
 # Lazy as the front door: the command line answers `--help` without torch.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"make": ["make_report"], "receipt": ["verify_receipt"]}
+    __name__, submod_attrs={"judging": ["judge_decoder"], "make": ["make_report"], "receipt": ["verify_receipt"]}
 )

@@ -87,7 +87,7 @@ def judge_decoder(
         See `make_report`.
     """
     check_numbers(seeds=seeds, epochs=epochs, n_controls=n_controls)
-    question = Question.of(model, trials, test, prepare, group)
+    question = Question.of(model, trials, test, prepare, group, "judge_decoder")
     with tempfile.TemporaryDirectory() as folder:
         parts = question.parts(Path(folder))
         decoding = question.decoded(list(range(seed, seed + seeds)), epochs, Path(folder), parts)

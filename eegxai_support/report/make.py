@@ -122,7 +122,7 @@ def make_report(
     methods = _checked_methods(methods, quick)
     check_numbers(seeds=seeds, epochs=epochs)
     out_dir = expanded(out_dir)
-    question = Question.of(model, trials, test, prepare, group)
+    question = Question.of(model, trials, test, prepare, group, "make_report")
     numbers = list(range(seed, seed + (1 if quick else seeds)))
     parts = question.parts(out_dir / HIDDEN)
     decoding = question.decoded(numbers, epochs, out_dir / WEIGHTS, parts)

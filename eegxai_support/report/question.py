@@ -47,8 +47,8 @@ class Question:
     groups: np.ndarray | None
 
     @classmethod
-    def of(cls, model, trials, test, prepare: Prepare | None, group: str) -> Question:
-        """Return what the arguments of `make_report` ask.
+    def of(cls, model, trials, test, prepare: Prepare | None, group: str, name: str) -> Question:
+        """Return what the arguments of a function of this `name` ask.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class Question:
             Trials without classes, or with too few; one group only.
         """
         trials, test = _trials(trials), None if test is None else _trials(test)
-        _check_classes(trials if test is None else test)
+        _check_classes(trials if test is None else test, name)
         named = isinstance(model, str)
         model = model if named else unwrapped(model)
         prepare = prepare or (Trials.standardise if named else unchanged)
@@ -108,8 +108,8 @@ def _trials(given) -> Trials:
     return replace(trials, metadata=trials.metadata.assign(**mixed)) if mixed else trials
 
 
-def _check_classes(trials: Trials) -> None:
-    trials.require_classes("make_report")
+def _check_classes(trials: Trials, name: str) -> None:
+    trials.require_classes(name)
     counts = np.bincount(trials.label, minlength=trials.n_classes)
     if trials.n_classes < 2:
         raise ValueError(f"All trials are of the class {trials.class_names[0]}; a decoder needs two or more.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eegxai_support.montages import canonical_names
+from eegxai_support.montages import canonical_name, canonical_names
 from eegxai_support.simulate.noise import Noise
 from eegxai_support.simulate.recording import Recording, check
 from eegxai_support.trials import Trials
@@ -43,8 +43,8 @@ def electrodes(trials: Trials) -> tuple[str, ...]:
         A channel that is no electrode of that system.
     """
     names = canonical_names(trials.info.ch_names)
-    unknown = [given for given, name in zip(trials.info.ch_names, names, strict=True) if name is None]
-    if unknown:
+    if None in names:  # of all, since one that is of another system makes the others doubtful
+        unknown = [name for name in trials.info.ch_names if canonical_name(name) is None] or trials.info.ch_names
         raise ValueError(
             f"{', '.join(unknown)} are no electrodes of the 10-05 system, so that it is not known what a source puts"
             " there. Rename them, or pick the others."

@@ -27,7 +27,6 @@ AMPLITUDE = {
     "edge": 60.0,
     "channel": 40.0,
 }
-PER_UNIT = {"uV": 1.0, "V": 1e-6}
 GLANCE_RISE, GLANCE_DECAY = 0.03, 1.0  # s: a saccade, and the amplifier's return to zero
 MUSCLE_REACH = 0.35  # rad, of a source under the skin: 3 cm on a head of 9
 LINE_OFF = 0.1  # of the amplitude, in trials without
@@ -68,7 +67,7 @@ def add_shortcut(
     Parameters
     ----------
     trials : Trials
-        With classes, in µV or V, and channels of the 10-05 system.
+        With classes, in µV, and channels of the 10-05 system.
     kind : str
         "blinks": peaks of the potential over the forehead, 0.3 s wide.
         "glances": steps that are positive on the side to which the eyes turn; left for the first class, right for the
@@ -104,8 +103,8 @@ def add_shortcut(
     trials.require_classes("add_shortcut")
     if trials.n_classes < 2:
         raise ValueError(f"All trials are of the class {trials.class_names[0]}; a shortcut tells two or more apart.")
-    if trials.unit not in PER_UNIT:
-        raise ValueError(f"The trials are in {trials.unit!r}; an artefact of so many µV needs trials in 'uV' or 'V'.")
+    if trials.unit != "uV":
+        raise ValueError(f"The trials are in {trials.unit!r}; an artefact of so many µV needs trials in 'uV'.")
     if not (np.isfinite(strength) and strength > 0):
         raise ValueError(f"strength is {strength}; expected a positive number.")
     if not 0.5 <= reliability <= 1:
@@ -113,7 +112,7 @@ def add_shortcut(
     rng = np.random.default_rng(seed)
     of_class = 1 - reliability + (2 * reliability - 1) * trials.label / (trials.n_classes - 1)
     present = rng.random(len(trials)) < of_class
-    amplitude = strength * AMPLITUDE[kind] * PER_UNIT[trials.unit]
+    amplitude = strength * AMPLITUDE[kind]
     added = SHORTCUTS[kind](_Scene(trials, electrodes(trials), present, amplitude, rng))
     if np.abs(trials.signal.mean(1)).max() < REFERENCED * trials.signal.std():
         added -= added.mean(axis=1, keepdims=True)
