@@ -35,7 +35,7 @@ from eegxai_support.report.pieces import (
 )
 from eegxai_support.trials import Trials
 
-DRIFT = 1.5  # Hz: below, electrodes, sweat and filters change the potential, and hardly the cortex within a trial
+DRIFT = 0.5  # Hz: below, electrodes and sweat change the potential, and of an evoked one there is the smaller part
 SLOW = 6.0  # Hz: most power of eye movements is below
 FAST = 30.0  # Hz: most power of muscles is above
 MIDDLE = SLOW, 20.0  # Hz: where neither eyes nor muscles have much, and the rhythms of the cortex have most
@@ -313,7 +313,6 @@ def _by_channel(signals: list[np.ndarray], channel: int, i: int) -> Pieces:
 
 def _bands(shown: Trials, frequency: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield the bands that are removed: name, source, and which frequencies are inside."""
-    yield "trend", "", np.arange(len(frequency)) < 3
     # In the cosine transform the lowest two of a short trial are its mean and its slope, whatever their frequency.
     yield f"below {DRIFT:g} Hz", "drift", (frequency < DRIFT) | (np.arange(len(frequency)) < 2)
     yield f"below {SLOW:g} Hz", "", frequency < SLOW

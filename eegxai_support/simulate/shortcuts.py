@@ -28,7 +28,7 @@ AMPLITUDE = {
     "channel": 40.0,
 }
 GLANCE_RISE, GLANCE_DECAY = 0.03, 1.0  # s: a saccade, and the amplifier's return to zero
-MUSCLE_REACH = 0.35  # rad, of a source under the skin: 3 cm on a head of 9
+MUSCLE_REACH = 0.6  # rad, of a sheet of muscle under the skin: 5 cm on a head of 9
 LINE_OFF = 0.1  # of the amplitude, in trials without
 EDGE_DECAY = 0.04  # of a trial
 SPREAD = 0.5  # standard deviation of the logarithm of what differs from electrode to electrode
