@@ -247,7 +247,7 @@ def test_what_eyes_put_on_the_reference_goes_with_them():
 
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_the_part_that_carries_the_label_costs_more_than_as_powerful_ones(carrier):
-    part = {"eyes": "eye blink", "muscle": "muscle artifact", "line": "line, 50 Hz", "drift": "below 1.5 Hz",
+    part = {"eyes": "eye blink", "muscle": "muscle artifact", "line": "line, 50 Hz", "drift": "below 0.5 Hz",
             "edge": "first 10 %", "channel": "O2 alone"}.get(carrier, carrier)  # fmt: skip
     made = judged(carrier)
     if carrier == "brain":  # most of the power: no control
