@@ -63,14 +63,14 @@ HALVES = {
         "subjects": tuple(range(1, 11)),
         "ch_names": tuple(BETWEEN.split()),
         "networks": ("EEGNet", "ShallowFBCSPNet"),
-        "n_honest": 36,
-        "n_others": 10,
+        "n_honest": 16,
+        "n_others": 5,
         "seed": 0,
     },
     "judged": {
         "subjects": (*range(11, 21), 42),
         "ch_names": tuple(ROWS.split()),
-        "networks": ("EEGITNet", "TSception", "EEGNet"),
+        "networks": ("EEGITNet", "TSception", "Deep4Net"),
         "n_honest": 130,
         "n_others": 36,
         "seed": 10_000,
@@ -123,28 +123,19 @@ def cells(half: str) -> list[Cell]:
     return found
 
 
-def battery_verdicts() -> pd.DataFrame:
-    """What the verdict says of each decoder: half, kind, answer, network, subject, accuracy, p, source, rule."""
-    return pd.DataFrame([row for row, _ in _judged()])
+def battery_made_on() -> pd.DataFrame:
+    """Verdict on each decoder of the half that the rules were made on.
 
-
-def battery_parts() -> pd.DataFrame:
-    """What the removal of each part of the signal costs each decoder that is above chance."""
-    columns = "part kind source power accuracy control drop p p_holm left_p only only_p".split()
-    tables = [
-        found[columns]
-        .rename(columns={"kind": "part_kind"})
-        .assign(half=row["half"], kind=row["kind"], number=row["number"])
-        for row, found in _judged()
-        if len(found)
-    ]
-    return pd.concat(tables, ignore_index=True)
+    half, kind, number, network, subject and seed say which decoder it is, answer what is right; of the decoder there
+    are n_trials, accuracy, balanced_accuracy, chance and p, of the verdict source, rule and number_of_rule.
+    """
+    return _verdicts("made on")
 
 
 @cache
-def _judged() -> list[tuple[dict, pd.DataFrame]]:
-    asked = [cell for half in HALVES for cell in cells(half)]
-    return Parallel(n_jobs=-1)(delayed(judged)(cell) for cell in asked)
+def _verdicts(half: str) -> pd.DataFrame:
+    rows = Parallel(n_jobs=-1)(delayed(judged)(cell) for cell in cells(half))
+    return pd.DataFrame([row for row, _ in rows])
 
 
 def judged(cell: Cell) -> tuple[dict, pd.DataFrame]:
@@ -278,9 +269,6 @@ STUDY = Study(
         "overfitted": {"n_trials": N_OVERFITTED, "epochs": OVERFITTED_EPOCHS},
         "defaults": defaults(judge_decoder, add_shortcut),
     },
-    tables=dict.fromkeys(
-        (battery_verdicts, battery_parts),
-        eegbci({subject: RUNS for half in HALVES.values() for subject in half["subjects"]}),
-    ),
+    tables={battery_made_on: eegbci(dict.fromkeys(HALVES["made on"]["subjects"], RUNS))},
     takes_hours=True,
 )
