@@ -454,14 +454,21 @@ print(json.dumps([eegxai_support.__file__, stress.train(folder / "cache"), stres
 """
 
 
-def test_results_follow_the_sources_and_not_their_comments(tmp_path, reference):
+def test_results_follow_the_sources_and_not_their_comments(tmp_path):
     """A copy of the package that is changed goes on with the files of the package itself."""
-    folder = tmp_path / "results"
-    first = [run(stress.train, folder / "cache")[0], run(stress.benchmark, folder / "results")[0]]
-    assert first == [reference["train"], reference["benchmark"]]
-    files = {part: set(states(folder / path)) for part, path in PARTS.items()}
+    folder, package = tmp_path / "results", tmp_path / "eegxai_support"
 
-    package = tmp_path / "eegxai_support"
+    def computed(sources: Path) -> list:
+        """Return where the package is, and both results. Both times in an interpreter of its own, with the threads of
+        this machine: a fork has those of whoever started its server, and rounds as they do."""
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (sources, ROOT / "tests")))}
+        command = [sys.executable, "-c", TINY, str(folder)]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    first = computed(ROOT)
+    files = {part: set(states(folder / path)) for part, path in PARTS.items()}
     shutil.copytree(ROOT / "eegxai_support", package, ignore=shutil.ignore_patterns("__pycache__"))
     for name, old, new in (
         ("decoders/training.py", '"""Train a decoder."""', '"""Train a network."""  # and more'),
@@ -471,13 +478,12 @@ def test_results_follow_the_sources_and_not_their_comments(tmp_path, reference):
         source = (package / name).read_text()
         assert old in source
         (package / name).write_text(source.replace(old, new, 1))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tmp_path, ROOT / "tests")))}
-    command = [sys.executable, "-c", TINY, str(folder)]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    where, *again = json.loads(done.stdout)
-    assert where == str(package / "__init__.py")
-    assert again[0] == json.loads(json.dumps(first[0])) and again[1] != first[1]
+    again = computed(tmp_path)
+    assert [where for where, *_ in (first, again)] == [
+        str(ROOT / "eegxai_support/__init__.py"),
+        str(package / "__init__.py"),
+    ]
+    assert again[1] == first[1] and again[2] != first[2]
     new = {part: len(set(states(folder / path)) - files[part]) for part, path in PARTS.items()}
     assert new == {"cache": 0, "weights": 0, "cells": 3}
 

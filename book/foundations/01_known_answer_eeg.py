@@ -400,6 +400,10 @@ for option in ("blink_rate", "muscle_rate"):
 xs.viz.plot_channel_topomaps(added, trials.info, ["blinks", "muscles"], label="standard deviation (µV)", shared=False)
 
 # %% [markdown]
+# Closer still, plant the source in trials that were recorded: `xs.simulate("temporal", background=trials)`. Rate, window, electrodes and unit are
+# theirs, the new labels have nothing to do with what happened in them, and the truth is known as before. Only the law of the
+# noise is not, so no decoder is known to be the best; `estimated_log_likelihood()` takes it for Gaussian and stationary.
+#
 # ## What can go wrong
 #
 # - **The reference.** The truth is a potential *difference*. Another reference changes it in every channel, and no
