@@ -47,6 +47,7 @@ from .filters import (
     stability,
     unit_activations,
 )
+from .groups import GroupEffect, GroupMap, group_map
 from .model import TrainingRecord, UnsupportedOperation, adapted, best_device, frozen, simplify
 from .patterns import ClusterTest, haufe_patterns, pattern_cluster_test, pattern_interval
 from .recordings import (
@@ -122,6 +123,8 @@ __all__ = [
     "FilterBankCSP",
     "FilterLayers",
     "Filters",
+    "GroupEffect",
+    "GroupMap",
     "InterpretableCNN",
     "Maps",
     "Method",
@@ -165,6 +168,7 @@ __all__ = [
     "from_array",
     "from_epochs",
     "frozen",
+    "group_map",
     "haufe_patterns",
     "judge_decoder",
     "label_components",

@@ -10,6 +10,7 @@ nothing: the right answer is then "nothing", and it counts as no decoder of its 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from dataclasses import asdict, dataclass, replace
@@ -24,9 +25,11 @@ from joblib import Parallel, delayed
 import eegxai_support as xs
 from eegxai_support.files import expanded
 from eegxai_support.montages import MONTAGE
+from eegxai_support.provenance import PACKAGE, meaning
 from eegxai_support.recordings.eegbci import files_of
 from eegxai_support.report.judging import judge_decoder
 from eegxai_support.report.parts import Parts
+from eegxai_support.report.verdict import source_verdict
 from eegxai_support.simulate.shortcuts import SHORTCUTS, add_shortcut
 from eegxai_support.trials import Trials
 from studies.form import Study, defaults, eegbci
@@ -134,24 +137,34 @@ def battery_made_on() -> pd.DataFrame:
 
 @cache
 def _verdicts(half: str) -> pd.DataFrame:
-    rows = Parallel(n_jobs=-1)(delayed(judged)(cell) for cell in cells(half))
-    return pd.DataFrame([row for row, _ in rows])
+    return pd.DataFrame(Parallel(n_jobs=-1)(delayed(judged)(cell) for cell in cells(half)))
 
 
-def judged(cell: Cell) -> tuple[dict, pd.DataFrame]:
-    """Return the verdict on a decoder and its interventions, from the disk where they were made before."""
+def judged(cell: Cell) -> dict:
+    """Return the verdict on a decoder: the rules of today on its numbers, which may lie on the disk."""
 
     def compute() -> dict[str, pd.DataFrame]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of maps that are zero, of components that do not converge
             verdict = judge_decoder(**asked_of(cell), seed=cell.seed)
-        decoder = {name: verdict.decoder[name] for name in ("n_trials", "accuracy", "balanced_accuracy", "chance", "p")}
-        row = {**decoder, "source": verdict.source, "rule": verdict.rule, "number_of_rule": verdict.number}
-        return {"verdict": pd.DataFrame([row]), "parts": verdict.tables.get("interventions", pd.DataFrame())}
+        said = pd.DataFrame([{"source": verdict.source, "rule": verdict.rule, "number": verdict.number}])
+        parts = verdict.tables.get("interventions", pd.DataFrame())
+        return {"decoder": pd.DataFrame([verdict.decoder]), "said": said, "parts": parts}
 
-    found = Parts(CELLS, asdict(cell)).frames("judged", compute=compute)
-    row = {**asdict(cell), "answer": ANSWERS[cell.kind], **found["verdict"].iloc[0]}
-    return row, found["parts"]
+    found = Parts(CELLS, asdict(cell), sources_but_rules()).frames("judged", compute=compute)
+    decoder, said = (found[name].iloc[0].to_dict() for name in ("decoder", "said"))
+    if len(found["parts"]):  # else a rule that needs none had decided
+        said = source_verdict({"interventions": found["parts"]}, {"decoder": decoder})
+    kept = {name: decoder[name] for name in ("n_trials", "accuracy", "balanced_accuracy", "chance", "p")}
+    verdict = {"source": said["source"], "rule": said["rule"], "number_of_rule": said["number"]}
+    return {**asdict(cell), "answer": ANSWERS[cell.kind], **kept, **verdict}
+
+
+@cache
+def sources_but_rules() -> str:
+    """Return a hash of all sources that decide the numbers of a cell; rules on parts of the signal come afterwards."""
+    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "verdict.py" and path.parent.name != "viz"]
+    return hashlib.sha256("".join(meaning(path.read_bytes()) for path in paths).encode()).hexdigest()
 
 
 def asked_of(cell: Cell) -> dict:

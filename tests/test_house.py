@@ -213,10 +213,10 @@ def _imported(path):
 
 # The rooms in the order in which the data walks through them: each takes from those before it.
 ROOMS = (
-    "files provenance trials montages model simulate recordings decoders attribution spectral patterns filters sources"
-    " exchange scoring sanity benchmark viz report"
+    "files provenance trials montages model simulate recordings decoders attribution spectral patterns groups filters"
+    " sources exchange scoring sanity benchmark viz report"
 ).split()
-EXPLAIN = {"attribution", "spectral", "patterns", "filters", "sources", "exchange", "scoring", "sanity"}
+EXPLAIN = {"attribution", "spectral", "patterns", "groups", "filters", "sources", "exchange", "scoring", "sanity"}
 DATA = {"simulate", "recordings", "benchmark", "report", "viz"}
 
 

@@ -184,6 +184,7 @@ def changed(row, **values):
         ([changed(O2, accuracy=0.61), EYES, SLOW, BRAIN], "eyes"),
         ([LINE, BRAIN], "line"),  # alone they do not decode
         ([changed(LINE, p_holm=0.06), BRAIN], "brain"),
+        ([changed(LINE, p_holm=np.nan, only=0.8, only_p=0.001), BRAIN], "line"),  # nothing else is as powerful
         ([changed(LINE, accuracy=0.71), BRAIN], "brain"),
         ([LINE, EYES, SLOW], "eyes"),
     ],

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+from test_report_verdict import BRAIN, table_of
 
 import eegxai_support as xs
 from eegxai_support.report.judging import DecoderVerdict
@@ -107,19 +108,23 @@ def test_networks_that_are_given_are_asked_about_another_run():
     assert set(learnt["trials"].metadata["run"]) <= {1, 2}
 
 
-def test_a_cell_is_judged_once(monkeypatch, tmp_path):
+def test_a_cell_is_computed_once_and_judged_by_the_rules_of_today(monkeypatch, tmp_path):
     monkeypatch.setattr(battery, "CELLS", tmp_path)
     asked = []
 
     def judge_decoder(model, trials, *, seed, **options):
         asked.append((model, len(trials), seed, options))
-        decoder = {"n_trials": 24, "accuracy": 0.8, "balanced_accuracy": 0.8, "chance": 0.5, "p": 0.01}
-        parts = pd.DataFrame({"part": ["brain"], "accuracy": [0.5]})
-        return DecoderVerdict("brain", "A rule.", "", 0.9, decoder, {"interventions": parts})
+        decoder = {"n_trials": 24, "accuracy": 0.9, "balanced_accuracy": 0.9, "chance": 0.5, "p": 0.01, "low": 0.8}
+        tables = {"interventions": table_of(BRAIN)} if len(asked) == 1 else {}
+        return DecoderVerdict("muscle", "The rules of yesterday.", "", 0.9, decoder, tables)
 
     monkeypatch.setattr(battery, "judge_decoder", judge_decoder)
-    row, parts = battery.judged(cell("honest"))
-    again, _ = battery.judged(cell("honest"))
-    assert asked == [("EEGNet", 24, 7, {"epochs": battery.EPOCHS})]
-    assert row == again and row["answer"] == row["source"] == "brain" and row["kind"] == "honest" and row["p"] == 0.01
-    assert parts["part"].tolist() == ["brain"]
+    row = battery.judged(cell("honest"))
+    assert row == battery.judged(cell("honest")) and asked == [("EEGNet", 24, 7, {"epochs": battery.EPOCHS})]
+    assert row["source"] == row["answer"] == "brain" and "'brain'" in row["rule"] and row["kind"] == "honest"
+    assert row["p"] == 0.01 and row["number_of_rule"] == pytest.approx(0.75)
+    early = battery.judged(cell("permuted"))  # decided before any part was removed
+    assert early["source"] == "muscle" and early["rule"] == "The rules of yesterday." and len(asked) == 2
+    monkeypatch.setattr(battery, "sources_but_rules", lambda: "others")
+    battery.judged(cell("honest"))
+    assert len(asked) == 3

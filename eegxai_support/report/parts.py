@@ -26,12 +26,14 @@ class Parts:
     ----------
     folder : Path
     question : object
-        All that decides the numbers, as JSON values; sources and versions of the package come on top.
+        All that decides the numbers, as JSON values; versions of packages come on top.
+    sources : str, optional
+        A hash of the sources that do; by default of all of this package.
     """
 
-    def __init__(self, folder: Path, question: object):
+    def __init__(self, folder: Path, question: object, sources: str | None = None):
         self.folder = folder
-        self.question = [question, package_digest(), versions(COMPUTED_WITH)]
+        self.question = [question, sources or package_digest(), versions(COMPUTED_WITH)]
         folder.mkdir(parents=True, exist_ok=True)
         remove_partial_files(folder)
 

@@ -49,8 +49,8 @@ def source_verdict(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> dict:
     3. channel: what one electrode alone records, and no neighbour tells, carries the decision, three quarters of it.
     4. eyes, muscle: components that are named so carry it, and so does the band where these have their power, below
        6 Hz or above 30 Hz. Labels err: an oscillation of the cortex has been called a muscle.
-    5. line: without the mains at most half is left, and less than without other parts of as much power (Holm's
-       p < 0.05). Alone they need not decode, since networks measure them against the rest.
+    5. line: the mains carry it; or without them at most half is left, and less than without other parts of as much
+       power (Holm's p < 0.05). Alone they need not decode, since networks measure them against the rest.
     6. edge: the first or the last tenth of the window carries three quarters: nothing in the cortex is so punctual.
     7. brain: the brain's components carry it; or 6-20 Hz does, where neither eyes nor muscles have much, and neither
        slower nor faster frequencies do.
@@ -153,7 +153,10 @@ def _eyes_or_muscle(found: pd.DataFrame) -> dict | None:
 
 
 def _line(found: pd.DataFrame) -> dict | None:
-    mains = found[(found["source"] == "line") & (found["lost"] >= CARRIES) & (found["p_holm"] < ALPHA)]
+    mains = found[found["source"] == "line"]
+    if verdict := _carrying(mains, CARRIES):
+        return verdict
+    mains = mains[(mains["lost"] >= CARRIES) & (mains["p_holm"] < ALPHA)]
     if not len(mains):
         return None
     row = mains.iloc[0]
