@@ -20,7 +20,7 @@ SOURCES = ("brain", "eyes", "muscle", "line", "drift", "edge", "channel", "leak"
 METHOD_VERDICTS = ("trust", "doubt", "do not use", "cannot tell")
 ALPHA = 0.05
 # Of the accuracy above chance, what is left with a part alone, and lost without it. In EEGBCI from the cue, where the
-# eyes are known to be read, 85 % is left with their components and 62 % lost without (chapter 13).
+# eyes are known to be read, 88 % is left with their components and 60 % lost without (chapter 13).
 CARRIES, CARRIES_ALL = 0.5, 0.75
 ACQUITS = 0.01  # p-value of trials without a twin: one in a hundred decoders that know only twins passes for another
 LEAKED = 0.05  # share of trials with a twin: fewer do not lift an accuracy by more than that
