@@ -176,7 +176,10 @@ def changed(row, **values):
         ([changed(DRIFT, only=0.79), SLOW], "cannot tell"),
         ([changed(DRIFT, accuracy=0.61), SLOW], "cannot tell"),
         ([MIDDLE], "brain"),
-        ([MIDDLE, FAST], "cannot tell"),
+        ([MIDDLE, FAST], "muscle"),  # whatever components are called
+        ([FAST, changed(MUSCLE, only=0.5)], "muscle"),
+        ([FAST, BRAIN], "brain"),
+        ([FAST, LINE], "line"),
         ([MIDDLE, SLOW], "cannot tell"),
         ([EDGE, BRAIN], "edge"),
         ([changed(EDGE, only=0.79), BRAIN], "brain"),

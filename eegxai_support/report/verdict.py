@@ -51,11 +51,13 @@ def source_verdict(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> dict:
        6 Hz or above 30 Hz. Labels err: an oscillation of the cortex has been called a muscle.
     5. line: the mains carry it; or without them at most half is left, and less than without other parts of as much
        power (Holm's p < 0.05). Alone they need not decode, since networks measure them against the rest.
-    6. edge: the first or the last tenth of the window carries three quarters: nothing in the cortex is so punctual.
-    7. brain: the brain's components carry it; or 6-20 Hz does, where neither eyes nor muscles have much, and neither
+    6. muscle, again: the frequencies above 30 Hz carry it, and the brain's components do not, whatever the others are
+       called. In people whose muscles were paralysed little was left there [1]_.
+    7. edge: the first or the last tenth of the window carries three quarters: nothing in the cortex is so punctual.
+    8. brain: the brain's components carry it; or 6-20 Hz does, where neither eyes nor muscles have much, and neither
        slower nor faster frequencies do.
-    8. drift: frequencies below 0.5 Hz, of short trials their mean and slope, carry three quarters.
-    9. cannot tell, with the reason.
+    9. drift: frequencies below 0.5 Hz, of short trials their mean and slope, carry three quarters.
+    10. cannot tell, with the reason.
 
     Parameters
     ----------
@@ -68,6 +70,11 @@ def source_verdict(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> dict:
     -------
     dict
         source (one of `SOURCES`), rule (a sentence), number (float or None), text (what it means).
+
+    References
+    ----------
+    .. [1] Whitham et al. (2007). Scalp electrical recording during paralysis: quantitative evidence that EEG
+       frequencies above 20 Hz are contaminated by EMG. Clinical Neurophysiology 118(8), 1877-1888.
     """
     if verdict := without_removals(tables, facts):
         return verdict
@@ -82,7 +89,7 @@ def source_verdict(tables: Mapping[str, pd.DataFrame], facts: Mapping) -> dict:
         lost=(whole - found["accuracy"]) / above,
     )
     found["carried"] = found[["kept", "lost"]].min(axis=1).where(found["only_p"] < ALPHA, 0.0)
-    for rule in (_channel, _eyes_or_muscle, _line, _edge, _brain, _drift):
+    for rule in (_channel, _eyes_or_muscle, _line, _fast, _edge, _brain, _drift):
         if verdict := rule(found):
             return verdict
     return _unknown(found, tables)
@@ -166,6 +173,12 @@ def _line(found: pd.DataFrame) -> dict | None:
         f" (p = {row['p_holm']:.2g}, Holm)."
     )
     return _verdict("line", rule, row["lost"], _reads("line"))
+
+
+def _fast(found: pd.DataFrame) -> dict | None:
+    if (found.loc[found["source"] == "brain", "carried"] >= CARRIES).any():
+        return None
+    return _carrying(found[found["part"] == FAST_PART], CARRIES, "muscle")
 
 
 def _edge(found: pd.DataFrame) -> dict | None:
