@@ -143,6 +143,8 @@ def _make(name: str, names: tuple[str, ...], there: Connection) -> None:
         except Exception as error:  # the other tables may not need what this one lacks
             traceback.print_exc()
             there.send(_said(error))
+    if loky := sys.modules.get("joblib.externals.loky"):  # whose workers, kept for another call, this process waits for
+        loky.get_reusable_executor().shutdown()
 
 
 def _end_with_parent() -> None:

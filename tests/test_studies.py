@@ -7,17 +7,21 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
+import psutil
 import pytest
 from conftest import ROOT, providers
 from filelock import FileLock, Timeout
+from joblib import Parallel, delayed
 
 from eegxai_support.recordings import write_recorded
 from eegxai_support.recordings.results import read_recorded
 from studies import provenance, runner
-from studies.form import Study
+from studies.form import Study, no_recordings
 from studies.provenance import CHANGED
 from studies.runner import all_studies
 
@@ -264,6 +268,23 @@ def test_two_runs_do_not_meet_in_one_folder(tmp_path, monkeypatch, capsys):
     with FileLock(tmp_path / "lock"):
         assert runner.main([]) == 1
     assert "another `python -m studies` is at work" in capsys.readouterr().out
+
+
+def test_a_study_that_computed_side_by_side_ends_with_its_tables(tmp_path, monkeypatch):
+    """joblib keeps its processes for five minutes, and multiprocessing waits for every child."""
+
+    def side_by_side():
+        """Numbers from other processes."""
+        return pd.DataFrame({"x": Parallel(n_jobs=2)(delayed(abs)(k) for k in (-1, -2))})
+
+    study = Study({}, {side_by_side: no_recordings})
+    monkeypatch.setattr(runner, "import_module", lambda name: SimpleNamespace(STUDY=study))
+    monkeypatch.setattr(runner, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(runner, "RESULTS", tmp_path)
+    here, there = Pipe()
+    runner._make("asked", ("side_by_side",), there)
+    assert here.recv().startswith("made in")
+    assert not [child for child in psutil.Process().children() if "--process-name" in child.cmdline()]
 
 
 def test_force_begins_an_empty_cache_of_decoders(tmp_path, monkeypatch):
