@@ -12,6 +12,7 @@ import eegxai_support as xs
 from eegxai_support.recordings.results import read_recorded
 from eegxai_support.report import judging
 from eegxai_support.report.make import make_report
+from eegxai_support.report.question import Question
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +51,9 @@ def test_of_trials_with_twins_nothing_else_is_asked(monkeypatch):
     trials = replace(twice, metadata=twice.metadata.assign(deal=deal))
     verdict = xs.judge_decoder(Power(2), trials.subset(deal == 0), test=trials.subset(deal == 1))
     assert verdict.source == "leak" and len(verdict.tables["leaks"]) == 48
+    named = Question.of("EEGNet", trials, None, None, "deal", "judge_decoder")
+    leaks, order = named.leaks(seed=0)
+    assert len(leaks) == 96 and order["p"] > 0.05
 
 
 def test_what_the_report_refuses_is_refused():
