@@ -16,7 +16,8 @@ RESULT = "what a function returns, whose properties are those of the function"
 READS = "reads files of one known shape, unit and type; its tests compare with another reader"
 TABLE = "a constant; its tests compare with where it is from"
 REASONS = {
-    **dict.fromkeys(("AmplitudeEffect", "Attribution", "ConceptRelevance", "Maps", "Method", "Problem"), RESULT),
+    **dict.fromkeys(("AmplitudeEffect", "Attribution", "ConceptRelevance", "GroupEffect", "GroupMap", "Maps"), RESULT),
+    **dict.fromkeys(("Method", "Problem"), RESULT),
     **dict.fromkeys(("FILTER_LAYERS", "REGIONS", "SSVEP_FREQUENCIES"), TABLE),
     **dict.fromkeys(("BaselineWarning", "UnsupportedOperation"), "what is said where nothing is computed"),
     **dict.fromkeys(("fetch_ssvep", "load_bnci2014_001", "load_drowsiness", "load_eegbci", "load_p300"), READS),
@@ -24,6 +25,7 @@ REASONS = {
     "DeepNet": "a network that needs seconds of signal; test_decoders.py computes it by hand",
     "Recording": RESULT,
     "best_device": "no numbers: a name becomes a device",
+    "judge_decoder": "trains networks and fits components; test_report_judging.py compares with the report",
     "make_report": "writes a page, for minutes; test_report*.py asks for networks and recordings of many kinds",
     "read_recording": "reads files; test_any_recording.py writes them in every format, unit and rate",
     "register": "no numbers: a function gets a name, and every name of METHODS has its properties",

@@ -70,6 +70,29 @@ def test_clusters_are_blind_to_amplitude_and_sign_and_the_order_of_subjects(n, n
         assert_close(again.p_value, found.p_value)
 
 
+@of("group_map")
+@settings(max_examples=2)
+@given(n=st.integers(6, 8), n_channels=st.sampled_from((5, 4)), unit=units, seed=seeds)
+def test_maps_of_groups_are_blind_to_the_scale_of_each_and_the_order_of_all(n, n_channels, unit, seed):
+    rng = np.random.default_rng(seed)
+    maps, null = rng.standard_normal((n, 2, n_channels, 5)) + 1, rng.standard_normal((n, 19, 2, n_channels, 5))
+    test = partial(xs.group_map, info=info_of(n_channels), threshold=1.5, n_permutations=512)
+    found = test(maps, null=null).all
+    order, scale = rng.permutation(n), unit * rng.lognormal(0, 1, (n, 1, 1, 1))
+    for changed, its_null, sign in (
+        (scale * maps, unit * null, 1),
+        (maps[order], null[order], 1),
+        (maps[:, ::-1], null[:, :, ::-1], -1),  # the other class minus this one
+    ):
+        again = test(changed, null=its_null).all
+        assert_close(again.mean, sign * found.mean)
+        assert_close(again.effect_size, sign * found.effect_size)
+        assert_close(again.test.p_value, found.test.p_value)
+        np.testing.assert_array_equal(again.prevalence, found.prevalence)
+    assert (found.effect_low < found.effect_size).all() and (found.effect_size < found.effect_high).all()
+    assert (found.prevalence_low <= found.prevalence_high).all()
+
+
 @of("match_patterns")
 @given(n_units=st.integers(1, 4), n_reference=st.integers(1, 3), unit=units, seed=seeds)
 def test_matches_are_blind_to_signs_amplitudes_and_references(n_units, n_reference, unit, seed):

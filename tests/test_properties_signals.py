@@ -16,6 +16,7 @@ from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
 import eegxai_support as xs
+from eegxai_support.simulate import SHORTCUTS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of units and sizes that nobody records
 BANDS = {"theta": (4, 7), "alpha": (8, 13), "all": (1, 30)}
@@ -292,6 +293,22 @@ def Small(n_chans, n_times, n_outputs):
 
 
 levels = st.sampled_from((0, -10, 10))
+
+
+@of("add_shortcut")
+@given(kind=st.sampled_from(sorted(SHORTCUTS)), n=st.integers(4, 9), strength=st.floats(0.1, 3), seed=seeds)
+def test_what_a_shortcut_adds_is_blind_to_what_was_there(kind, n, strength, seed):
+    names = "Fpz F7 F8 C3 T7 T8 Oz".split()
+    rng, label = np.random.default_rng(seed), np.arange(n) % 2
+    about = {"sfreq": 128.0, "ch_names": names, "label": label, "unit": "uV", "event_id": {"a": 0, "b": 1}}
+    made = [xs.from_array(scale * rng.standard_normal((n, 7, 64)), **about) for scale in (10.0, 30.0)]
+    one, other = (xs.add_shortcut(each, kind, strength=strength, seed=seed).signal - each.signal for each in made)
+    size = max(np.abs(each.signal).max() for each in made) + np.abs(one).max()
+    assert one.dtype == np.float32 and np.isfinite(one).all()
+    assert_close(one, other, size=size)
+    assert_close(
+        xs.add_shortcut(made[0], kind, seed=seed).signal - made[0].signal, one / strength, size=size / strength
+    )
 
 
 @of("simulate", "SimulatedTrials")
