@@ -342,6 +342,9 @@ shown.loc[recorded["case"].unique()]
 battery = xs.recorded("battery_made_on")
 learnt = battery[(battery["p"] < 0.05) | (battery["answer"] == "nothing")]
 print(f"at chance, though there was something to learn: {len(battery) - len(learnt)} of {len(battery)}")
+honest = learnt[learnt["kind"] == "honest"]
+assert honest["source"].isin(["brain", "cannot tell"]).all()  # none of them is accused
+print(f"honest ones of which it cannot tell: {(honest['source'] == 'cannot tell').sum()} of {len(honest)}")
 pd.crosstab([learnt["answer"], learnt["kind"]], learnt["source"])
 
 # %% [markdown]
