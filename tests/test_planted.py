@@ -82,7 +82,8 @@ def test_the_ratio_is_that_of_the_background_measured(background, snr_db):
 def test_new_labels_are_as_independent_of_run_and_old_class_as_can_be(background, n_classes):
     for seed in range(5):
         sources = ("C3", "C4", "Cz", "Pz")[:n_classes]
-        trials = planted(background, sources=sources, seed=seed)
+        order = np.random.default_rng(seed).permutation(48) if seed else np.arange(48)
+        trials = planted(background.subset(order), sources=sources, seed=seed)
         strata = pd.crosstab([trials.metadata["run"], trials.metadata["background_class"]], trials.label)
         runs = pd.crosstab(trials.metadata["run"], trials.label)
         for table in (strata, runs, pd.DataFrame([np.bincount(trials.label)])):
@@ -183,6 +184,8 @@ def test_a_background_without_classes_or_unit_will_do(background):
     assert trials.estimated_log_likelihood().shape == (48, 2)
     with pytest.raises(ValueError, match="blink_rate in a background whose unit is 'standardised'"):
         planted(scaled, blink_rate=0.1)
+    with pytest.raises(ValueError, match="a suppressor in a background whose unit is 'standardised'"):
+        planted(scaled, "suppressor")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from eegxai_support.simulate.recording import Recording, check
 from eegxai_support.trials import Trials
 
 FROM_BACKGROUND = ("sfreq", "duration", "tmin", "n_runs", "ch_names")
-IN_MICROVOLTS = ("blink_rate", "muscle_rate", "shared_rms")
+IN_MICROVOLTS = ("blink_rate", "muscle_rate")
 
 
 def recording_of(background: Trials, options: dict) -> Recording:
@@ -79,11 +79,11 @@ def new_labels(background: Trials, n_classes: int, rng: np.random.Generator) -> 
 
 
 def _strata(background: Trials) -> list[np.ndarray]:
-    """Return the rows of each run and old class, those of one run after the other."""
+    """Return the rows of each run and old class, those of one run after the other, in whichever order trials stand."""
     table = background.metadata[["subject", "session", "run"]].reset_index(drop=True)
     if background.label is not None:
         table["label"] = background.label
-    return [np.asarray(rows) for rows in table.groupby(list(table), sort=False).indices.values()]
+    return [np.asarray(rows) for rows in table.groupby(list(table)).indices.values()]
 
 
 def without_class(background: Trials, suppressor: str | None, shared: np.ndarray | None, rng) -> np.ndarray:
@@ -96,6 +96,11 @@ def without_class(background: Trials, suppressor: str | None, shared: np.ndarray
     """
     signal = background.signal.copy()
     if suppressor is not None:
+        check(
+            background.unit == "uV",
+            f"a suppressor in a background whose unit is {background.unit!r}",
+            "a background in 'uV', since the noise that it shares has so many µV",
+        )
         signal[:, background.info.ch_names.index(suppressor)] = 0
         size = np.linalg.norm(shared)
         noise = Noise(shared[:, None] / size, np.array([size**2]), signal.shape[2], background.sfreq)
