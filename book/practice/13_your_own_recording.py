@@ -345,7 +345,8 @@ print(f"at chance, though there was something to learn: {len(battery) - len(lear
 honest = learnt[learnt["kind"] == "honest"]
 assert honest["source"].isin(["brain", "cannot tell"]).all()  # none of them is accused
 print(f"honest ones of which it cannot tell: {(honest['source'] == 'cannot tell').sum()} of {len(honest)}")
-pd.crosstab([learnt["answer"], learnt["kind"]], learnt["source"])
+said = learnt["source"].where(learnt["source"] != learnt["answer"], "right")
+pd.crosstab([learnt["answer"], learnt["kind"]], said.rename("verdict"))
 
 # %% [markdown]
 # ## Does it still stand?
