@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 import mne
 import numpy as np
+import scipy
 from scipy import stats
 
+from eegxai_support.montages import located, scalp_positions
 from eegxai_support.patterns import ClusterTest, pattern_cluster_test
 
 ALPHA = 0.05  # of the test within each unit
 LEVEL = 0.95  # of all intervals
+FEWEST_CHANNELS = 3  # that make a triangle of neighbours
+ROUNDING = 1e-9  # of a sum of t
 FEWEST = 6  # units: the signs of fewer have too few flips for a p-value below 0.05
 
 
@@ -94,7 +98,7 @@ def group_map(
         Mean maps of each unit: of two classes, whose difference, second minus first, is tested; or one, which needs a
         null. Places are times or frequencies; a third axis of (unit, channel) may be left out where there is a null.
     info : mne.Info
-        EEG channels with positions, in the order of the maps.
+        EEG channels, three or more, in the order of the maps, with positions or with names of the 10-05 system.
     null : array-like, shape (unit, draw, ...), optional
         Maps of the same form of decoders that were trained on permuted labels, several for each unit.
     units : sequence, optional
@@ -111,8 +115,8 @@ def group_map(
     Raises
     ------
     ValueError
-        One map a unit and no null; other shapes, NaN, a unit without any relevance, or what `pattern_cluster_test`
-        refuses.
+        One map a unit and no null; other shapes, NaN, a unit without any relevance, fewer than three channels or one
+        without a place, or what `pattern_cluster_test` refuses.
 
     Warns
     -----
@@ -121,11 +125,17 @@ def group_map(
 
     Notes
     -----
-    Clusters are tested by flipping signs of whole units [1]_. Hedges' g [2]_ has the standard error
-    :math:`\sqrt{1/n + g^2/2n}`. Prevalence [3]_: within each unit the map's distance from the mean of itself and its
-    null is ranked among those of the null's draws, which under the null hypothesis is a test of exact level where these
-    are 19 or more; of n units k are significant, and the posterior of :math:`\gamma` is that of
-    :math:`k \sim \mathrm{Binomial}(n, \alpha + (1 - \alpha)\gamma)` under a uniform prior. At each point by itself.
+    Clusters of a difference between classes are tested by flipping signs of whole units [1]_, see
+    `pattern_cluster_test`. A map less the mean of its null is not symmetric about zero where relevance is skewed, and
+    flipped signs would find an effect in 44 % of groups of lognormal maps that have none. There the same sums over
+    clusters are compared with those after drawing anew, within each unit, which of its map and the null's is taken for
+    the map: under the null hypothesis all are alike, and the level is exact.
+
+    Hedges' g [2]_ has the standard error :math:`\sqrt{1/n + g^2/2n}`. Prevalence [3]_: within each unit the map's
+    distance from the mean of itself and its null is ranked among those of the null's draws, which under the null
+    hypothesis is a test of exact level where these are 19 or more; of n units k are significant, and the posterior of
+    :math:`\gamma` is that of :math:`k \sim \mathrm{Binomial}(n, \alpha + (1 - \alpha)\gamma)` under a uniform prior.
+    At each point by itself.
 
     References
     ----------
@@ -136,6 +146,12 @@ def group_map(
     .. [3] Ince, Paton, Kay & Schyns (2021). Bayesian inference of population prevalence. eLife 10:e62461.
     """
     maps, null = _checked(maps, null)
+    if maps.shape[-2] < FEWEST_CHANNELS:
+        raise ValueError(
+            f"The maps have {maps.shape[-2]} channels; clusters over the head need {FEWEST_CHANNELS} or more."
+        )
+    info = located(info)
+    scalp_positions(info)  # refuses electrodes that have no place
     names = tuple(range(1, len(maps) + 1)) if units is None else tuple(units)
     known = np.ones(len(maps), bool) if above_chance is None else np.asarray(above_chance)
     for what, given in (("units", names), ("above_chance", known)):
@@ -200,11 +216,52 @@ def _contrast(maps: np.ndarray, names: tuple, of_classes: bool) -> np.ndarray:
 def _effect(contrast, drawn, units, info, threshold, n_permutations, seed) -> GroupEffect:
     values = contrast if drawn is None else contrast - drawn.mean(axis=1)
     n = len(values)
-    test = pattern_cluster_test(values, info, threshold=threshold, n_permutations=n_permutations, seed=seed)
+    options = {"threshold": threshold, "n_permutations": n_permutations, "seed": seed}
+    if drawn is None:
+        test = pattern_cluster_test(values, info, **options)
+    else:
+        test = _redrawn_test(np.concatenate([contrast[:, None], drawn], axis=1), info, **options)
     g = values.mean(0) / values.std(0, ddof=1) * (1 - 3 / (4 * (n - 1) - 1))
     half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(1 / n + g**2 / (2 * n))
     prevalence = _prevalence(contrast, drawn) if drawn is not None else (None, None, None)
     return GroupEffect(units, values.mean(0), test, g, g - half, g + half, *prevalence)
+
+
+def _redrawn_test(alike: np.ndarray, info: mne.Info, threshold, n_permutations: int, seed: int) -> ClusterTest:
+    """Test clusters by drawing which of the maps of each unit, (unit, 1 + draw, channel, place), is taken for its own.
+
+    The difference from the mean of the others is that from the mean of all, but for a factor that t does not see.
+    """
+    n, n_maps, *shape = alike.shape
+    with mne.use_log_level("error"):
+        neighbours = mne.channels.find_ch_adjacency(info, "eeg")[0]
+        adjacency = mne.stats.combine_adjacency(neighbours, shape[1]).tocsr()
+    limit = stats.t.ppf(0.975, n - 1) if threshold is None else threshold
+    centred = (alike - alike.mean(axis=1, keepdims=True)).reshape(n, n_maps, -1)
+
+    def clusters(chosen: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+        values = centred[np.arange(n), chosen]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = np.nan_to_num(values.mean(0) / values.std(0, ddof=1) * np.sqrt(n), posinf=0, neginf=0)
+        found = [part for sign in (1, -1) for part in _connected(np.flatnonzero(sign * t > limit), adjacency)]
+        return t, found, np.array([np.abs(t[part]).sum() for part in found])
+
+    t, found, sums = clusters(np.zeros(n, int))
+    rng = np.random.default_rng(seed)
+    drawn = (clusters(rng.integers(n_maps, size=n))[2].max(initial=0) for _ in range(n_permutations - 1))
+    largest = np.array([sums.max(initial=0), *drawn])
+    p_value, masks = np.ones(t.size), np.zeros((len(found), t.size), bool)
+    for mask, part, size in zip(masks, found, sums, strict=True):
+        mask[part] = True
+        p_value[part] = (largest >= size - ROUNDING * size).mean()
+    smallest = 1 / min(n_permutations, n_maps**n)
+    return ClusterTest(t.reshape(shape), p_value.reshape(shape), masks.reshape(-1, *shape), smallest)
+
+
+def _connected(points: np.ndarray, adjacency) -> list[np.ndarray]:
+    """Return the points that are neighbours of each other, cluster by cluster."""
+    n_parts, part = scipy.sparse.csgraph.connected_components(adjacency[points][:, points], directed=False)
+    return [points[part == k] for k in range(n_parts)]
 
 
 def _prevalence(contrast: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray | None, ...]:

@@ -87,8 +87,9 @@ def test_maps_of_groups_are_blind_to_the_scale_of_each_and_the_order_of_all(n, n
         again = test(changed, null=its_null).all
         assert_close(again.mean, sign * found.mean)
         assert_close(again.effect_size, sign * found.effect_size)
-        assert_close(again.test.p_value, found.test.p_value)
         np.testing.assert_array_equal(again.prevalence, found.prevalence)
+        # All flips of so few signs are taken; which maps are drawn for the null's test hangs on the order.
+        assert_close(test(changed).all.test.p_value, test(maps).all.test.p_value)
     assert (found.effect_low < found.effect_size).all() and (found.effect_size < found.effect_high).all()
     assert (found.prevalence_low <= found.prevalence_high).all()
 
